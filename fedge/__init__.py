@@ -1,0 +1,1 @@
+"""fedge: simulated edge devices that improve their own networks; nothing private moves."""

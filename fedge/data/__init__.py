@@ -1,0 +1,1 @@
+"""Data sets, partitions, and one client's shard of them."""

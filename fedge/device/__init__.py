@@ -1,0 +1,1 @@
+"""One simulated device: profile, private state, limits, clock and energy."""

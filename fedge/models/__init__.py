@@ -1,0 +1,1 @@
+"""The networks a device can hold, one file per family."""

@@ -1,0 +1,1 @@
+"""The two papers, in PyTorch and nothing else."""
