@@ -1,0 +1,36 @@
+"""AlexNet for 32x32 pictures: five convolutions, one linear layer, no norm, no dropout.
+
+Krizhevsky et al., NeurIPS 2012, in the CIFAR form that ADaPT prunes (arXiv 2006.08554): 2,495,396
+parameters at 100 classes, 14.98 M multiply-accumulates. Larger pictures are averaged down to one position
+before the linear layer; at 32x32 that average is the identity.
+"""
+
+from torch import nn
+
+from fedge.models.blocks import GlobalPoolHead, ImageSize, require_image
+
+
+class AlexNet(nn.Sequential):
+    """[B, C, H, W] to logits [B, num_classes]; images from 27x27."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
+        require_image("alexnet", image_size, least=27)
+        super().__init__()
+        self.features = nn.Sequential(
+            *_conv(in_channels, 64, kernel=11, stride=4, padding=5),
+            nn.MaxPool2d(2),
+            *_conv(64, 192, kernel=5),
+            nn.MaxPool2d(2),
+            *_conv(192, 384),
+            *_conv(384, 256),
+            *_conv(256, 256),
+            nn.MaxPool2d(2),
+        )
+        self.head = GlobalPoolHead(256, num_classes)
+
+
+def _conv(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, padding: int | None = None
+) -> tuple[nn.Conv2d, nn.ReLU]:
+    padding = kernel // 2 if padding is None else padding
+    return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding), nn.ReLU()
