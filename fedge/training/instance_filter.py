@@ -1,0 +1,62 @@
+"""Choosing the instances of a mini-batch that are worth training on: what every filter is.
+
+A filter is asked before the main network runs (`select`) and told the kept instances' losses after (`learn`).
+It may look at more losses of the main network through `MiniBatch.look`: forward only, norms on their running
+statistics, and counted.
+
+To add a filter, write a class with the members of `InstanceFilter` and name it in `FILTERS`:
+
+    class Every(Filter):                                # keeps every second instance
+        def select(self, batch):
+            return torch.arange(0, len(batch.y_B), 2), None
+
+Shapes: B instances in the mini-batch, K kept, N looked at.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedge.training.macs import evaluating
+
+Selection = tuple[Tensor, Tensor | None]
+
+
+class MiniBatch:
+    """The instances on offer, and forward passes of the main network on any of them."""
+
+    def __init__(self, x_BCHW: Tensor, y_B: Tensor, model: nn.Module) -> None:
+        self.x_BCHW = x_BCHW
+        self.y_B = y_B
+        self.looked_at = 0
+        self._model = model
+
+    def look(self, index_N: Tensor) -> Tensor:
+        """Losses of the main network on these instances, forward only; each instance looked at is counted."""
+        self.looked_at += len(index_N)
+        if not len(index_N):
+            return torch.empty(0, device=self.x_BCHW.device)
+        with evaluating(self._model), torch.no_grad():
+            logits_NC = self._model(self.x_BCHW[index_N])
+            return F.cross_entropy(logits_NC, self.y_B[index_N], reduction="none")
+
+
+class InstanceFilter(Protocol):
+    """What `fedge.training.loop.train` needs of a filter; its state is tensors only, so that a device can keep it."""
+
+    macs: int
+    """MACs of the filter's own network since it was made, forward and backward."""
+
+    def select(self, batch: MiniBatch) -> Selection:
+        """Indices to train on, ascending (none is allowed), and their weights in the loss (None: equal)."""
+
+    def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
+        """Take in the kept instances' training losses; called after every update, also when none was kept."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that the filter's future depends on."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`, as if never interrupted."""

@@ -1,0 +1,221 @@
+"""The training step: choose instances, forward, backward, update; counted from what ran.
+
+For each mini-batch of m instances (EIF + EMP, arXiv 2007.03213, section II):
+
+    kept    = filter.select(x, y)          before the main network's forward pass
+    loss    = mean over kept of CE(main(x_kept), y_kept)
+    backward through the error maps that the pruner keeps, then one optimiser step
+    filter.learn(losses of the kept)
+
+The batch that trains the network is as small as what was kept; it is not refilled and the learning rate is not
+changed (as in the paper). Nothing kept means no step. Without methods this is plain PyTorch SGD, bit for bit.
+
+Shapes: B instances in the mini-batch, K kept, N looked at by the filter.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedge.training.instance_filter import InstanceFilter, MiniBatch
+from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
+
+if TYPE_CHECKING:
+    from fedge.training.error_map import ErrorMapPruner
+    from fedge.training.quantization import Quantization
+
+FLOAT_BIT_OPERATIONS = 32 * 32
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStats:
+    """What a call of `train` did and what it cost; `a + b` is what both did together.
+
+    MACs are those of convolutions and linear layers. `macs_filter` is all that choosing cost: the filter's own
+    network, forward and backward, and the main network's forward passes made only to choose. `selection_adds` is the
+    error maps' ranking, one addition per element ranked; it is not a MAC and is not in `macs_done`. `bit_operations`
+    weighs each product by the bits of its two factors (32 x 32 unless quantised) and is 1024 * `macs_done` for float.
+    """
+
+    samples_seen: int = 0
+    samples_kept: int = 0
+    samples_looked_at: int = 0
+    steps: int = 0
+    macs_forward: int = 0
+    macs_error_propagation: int = 0
+    macs_weight_gradient: int = 0
+    macs_filter: int = 0
+    macs_dense: int = 0
+    selection_adds: int = 0
+    bit_operations: int = 0
+    loss_sum: float = 0.0
+
+    @property
+    def macs_done(self) -> int:
+        """All that ran, the filter included."""
+        return self.macs_forward + self.macs_error_propagation + self.macs_weight_gradient + self.macs_filter
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss over the kept instances; nan when nothing was kept."""
+        return self.loss_sum / self.samples_kept if self.samples_kept else math.nan
+
+    @property
+    def kept_share(self) -> float:
+        """Share of the instances seen that trained the network; nan when none was seen."""
+        return self.samples_kept / self.samples_seen if self.samples_seen else math.nan
+
+    @property
+    def saved(self) -> float:
+        """1 - done / dense; 0 is plain SGD, negative costs more than it."""
+        return 1 - self.macs_done / self.macs_dense if self.macs_dense else 0.0
+
+    def __add__(self, other: "TrainStats") -> "TrainStats":
+        return TrainStats(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """`correct` of `count` instances, and the mean loss over them (nan for none)."""
+
+    correct: int
+    count: int
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """In 0..1; nan for no instance."""
+        return self.correct / self.count if self.count else math.nan
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    optimizer: torch.optim.Optimizer,
+    instance_filter: InstanceFilter | None = None,
+    error_maps: "ErrorMapPruner | None" = None,
+    quantization: "Quantization | None" = None,
+) -> TrainStats:
+    """Train `model` once through `batches` of (x_BCHW, y_B) and say what it cost.
+
+    Each method is optional; a pruner or quantiser that is not entered yet is entered for this call. One call is one
+    epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
+    """
+    model.train()
+    total = TrainStats()
+    step = _Step(model, optimizer, instance_filter, error_maps, quantization)
+    with ExitStack() as stack:
+        for method in (error_maps, quantization):
+            if method is not None and not method.entered:
+                stack.enter_context(method)
+        for x_BCHW, y_B in batches:
+            total += step(x_BCHW, y_B)
+    if error_maps is not None:
+        error_maps.epoch += 1
+    return total
+
+
+def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
+    """Count correct predictions in evaluation mode; the model's own modes are put back."""
+    correct, count, loss_sum = 0, 0, 0.0
+    with evaluating(model), torch.no_grad():
+        for x_BCHW, y_B in batches:
+            logits_BC = model(x_BCHW)
+            correct += int((logits_BC.argmax(1) == y_B).sum())
+            count += len(y_B)
+            loss_sum += float(F.cross_entropy(logits_BC, y_B, reduction="sum"))
+    return Evaluation(correct=correct, count=count, loss=loss_sum / count if count else math.nan)
+
+
+@dataclass
+class _Step:
+    """One mini-batch through the methods: calling it trains and returns that step's stats."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    instance_filter: InstanceFilter | None
+    error_maps: "ErrorMapPruner | None"
+    quantization: "Quantization | None"
+    table: MacTable | None = None
+    pruner_cost: BackwardCost = BackwardCost()
+
+    def __post_init__(self) -> None:
+        if self.error_maps is not None:
+            self.pruner_cost = self.error_maps.cost
+
+    def __call__(self, x_BCHW: Tensor, y_B: Tensor) -> TrainStats:
+        if self.table is None:
+            self.table = count_macs(self.model, x_BCHW.shape[1:])
+        if self.instance_filter is None:
+            loss = self._update(x_BCHW, y_B, lambda logits_BC: F.cross_entropy(logits_BC, y_B))
+            return self._stats(seen=len(y_B), kept=len(y_B), loss=loss)
+        return self._filtered(MiniBatch(x_BCHW, y_B, self.model), self.instance_filter)
+
+    def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter) -> TrainStats:
+        macs_before = instance_filter.macs
+        kept_K, weight_K = instance_filter.select(batch)
+        loss, loss_K = 0.0, torch.empty(0)
+        if len(kept_K):
+            y_K = batch.y_B[kept_K]
+
+            def weighted_loss(logits_KC: Tensor) -> Tensor:
+                nonlocal loss_K
+                loss_K = F.cross_entropy(logits_KC, y_K, reduction="none")
+                return loss_K.mean() if weight_K is None else loss_K @ weight_K / weight_K.sum()
+
+            loss = self._update(batch.x_BCHW[kept_K], y_K, weighted_loss)
+        instance_filter.learn(batch, kept_K, loss_K.detach())
+        return self._stats(
+            seen=len(batch.y_B),
+            kept=len(kept_K),
+            looked_at=batch.looked_at,
+            macs_network=instance_filter.macs - macs_before,
+            loss=loss,
+        )
+
+    def _update(self, x_KCHW: Tensor, y_K: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float:
+        self.optimizer.zero_grad()
+        loss = loss_of(self.model(x_KCHW))
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def _stats(
+        self, *, seen: int, kept: int, loss: float, looked_at: int = 0, macs_network: int = 0
+    ) -> TrainStats:
+        table = self.table
+        forward, looks = kept * table.forward, looked_at * table.forward
+        backward = self._backward_cost(kept)
+        if self.quantization is None:
+            bits = FLOAT_BIT_OPERATIONS * (forward + looks + backward.macs)
+        else:
+            bits = self.quantization.bit_operations(forward + looks, backward)
+        return TrainStats(
+            samples_seen=seen,
+            samples_kept=kept,
+            samples_looked_at=looked_at,
+            steps=int(kept > 0),
+            macs_forward=forward,
+            macs_error_propagation=backward.error_propagation,
+            macs_weight_gradient=backward.weight_gradient,
+            macs_filter=macs_network + looks,
+            macs_dense=seen * table.training,
+            selection_adds=backward.selection_adds,
+            bit_operations=bits + FLOAT_BIT_OPERATIONS * macs_network,
+            loss_sum=loss * kept,
+        )
+
+    def _backward_cost(self, kept: int) -> BackwardCost:
+        """Of this step: as the pruner counted it, or dense."""
+        if self.error_maps is None:
+            return BackwardCost(kept * self.table.error_propagation, kept * self.table.weight_gradient)
+        before, self.pruner_cost = self.pruner_cost, self.error_maps.cost
+        return self.pruner_cost - before

@@ -1,0 +1,160 @@
+"""Multiply-accumulates (MACs) of a network's convolutions and linear layers, per layer and per instance.
+
+    forward             = |output map| * |kernel|          |kernel| = c / groups * k_h * k_w  (linear: its inputs)
+    error propagation   = forward, or 0 where the layer's input needs no gradient (the first layer)
+    weight gradient     = forward, or 0 where the weight is frozen
+
+A training step is the sum of the three (EIF + EMP, arXiv 2007.03213, section IV; THOP's FLOPs there are these MACs).
+Element-wise work (norms, activations, pooling) is not counted; torch's FlopCounterMode, the judge in the tests, does
+the same. What we cannot count is refused: a missing cost is an error, not a zero.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedge.errors import UserError
+
+COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_UNCOUNTABLE = (nn.modules.conv._ConvTransposeNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMacs:
+    """MACs of one layer for one instance; a layer called several times in a forward pass is summed."""
+
+    name: str
+    forward: int
+    error_propagation: int
+    weight_gradient: int
+
+    @property
+    def training(self) -> int:
+        """Forward and backward together."""
+        return self.forward + self.error_propagation + self.weight_gradient
+
+
+@dataclass(frozen=True)
+class MacTable:
+    """MACs of a network for one instance, layer by layer in the order of `named_modules`."""
+
+    layers: tuple[LayerMacs, ...]
+
+    @property
+    def forward(self) -> int:
+        """One forward pass."""
+        return sum(layer.forward for layer in self.layers)
+
+    @property
+    def error_propagation(self) -> int:
+        """Products that carry the error back to the layers' inputs."""
+        return sum(layer.error_propagation for layer in self.layers)
+
+    @property
+    def weight_gradient(self) -> int:
+        """Products that make the weights' gradients."""
+        return sum(layer.weight_gradient for layer in self.layers)
+
+    @property
+    def backward(self) -> int:
+        """Error propagation and weight gradient."""
+        return self.error_propagation + self.weight_gradient
+
+    @property
+    def training(self) -> int:
+        """Forward and backward together."""
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True)
+class BackwardCost:
+    """What backward passes cost in fact: MACs of the two products, and additions made to rank error maps."""
+
+    error_propagation: int = 0
+    weight_gradient: int = 0
+    selection_adds: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Both products."""
+        return self.error_propagation + self.weight_gradient
+
+    def __add__(self, other: "BackwardCost") -> "BackwardCost":
+        return BackwardCost(
+            self.error_propagation + other.error_propagation,
+            self.weight_gradient + other.weight_gradient,
+            self.selection_adds + other.selection_adds,
+        )
+
+    def __sub__(self, other: "BackwardCost") -> "BackwardCost":
+        return self + BackwardCost(-other.error_propagation, -other.weight_gradient, -other.selection_adds)
+
+
+def kernel_macs(weight: Tensor) -> int:
+    """MACs that one element of a layer's output costs: c / groups * k_h * k_w, or a linear layer's inputs."""
+    return weight[0].numel()
+
+
+def count_macs(model: nn.Module, input_shape: Sequence[int]) -> MacTable:
+    """Count what one training step costs per instance of `input_shape` (C, H, W), by one forward pass of one instance.
+
+    The model comes back as it was: modes, buffers, gradients and random state untouched.
+    Raises UserError for a network with layers whose cost is not known here.
+    """
+    refuse_uncountable(model)
+    calls: dict[str, LayerMacs] = {}
+
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        forward = output[0].numel() * kernel_macs(layer.weight)
+        before = calls.get(name)
+        calls[name] = LayerMacs(
+            name=name,
+            forward=forward + (before.forward if before else 0),
+            error_propagation=forward * inputs[0].requires_grad + (before.error_propagation if before else 0),
+            weight_gradient=forward * layer.weight.requires_grad + (before.weight_gradient if before else 0),
+        )
+
+    hooks = [
+        layer.register_forward_hook(
+            lambda layer, inputs, output, name=name: record(name, layer, inputs, output)
+        )
+        for name, layer in model.named_modules()
+        if isinstance(layer, COUNTED)
+    ]
+    try:
+        with evaluating(model), torch.enable_grad():
+            model(torch.zeros(1, *input_shape, device=_device(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return MacTable(tuple(calls.values()))
+
+
+def refuse_uncountable(model: nn.Module) -> None:
+    """Raise UserError for a layer with products that the table would miss."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, _UNCOUNTABLE):
+            raise UserError(
+                f"layer '{name}' is a {type(layer).__name__}, whose multiply-accumulates are not counted; "
+                f"counted are Conv1d, Conv2d, Conv3d and Linear: build the model from those"
+            )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode (running statistics, no dropout) inside, every module's own mode back after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _device(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
