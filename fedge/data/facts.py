@@ -1,0 +1,77 @@
+"""What each data set is, known without opening a file or importing torch: the scenario checks read this.
+
+Shapes are [C, H, W] as a network sees them: a HAR window is 9 channels of 1 x 128 samples, a digit is
+16 x 16 because scikit-learn's 8 x 8 digits have each pixel repeated 2 x 2 (LeNet needs at least 16).
+"""
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedge.errors import UserError
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """One data set: `shape` [C, H, W]; `size` rows in all, the first `train_count` its training split;
+    `people` who recorded it (None: unknown); `files` looked for under the data root ("": embedded)."""
+
+    name: str
+    title: str
+    shape: tuple[int, int, int]
+    num_classes: int
+    size: int
+    train_count: int
+    people: int | None = None
+    files: str = ""
+
+
+DATASETS: dict[str, DatasetFacts] = {
+    facts.name: facts
+    for facts in (
+        DatasetFacts("digits", "scikit-learn's handwritten digits (UCI)", (1, 16, 16), 10, 1797, 1437),
+        DatasetFacts("mnist", "MNIST digits", (1, 28, 28), 10, 70_000, 60_000, files="MNIST/raw"),
+        DatasetFacts(
+            "fashion_mnist",
+            "Fashion-MNIST clothes",
+            (1, 28, 28),
+            10,
+            70_000,
+            60_000,
+            files="FashionMNIST/raw",
+        ),
+        DatasetFacts(
+            "cifar10", "CIFAR-10 pictures", (3, 32, 32), 10, 60_000, 50_000, files="cifar-10-batches-py"
+        ),
+        DatasetFacts(
+            "cifar100", "CIFAR-100 pictures", (3, 32, 32), 100, 60_000, 50_000, files="cifar-100-python"
+        ),
+        DatasetFacts(
+            "har",
+            "UCI HAR: a phone at the waist, 2.56 s windows",
+            (9, 1, 128),
+            6,
+            10_299,
+            7352,
+            people=30,
+            files="uci_har.npz",
+        ),
+    )
+}
+
+
+def dataset_facts(name: str) -> DatasetFacts:
+    """The facts of one data set; UserError, with the nearest name, where there is no such set."""
+    if name in DATASETS:
+        return DATASETS[name]
+    near = difflib.get_close_matches(name, DATASETS, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"data.dataset is '{name}'; {hint}there are {', '.join(DATASETS)}")
+
+
+def default_root() -> Path:
+    """Where data sets lie unless a scenario says: FEDGE_DATA, else `fedge` in the user's cache folder."""
+    if chosen := os.environ.get("FEDGE_DATA"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedge"

@@ -1,0 +1,227 @@
+"""Divide a data set: the factory's rows, then every client's own training, validation and test rows.
+
+Official training and test rows are merged first, as is usual for personalised evaluation: a client is
+tested on data like its own, so its test rows come out of its own share. The cuts, each decided by the seed:
+
+    all rows -> factory rows (factory_fraction, at random) | pool
+    pool     -> one share per client (`kind`, below)
+    share    -> train | validation | test (fractions, at random)
+
+No row is in two places. Who gets what is decided by flwr-datasets' partitioners (slow to import, so late).
+Rows left over: `shards` leaves fewer than one per shard; `pathological` the classes nobody drew (none once
+there are as many clients as classes); `natural` the people beyond the number of clients; `subsets` the
+classes that no named subset contains. HAR's windows overlap by half, so a random cut of one person's rows
+puts neighbours on both sides of it: its figures flatter, for the factory model as for the clients.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedge.data.cifar100_classes import SUBSETS
+from fedge.data.datasets import DataSet
+from fedge.errors import UserError
+from fedge.seeding import derive_seed
+
+PARTITIONS: dict[str, str] = {
+    "iid": "every client draws from the same distribution, in equal numbers",
+    "dirichlet": "per class, the clients' shares are drawn from Dirichlet(alpha); at least 5 rows each",
+    "pathological": "every client holds `classes` classes",
+    "shards": "sorted by label, cut into equal shards, `per_client` shards each",
+    "natural": "one client per person who recorded the data (har)",
+    "subsets": "CIFAR-100 by ADaPT's subsets; the clients form one group per name, in order",
+}
+
+# A Dirichlet draw may leave a client next to nothing. Of five rows a 60/20/20 split leaves no part empty;
+# flwr-datasets draws up to 11 times to reach them.
+DIRICHLET_MIN_ROWS = 5
+
+
+class Division(Protocol):
+    """A scenario's `[data]` section, as far as it is read here."""
+
+    factory_fraction: float
+    partition: Any  # has `kind`, and `alpha`, `classes`, `per_client` or `names` as the kind needs
+    split: Any  # has `train`, `validation`, `test`: fractions that sum to 1
+
+
+@dataclass(frozen=True, eq=False)
+class ClientRows:
+    """Row numbers of one holder's data, int64, in the order they will be stored."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.train, self.validation, self.test
+
+
+@dataclass(frozen=True, eq=False)
+class DividedRows:
+    """`factory` has training rows only; `clients[i]` are client i's."""
+
+    factory: ClientRows
+    clients: tuple[ClientRows, ...]
+
+
+def divide(dataset: DataSet, choice: Division, *, clients: int, seed: int) -> DividedRows:
+    """All cuts at once. UserError: more clients than the rows allow, or a kind that the data cannot have."""
+    rows = _generator(seed, "factory split").permutation(len(dataset))
+    cut = round(choice.factory_fraction * len(rows))
+    factory, pool = np.sort(rows[:cut]), rows[cut:]
+    shares = partition(dataset, pool, choice.partition, clients=clients, seed=seed)
+    fractions = (choice.split.train, choice.split.validation, choice.split.test)
+    nothing = np.empty(0, np.int64)
+    return DividedRows(
+        ClientRows(factory, nothing, nothing),
+        tuple(
+            split_rows(share, fractions, derive_seed(seed, client, "split"))
+            for client, share in enumerate(shares)
+        ),
+    )
+
+
+def partition(
+    dataset: DataSet, pool: np.ndarray, choice: Any, *, clients: int, seed: int
+) -> list[np.ndarray]:
+    """Row numbers of `dataset` for each client: disjoint, out of `pool`, none empty (else UserError)."""
+    kind = choice.kind
+    if kind not in PARTITIONS:
+        raise UserError(f"data.partition.kind is '{kind}'; there are {', '.join(PARTITIONS)}")
+    if clients > len(pool):
+        raise UserError(
+            f"{clients} clients, but only {len(pool)} rows of '{dataset.name}' are left for them:"
+            " lower the fleet's counts or data.factory_fraction"
+        )
+    pool = _generator(seed, "pool order").permutation(pool)
+    if kind == "subsets":
+        shares = _by_subset(dataset, pool, choice.names, clients)
+    else:
+        partitioner, column_N = _partitioner(dataset, pool, choice, clients, derive_seed(seed, "partition"))
+        shares = [pool[share] for share in _shares(partitioner, column_N, clients, choice)]
+    return _none_empty(shares, kind)
+
+
+def split_rows(rows: np.ndarray, fractions: Sequence[float], seed: int) -> ClientRows:
+    """Cut `rows` at random by `fractions`. Ends are rounded, training gets at least one: 1 row -> 1 | 0 | 0,
+    2 -> 1 | 1 | 0, 4 -> 2 | 1 | 1, 5 -> 3 | 1 | 1 with 0.6, 0.2, 0.2."""
+    rows = np.random.default_rng(seed).permutation(rows)
+    train_end = max(1, round(fractions[0] * len(rows)))
+    validation_end = max(train_end, round((fractions[0] + fractions[1]) * len(rows)))
+    return ClientRows(*np.split(rows, [train_end, validation_end]))
+
+
+def _generator(seed: int, purpose: str) -> np.random.Generator:
+    return np.random.default_rng(derive_seed(seed, purpose))
+
+
+def _partitioner(
+    dataset: DataSet, pool: np.ndarray, choice: Any, clients: int, seed: int
+) -> tuple[Any, np.ndarray]:
+    """flwr-datasets' partitioner for the kind, and the column of the pool that it divides by."""
+    from flwr_datasets import partitioner as flwr
+
+    make: dict[str, Callable[[], Any]] = {
+        "iid": lambda: flwr.IidPartitioner(clients),
+        "dirichlet": lambda: flwr.DirichletPartitioner(
+            clients, "key", alpha=float(choice.alpha), min_partition_size=DIRICHLET_MIN_ROWS, seed=seed
+        ),
+        # every class goes to somebody before chance decides the rest
+        "pathological": lambda: flwr.PathologicalPartitioner(
+            clients, "key", choice.classes, class_assignment_mode="first-deterministic", seed=seed
+        ),
+        "shards": lambda: flwr.ShardPartitioner(clients, "key", choice.per_client, seed=seed),
+        "natural": lambda: flwr.NaturalIdPartitioner("key"),
+    }
+    if choice.kind != "natural":
+        return make[choice.kind](), dataset.y[pool]
+    if dataset.subject is None:
+        raise UserError(
+            f"data.partition.kind 'natural' needs to know who recorded each row; '{dataset.name}' does not"
+            " say (har does): choose another kind"
+        )
+    people = len(np.unique(dataset.subject[pool]))
+    if clients > people:
+        raise UserError(
+            f"{clients} clients, but '{dataset.name}' comes from {people} people and data.partition.kind is"
+            f" 'natural': let the fleet's counts sum to at most {people}"
+        )
+    return make["natural"](), dataset.subject[pool]
+
+
+def _shares(partitioner: Any, column_N: np.ndarray, clients: int, choice: Any) -> list[np.ndarray]:
+    """Positions in the column, per client."""
+    from datasets import Dataset
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of every Dirichlet draw that is repeated, and of unused classes
+            partitioner.dataset = Dataset.from_dict({"key": column_N, "position": np.arange(len(column_N))})
+            return [
+                np.asarray(partitioner.load_partition(client)["position"], dtype=np.int64)
+                for client in range(clients)
+            ]
+    except ValueError as error:  # what flwr-datasets raises where the division is impossible
+        wish = ", ".join(f"{name} = {value}" for name, value in _parameters(choice).items())
+        raise UserError(
+            f"data.partition ({wish}) cannot give each of {clients} clients its rows out of {len(column_N)}:"
+            f" {_ADVICE[choice.kind]}"
+        ) from error
+
+
+_ADVICE = {
+    "iid": "have fewer clients",
+    "dirichlet": f"raise alpha or have fewer clients (every client must get {DIRICHLET_MIN_ROWS} rows)",
+    "pathological": "lower classes or have fewer clients",
+    "shards": "lower per_client or have fewer clients",
+    "natural": "have fewer clients",
+}
+
+
+def _parameters(choice: Any) -> dict[str, Any]:
+    names = ("kind", "alpha", "classes", "per_client")
+    return {name: getattr(choice, name) for name in names if hasattr(choice, name)}
+
+
+def _by_subset(dataset: DataSet, pool: np.ndarray, names: Sequence[str], clients: int) -> list[np.ndarray]:
+    """Deal each class's rows evenly to all clients whose subset holds it: subsets overlap, shares do not."""
+    if dataset.name != "cifar100":
+        raise UserError(
+            f"data.partition.kind 'subsets' is of cifar100's classes; data.dataset is '{dataset.name}'"
+        )
+    if unknown := [name for name in names if name not in SUBSETS]:
+        raise UserError(f"data.partition.names holds '{unknown[0]}'; there are {', '.join(SUBSETS)}")
+    if clients < len(names):
+        raise UserError(
+            f"data.partition.names has {len(names)} subsets for {clients} clients; each needs one at least"
+        )
+    groups = np.array_split(np.arange(clients), len(names))
+    name_of = {int(client): name for name, group in zip(names, groups, strict=True) for client in group}
+    shares: list[list[np.ndarray]] = [[] for _ in range(clients)]
+    for label in range(dataset.num_classes):
+        holders = [client for client, name in name_of.items() if label in SUBSETS[name]]
+        if not holders:
+            continue
+        # A class's surplus rows go to its first holders; turning the order by class spreads them.
+        turn = label % len(holders)
+        rows = pool[dataset.y[pool] == label]
+        for client, part in zip(
+            holders[turn:] + holders[:turn], np.array_split(rows, len(holders)), strict=True
+        ):
+            shares[client].append(part)
+    return [np.concatenate(parts) for parts in shares]
+
+
+def _none_empty(shares: list[np.ndarray], kind: str) -> list[np.ndarray]:
+    for client, share in enumerate(shares):
+        if len(share) == 0:
+            raise UserError(
+                f"data.partition.kind '{kind}' leaves client {client} of {len(shares)} without a single row:"
+                " have fewer clients"
+            )
+    return shares

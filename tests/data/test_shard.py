@@ -1,0 +1,108 @@
+"""One client's rows on disk."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedge.data.datasets import DataSet
+from fedge.data.partition import ClientRows
+from fedge.data.shard import Shard, export_shard, write_shards
+from fedge.errors import UserError
+
+ROWS = 20
+CLIENTS = (
+    ClientRows(np.array([4, 2, 9]), np.array([0]), np.array([7, 8])),
+    ClientRows(np.array([5]), np.array([], np.int64), np.array([], np.int64)),
+    ClientRows(np.array([11, 12, 13, 14, 15]), np.array([16]), np.array([17])),
+)
+
+
+@pytest.fixture
+def dataset() -> DataSet:
+    x = np.random.default_rng(0).integers(0, 256, (ROWS, 3, 8, 8), dtype=np.uint8)
+    return DataSet("toy", x, np.arange(ROWS), ROWS, ROWS, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+
+
+@pytest.fixture
+def folder(dataset, tmp_path):
+    write_shards(dataset, CLIENTS, tmp_path / "shards")
+    return tmp_path / "shards"
+
+
+def test_each_client_reads_its_own_rows_split_by_split(dataset, folder):
+    """A client would train on another's data, or on its own test rows."""
+    for client, rows in enumerate(CLIENTS):
+        shard = Shard.open(folder, client)
+        for split, expected in zip(("train", "validation", "test"), rows.parts, strict=True):
+            assert shard.count(split) == len(expected)
+            assert np.array_equal(shard.labels(split), dataset.y[expected])
+
+
+def test_a_batch_is_the_normalised_picture(dataset, folder):
+    """The network would see other numbers than (pixel / 255 - mean) / std."""
+    (x_BCHW, y_B), (last, _) = Shard.open(folder, 0).batches("train", 2)
+    expected = (dataset.x[[4, 2]] / 255 - np.reshape(dataset.mean, (3, 1, 1))) / np.reshape(
+        dataset.std, (3, 1, 1)
+    )
+    assert x_BCHW.dtype == torch.float32 and y_B.dtype == torch.int64
+    assert np.allclose(x_BCHW, expected, atol=1e-6) and y_B.tolist() == [4, 2]
+    assert len(last) == 1  # the short last batch is kept
+
+
+def test_a_seed_gives_one_permutation_and_touches_no_global_generator(folder):
+    """The same round would differ from host to host."""
+    shard, before = Shard.open(folder, 2), torch.get_rng_state()
+    orders = [torch.cat([y for _, y in shard.batches("train", 2, seed=seed)]).tolist() for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == [11, 12, 13, 14, 15]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_augmented_pictures_are_crops_of_the_padded_original(dataset, folder):
+    """Augmentation would invent or misplace pixels."""
+    ((x_BCHW, y_B),) = Shard.open(folder, 2).batches("train", 5, seed=0, augment="crop_flip")
+    raw = (
+        x_BCHW * torch.tensor(dataset.std)[:, None, None] + torch.tensor(dataset.mean)[:, None, None]
+    ) * 255
+    for picture, label in zip(raw.round().to(torch.uint8).numpy(), y_B.tolist(), strict=True):
+        padded = np.pad(dataset.x[label], ((0, 0), (4, 4), (4, 4)))
+        crops = [padded[:, top : top + 8, left : left + 8] for top in range(9) for left in range(9)]
+        assert any(
+            np.array_equal(picture, crop) or np.array_equal(picture, crop[:, :, ::-1]) for crop in crops
+        )
+
+
+def test_an_empty_part_yields_no_batch(folder):
+    """A client without test data would crash instead of reporting a count of 0."""
+    assert list(Shard.open(folder, 1).batches("test", 4)) == []
+
+
+def test_an_exported_shard_holds_one_client_and_no_other_row(dataset, folder, tmp_path):
+    """A real node would be handed other people's data."""
+    export_shard(folder, 2, tmp_path / "node")
+    shard = Shard.open(tmp_path / "node", 0)
+    assert len(np.load(tmp_path / "node" / "y.npy")) == 7
+    for mine, original in zip(
+        shard.batches("train", 8), Shard.open(folder, 2).batches("train", 8), strict=True
+    ):
+        assert torch.equal(mine[0], original[0]) and torch.equal(mine[1], original[1])
+    with pytest.raises(UserError, match="holds clients 0 to 0"):
+        Shard.open(tmp_path / "node", 1)
+
+
+def test_a_missing_or_damaged_folder_is_one_clear_line(folder, tmp_path):
+    """A device would end in a traceback that names no folder."""
+    (folder / "y.npy").write_bytes(b"half")
+    for path in (folder, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="no readable folder of shards"):
+            Shard.open(path, 0)
+
+
+def test_writing_leaves_nothing_beside_the_folder(folder):
+    """Half-written copies would pile up in the cache."""
+    assert [path.name for path in folder.parent.iterdir()] == ["shards"]
+
+
+def test_a_shard_is_a_view_of_the_file(folder):
+    """Opening would read every client's rows into memory: ten thousand clients would not fit."""
+    assert isinstance(Shard.open(folder, 0).x, np.memmap)
