@@ -1,1 +1,5 @@
-"""Flower Grids that deliver messages to devices: in this process, or on Ray."""
+"""Flower Grids: `inline` runs every device in this process, `ray` runs pools of hosts, one pool per device
+class.
+
+Read `roster` (what the grids are told), `program` (what runs on a host), then `inline`, then `ray`.
+"""

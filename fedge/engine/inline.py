@@ -1,0 +1,46 @@
+"""A grid that runs every device in this process, one message after another: for tests, debugging and small
+machines.
+"""
+
+import pickle
+from collections import deque
+from collections.abc import Sequence
+
+from flwr.app import Message
+
+from fedge.engine.base import FleetGrid
+from fedge.engine.program import answer, load
+from fedge.engine.roster import ClientProgram, Member, NodeConfig
+
+
+class InlineGrid(FleetGrid):
+    """Runs messages in the order they were pushed. They are pickled on both ways, so nothing is shared by
+    accident.
+
+    It has no hosts, hence no resource requests, deadline or retries: a program that hangs or kills its
+    process does so to the run. `threads` bounds what the program's libraries use, as on a host. Raises
+    UserError if the program does not load.
+    """
+
+    def __init__(
+        self, program: ClientProgram, roster: Sequence[Member], run_config: NodeConfig, *, threads: int = 1
+    ) -> None:
+        super().__init__(roster)
+        self._app = load(program, threads)
+        self._run_config = dict(run_config)
+        self._queue: deque[tuple[Member, Message, bytes]] = deque()
+
+    def _enqueue(self, member: Member, message: Message) -> None:
+        self._queue.append((member, message, pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)))
+
+    def _work(self, wait_s: float) -> bool:
+        if not self._queue:
+            return False
+        member, message, packed = self._queue.popleft()
+        payload = pickle.loads(answer(self._app, packed, dict(member.node_config), self._run_config))
+        self._deliver(message, payload)
+        return True
+
+    def close(self) -> None:
+        """Drop what is still queued."""
+        self._queue.clear()

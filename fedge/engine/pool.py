@@ -1,0 +1,73 @@
+"""The books of the Ray grid: a message on its way, a host, and a pool of hosts with the messages that wait
+for it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flwr.app import Message
+from ray.actor import ActorHandle
+
+from fedge.engine.roster import HostRequest, Member
+
+EventKind = Literal["host_started", "host_released", "host_died", "deadline_exceeded", "message_retried"]
+
+
+@dataclass(frozen=True)
+class HostEvent:
+    """Something that happened to a host. `client` is the one whose message it held; `pid` is 0 until it has
+    started.
+    """
+
+    kind: EventKind
+    device_class: str
+    node_id: str
+    pid: int
+    client: int | None = None
+
+
+@dataclass
+class Job:
+    """A message for a member, pickled once; `attempts` counts the hosts that died under it."""
+
+    member: Member
+    message: Message
+    packed: bytes
+    attempts: int = 0
+
+
+@dataclass(eq=False)
+class HostHandle:
+    """A Ray actor, the Ray node its share is booked on, and the process it runs in."""
+
+    actor: ActorHandle
+    node_id: str
+    pid: int = 0
+
+
+@dataclass(eq=False)
+class Pool:
+    """The hosts of one device class (on one node, where device state is bound to nodes) and its waiting
+    messages.
+    """
+
+    device_class: str
+    request: HostRequest
+    limit: int
+    only_node: str | None = None
+    queue: deque[Job] = field(default_factory=deque)
+    hosts: set[HostHandle] = field(default_factory=set)
+    idle: list[HostHandle] = field(default_factory=list)
+    starting: int = 0
+    failed_starts: int = 0
+
+    @property
+    def wants_host(self) -> bool:
+        """True if another host would find a message that no starting host is going to take."""
+        return len(self.queue) > self.starting and len(self.hosts) < self.limit
+
+    @property
+    def starves(self) -> bool:
+        """True if messages wait and no host of this pool exists to take them, not even a starting one."""
+        return bool(self.queue) and not self.hosts

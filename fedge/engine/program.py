@@ -1,0 +1,78 @@
+"""What happens on a host, in either grid: load the client program once, then answer one message after
+another.
+"""
+
+import os
+import pickle
+import sys
+import traceback
+from types import ModuleType
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedge.engine.flower_private import RUN_ID
+from fedge.engine.replies import Reason, failure, raised
+from fedge.engine.roster import ClientProgram, NodeConfig
+from fedge.errors import UserError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def load(program: ClientProgram, threads: int) -> ClientApp:
+    """Execute the program's source in a fresh module and return its `app`.
+
+    The libraries it brings along use `threads` threads: the environment is set before they load, and torch,
+    which reads it only once, is told again. Raises UserError if the program raises or defines no ClientApp.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    module = ModuleType(f"fedge_client_{program.name}")
+    module.__file__ = program.name
+    sys.modules[module.__name__] = module  # where dataclasses and pickle look a class's module up
+    try:
+        exec(compile(program.source, program.name, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise UserError(_load_failure(program, error)) from error
+    app = getattr(module, "app", None)
+    if not isinstance(app, ClientApp):
+        got = "nothing of that name" if app is None else f"a {type(app).__name__}"
+        raise UserError(
+            f"client program '{program.name}' defines {got}: it must define `app = ClientApp(...)`"
+        )
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    return app
+
+
+def _load_failure(program: ClientProgram, error: BaseException) -> str:
+    """One line: no device is open while the program loads, so the exception's text is the user's own."""
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == program.name), None)
+    text = " ".join(str(error).split())[:300]
+    where = f" on line {line}" if line else ""
+    return f"client program '{program.name}' does not load: {type(error).__name__}{where}: {text}"
+
+
+def answer(app: ClientApp, packed: bytes, node_config: NodeConfig, run_config: NodeConfig) -> bytes:
+    """Give one pickled message to the app; what it answers, a RecordDict or an Error, pickled.
+
+    Only the payload goes back, and the grid addresses it, so that a program cannot answer for another device.
+    Each message gets a context of its own; its `state` is empty and dropped afterwards, for what a device
+    keeps is on the device's own storage. Whatever the program raises, `sys.exit` included, becomes an Error
+    without its text.
+    """
+    try:
+        message: Message = pickle.loads(packed)
+        context = Context(RUN_ID, message.metadata.dst_node_id, node_config, RecordDict(), dict(run_config))
+        reply = app(message, context)
+        if not isinstance(reply, Message):
+            payload = failure(Reason.NO_MESSAGE)
+        else:
+            payload = reply.error if reply.has_error() else reply.content
+        return pickle.dumps(payload, protocol=pickle.HIGHEST_PROTOCOL)
+    except (Exception, SystemExit) as error:
+        return pickle.dumps(raised(error), protocol=pickle.HIGHEST_PROTOCOL)

@@ -1,0 +1,284 @@
+"""A grid that runs devices on Ray: per device class a pool of hosts with that class's share of the machine.
+
+How a message travels:
+
+    push_messages -> the queue of its device class -> an idle host, one message at a time -> the reply
+                              |                      |
+              no idle host: start one       host died: replace it and try the message again, at most
+              where it fits                 `retries` times; host hung: kill it and answer with an Error
+
+If the classes do not fit the cluster all at once they take turns: a host that is idle, and whose class has
+nothing waiting, is released when another class has messages but no host.
+"""
+
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import ray
+from flwr.app import Message
+from ray import ObjectRef
+from ray.exceptions import OutOfMemoryError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fedge.engine.base import FleetGrid
+from fedge.engine.cluster import RayCluster
+from fedge.engine.host import Host
+from fedge.engine.placement import Placement
+from fedge.engine.pool import EventKind, HostEvent, HostHandle, Job, Pool
+from fedge.engine.replies import Reason, failure
+from fedge.engine.roster import ClientProgram, HostRequest, Member, NodeConfig
+from fedge.errors import RunError, UserError
+
+_START_LIMIT_S = (
+    300.0  # a host that is not up by then waits for somebody else's resources, or its program hangs
+)
+_START_ATTEMPTS = 3  # hosts of a class that may die while starting before the run is given up
+
+
+class RayGrid(FleetGrid):
+    """Carries messages to hosts on a Ray cluster; every message is answered exactly once.
+
+    `requests` gives each device class of the roster what one host takes; a class that fits on no node is a
+    UserError before anything starts. `hosts_per_class` bounds a pool (None: as many as fit, and never more
+    than have work). `deadline_s` is wall-clock time a host may spend on one message (None: no limit).
+    `retries` is how many times the message of a dead host is given to a fresh one. `sticky` binds each client
+    to one node, for device state on local disks. Without a `cluster` the grid starts a Ray of its own and
+    ends it in `close`.
+    """
+
+    def __init__(
+        self,
+        program: ClientProgram,
+        roster: Sequence[Member],
+        requests: Mapping[str, HostRequest],
+        run_config: NodeConfig,
+        *,
+        cluster: RayCluster | None = None,
+        hosts_per_class: int | None = None,
+        deadline_s: float | None = None,
+        retries: int = 2,
+        threads: int = 1,
+        sticky: bool = False,
+        on_event: Callable[[HostEvent], None] | None = None,
+    ) -> None:
+        super().__init__(roster)
+        self._own_cluster = RayCluster() if cluster is None else None
+        self._cluster = self._own_cluster or cluster
+        self._placement = Placement(self._cluster.nodes())
+        self._program_arguments = (program, dict(run_config), threads)
+        self._requests = dict(requests)
+        self._hosts_per_class = hosts_per_class
+        self._deadline_s = deadline_s
+        self._retries = retries
+        self._sticky = sticky
+        self._on_event = on_event or (lambda event: None)
+        self._pools: dict[tuple[str, str | None], Pool] = {}
+        self._starting: dict[ObjectRef, tuple[Pool, HostHandle, float]] = {}
+        self._flying: dict[ObjectRef, tuple[Pool, HostHandle, Job, float]] = {}  # oldest first
+        self._settled = True  # False when a pool may need a host, or may have one to spare
+        try:
+            self._placement.check(self._requests)
+        except UserError:
+            self.close()
+            raise
+
+    # Messages in
+
+    def _enqueue(self, member: Member, message: Message) -> None:
+        packed = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        self._pool_of(member).queue.append(Job(member, message, packed))
+        self._settled = False
+
+    def _pool_of(self, member: Member) -> Pool:
+        """The pool of a member's class; if state is sticky, of its class on its node: the same one in every
+        run.
+        """
+        request = self._requests.get(member.device_class)
+        if request is None:
+            known = ", ".join(sorted(self._requests))
+            raise UserError(
+                f"client {member.client}: device class '{member.device_class}' has no host request: {known}"
+            )
+        nodes = self._placement.nodes_for(request) if self._sticky else [None]
+        if not nodes:
+            raise RunError(
+                f"device class '{member.device_class}': no node that can run it is left in the cluster"
+            )
+        key = (member.device_class, nodes[member.client % len(nodes)])
+        if key not in self._pools:
+            room = self._placement.room(request)
+            limit = room if self._hosts_per_class is None else min(room, self._hosts_per_class)
+            self._pools[key] = Pool(member.device_class, request, limit, key[1])
+        return self._pools[key]
+
+    # One step
+
+    def _work(self, wait_s: float) -> bool:
+        if not self._settled:
+            self._settle()
+        if not self._flying and not self._starting:
+            return False
+        ready, _ = ray.wait([*self._flying, *self._starting], num_returns=1, timeout=self._bounded(wait_s))
+        for ref in ready:
+            if ref in self._flying:
+                self._land(ref)
+            else:
+                self._open(ref)
+        self._enforce_limits()
+        return True
+
+    def _bounded(self, wait_s: float) -> float:
+        """Wake up in time for the oldest message's deadline."""
+        if self._deadline_s is None or not self._flying:
+            return wait_s
+        oldest_s = next(iter(self._flying.values()))[3]
+        return max(0.0, min(wait_s, oldest_s + self._deadline_s - time.monotonic()))
+
+    def _dispatch(self, pool: Pool, host: HostHandle) -> None:
+        """Give a free host the next message of its pool, or note that it is idle."""
+        if not pool.queue:
+            pool.idle.append(host)
+            self._settled = False
+            return
+        job = pool.queue.popleft()
+        ref = host.actor.handle.remote(job.packed, job.message.metadata.dst_node_id, job.member.node_config)
+        self._flying[ref] = (pool, host, job, time.monotonic())
+
+    def _land(self, ref: ObjectRef) -> None:
+        """Take a reply, or learn that the host died under the message."""
+        pool, host, job, _ = self._flying.pop(ref)
+        try:
+            payload = pickle.loads(ray.get(ref))
+        except RayError as error:
+            self._lose(pool, host, "host_died", job.member.client)
+            self._retry(
+                pool, job, Reason.OUT_OF_MEMORY if isinstance(error, OutOfMemoryError) else Reason.HOST_DIED
+            )
+            return
+        self._deliver(job.message, payload)
+        self._dispatch(pool, host)
+
+    def _retry(self, pool: Pool, job: Job, reason: Reason) -> None:
+        job.attempts += 1
+        if job.attempts > self._retries:
+            self._deliver(job.message, failure(reason))
+        else:
+            pool.queue.appendleft(job)
+            self._settled = False
+
+    def _enforce_limits(self) -> None:
+        """Kill hosts that are over the deadline, and answer for them; give up on a host that never starts."""
+        now_s = time.monotonic()
+        while self._deadline_s is not None and self._flying:
+            ref, (pool, host, job, since_s) = next(iter(self._flying.items()))
+            if now_s - since_s < self._deadline_s:
+                break
+            del self._flying[ref]
+            self._lose(pool, host, "deadline_exceeded", job.member.client)
+            self._deliver(job.message, failure(Reason.DEADLINE))
+        for pool, _, since_s in self._starting.values():
+            if now_s - since_s > _START_LIMIT_S:
+                raise RunError(
+                    f"a host of device class '{pool.device_class}' is not up after {_START_LIMIT_S:.0f} s: "
+                    "the cluster is taken by other jobs, or the client program hangs while it loads"
+                )
+
+    # Hosts
+
+    def _settle(self) -> None:
+        """Hand waiting messages to idle hosts, then start hosts where they fit: first for pools that have
+        fewest.
+        """
+        self._settled = True
+        for pool in self._pools.values():
+            while pool.queue and pool.idle:
+                self._dispatch(pool, pool.idle.pop())
+        for pool in self._pools.values():
+            if pool.starves and not self._start(pool):
+                self._make_room(pool)
+        growing = [pool for pool in self._pools.values() if pool.wants_host]
+        while growing:
+            growing.sort(key=lambda pool: len(pool.hosts))
+            growing = [pool for pool in growing if self._start(pool) and pool.wants_host]
+
+    def _make_room(self, starving: Pool) -> None:
+        """Release hosts that have nothing to do until one of the starving pool fits."""
+        for pool in self._pools.values():
+            while pool.idle and not pool.queue:
+                host = pool.idle.pop()
+                self._end(pool, host)
+                self._on_event(HostEvent("host_released", pool.device_class, host.node_id, host.pid))
+                if self._start(starving):
+                    return
+
+    def _start(self, pool: Pool) -> bool:
+        """Start a host of this pool if one fits now."""
+        node_id = self._placement.claim(pool.request, pool.only_node)
+        if node_id is None:
+            return False
+        request = pool.request
+        actor_class = ray.remote(Host).options(
+            num_cpus=request.num_cpus,
+            num_gpus=request.num_gpus,
+            memory=request.memory_bytes or None,
+            resources=dict(request.resources) or None,
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        )
+        host = HostHandle(actor_class.remote(*self._program_arguments), node_id)
+        self._starting[host.actor.start.remote()] = (pool, host, time.monotonic())
+        pool.hosts.add(host)
+        pool.starting += 1
+        return True
+
+    def _open(self, ref: ObjectRef) -> None:
+        """A host has started, or has died while starting, or its program does not load, which ends the
+        run.
+        """
+        pool, host, _ = self._starting.pop(ref)
+        pool.starting -= 1
+        try:
+            host.pid, refusal = ray.get(ref)
+        except RayError as error:
+            self._lose(pool, host, "host_died", None)
+            pool.failed_starts += 1
+            if pool.failed_starts >= _START_ATTEMPTS:
+                raise RunError(
+                    f"hosts of device class '{pool.device_class}' die while they start "
+                    f"({type(error).__name__}, {pool.failed_starts} times): see Ray's logs on the node"
+                ) from error
+            return
+        if refusal is not None:
+            raise UserError(refusal)
+        pool.failed_starts = 0
+        self._on_event(HostEvent("host_started", pool.device_class, host.node_id, host.pid))
+        self._dispatch(pool, host)
+
+    def _lose(self, pool: Pool, host: HostHandle, kind: EventKind, client: int | None) -> None:
+        """Put a dead or hung host out of the books, and its node too if that is gone."""
+        self._end(pool, host)
+        self._placement.keep_only(node.node_id for node in self._cluster.nodes())
+        if not self._placement.nodes_for(pool.request):
+            raise RunError(
+                f"device class '{pool.device_class}': no node that can run it is left in the cluster"
+            )
+        self._settled = False
+        self._on_event(HostEvent(kind, pool.device_class, host.node_id, host.pid, client))
+
+    def _end(self, pool: Pool, host: HostHandle) -> None:
+        ray.kill(host.actor, no_restart=True)
+        pool.hosts.discard(host)
+        self._placement.release(pool.request, host.node_id)
+
+    def close(self) -> None:
+        """Kill this grid's hosts, and end Ray if this grid started it. May be called twice."""
+        if ray.is_initialized():
+            for pool in self._pools.values():
+                for host in pool.hosts:
+                    ray.kill(host.actor, no_restart=True)
+        self._pools.clear()
+        self._starting.clear()
+        self._flying.clear()
+        if self._own_cluster is not None:
+            self._own_cluster.close()

@@ -1,0 +1,57 @@
+"""What a grid is told: the program, the devices, and what one host of each device class takes of the machine.
+
+Nothing here imports torch, and a roster may be any sequence, so ten thousand devices need not be ten thousand
+objects.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NodeConfig = dict[str, int | float | str | bool]
+
+
+def node_id_of(client: int) -> int:
+    """Flower's node id of a client: its number plus one, since 0 is the server."""
+    return client + 1
+
+
+def client_of(node_id: int) -> int:
+    """The client behind a Flower node id; the inverse of `node_id_of`."""
+    return node_id - 1
+
+
+@dataclass(frozen=True)
+class ClientProgram:
+    """A client program as text. A host executes it once, in a module of its own; it must define `app`, a
+    ClientApp.
+    """
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One simulated device. `node_config` is what Flower shows the client program as `context.node_config`.
+
+    A roster is a sequence in which member k is client k.
+    """
+
+    client: int
+    device_class: str
+    node_config: NodeConfig = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HostRequest:
+    """What one host of a device class takes of a Ray node; a host runs one client at a time.
+
+    `num_cpus` must be above 0 (Ray would put any number of hosts without it on one node); 0 bytes asks for no
+    memory in particular; `resources` are Ray's custom resources, which bind a class to the nodes that have
+    them.
+    """
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    memory_bytes: int = 0
+    resources: Mapping[str, float] = field(default_factory=dict)

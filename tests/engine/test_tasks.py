@@ -1,0 +1,41 @@
+"""Functions called by name, here or in a Ray worker: same results, same errors.
+
+The functions called are small ones that are installed on every node anyway.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from fedge.engine.tasks import run_task
+from fedge.errors import RunError, UserError
+
+
+@pytest.fixture(params=["inline", "ray"])
+def call(request):
+    """`run_task` of either kind."""
+    return run_task if request.param == "inline" else request.getfixturevalue("cluster").run_task
+
+
+def test_a_result_comes_back(call):
+    """If this fails, preparation cannot tell the coordinator what it prepared."""
+    assert call("fedge.engine.roster:node_id_of", {"client": 3}) == 4
+
+
+@pytest.mark.parametrize("expected", [UserError, RunError])
+def test_our_own_errors_keep_class_and_line(call, expected):
+    """If this fails, a missing data set ends with the wrong exit code or without its one clear line."""
+    failed = json.dumps({"error": expected.__name__, "message": "data.root: no such folder"})
+    with pytest.raises(expected, match=r"^data.root: no such folder$"):
+        call("fedge.engine.tasks:unpack", {"answer": failed})
+
+
+def test_another_error_says_where_its_traceback_is(call, tmp_path):
+    """If this fails, a crash in preparation leaves nothing to look at."""
+    with pytest.raises(RunError, match="raised JSONDecodeError: see ") as caught:
+        call("json:loads", {"s": "{"}, traceback_dir=str(tmp_path / "logs"))
+    file = Path(re.search(r"see (.*)$", str(caught.value)).group(1))
+    assert file.parent == tmp_path / "logs"
+    assert "Traceback" in file.read_text()
