@@ -1,1 +1,28 @@
-"""fedge: simulated edge devices that improve their own networks; nothing private moves."""
+"""fedge: simulated edge devices that improve their own networks; nothing private moves.
+
+    import fedge
+    result = fedge.run(fedge.load_scenario("quickstart"), out="runs/quickstart")
+    result.summary["accuracy"]["mean"]
+
+Importing fedge imports neither torch nor ray; the two names below bring what they need when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedge.checks import load_scenario
+    from fedge.launch import run
+
+__all__ = ["load_scenario", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_scenario":
+        from fedge.checks import load_scenario
+
+        return load_scenario
+    if name == "run":
+        from fedge.launch import run
+
+        return run
+    raise AttributeError(f"module 'fedge' has no attribute {name!r}")

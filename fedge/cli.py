@@ -1,0 +1,124 @@
+"""The command line. Exit 0: done; 2: the user's input is wrong; 3: the run failed. Errors are one line on stderr."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedge.errors import FedgeError, RunError
+
+app = typer.Typer(
+    help="Simulate a fleet of edge devices that prune and retrain their own networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ScenarioName = Annotated[str, typer.Argument(metavar="SCENARIO", help="A name in scenarios/, or a TOML file.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario: --set training.pruning.level=0.5"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command("run")
+def run_command(
+    scenario: ScenarioName,
+    out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/<scenario>]")] = None,
+    changes: Changes = None,
+    engine: Annotated[str | None, typer.Option(metavar="ray|inline", help="Where the devices run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last whole round in --out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Run a scenario to its end and write its results."""
+    from fedge.checks import load_scenario
+    from fedge.report.table import summary_table
+    from fedge.launch import run
+
+    changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
+    loaded = load_scenario(scenario, changes)
+    with _observer(loaded.rounds, quiet) as observer:
+        result = run(loaded, out, resume=resume, observer=observer)
+    if not quiet:
+        Console().print(summary_table(result.summary, result.out))
+
+
+@app.command("plan")
+def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Say what a scenario will cost, per device class, before anything runs."""
+    from fedge.checks import load_scenario
+    from fedge.plan import plan_scenario
+    from fedge.report.table import plan_table
+
+    plans = plan_scenario(load_scenario(scenario, changes or []))
+    if as_json:
+        print(json.dumps(plans, indent=2))
+    else:
+        Console().print(plan_table(plans))
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="datasets, models, devices, partitions, clients or scenarios")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """List what a scenario can name."""
+    from fedge.listing import listing
+    from fedge.report.table import rows_table
+
+    rows = listing(kind)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        Console().print(rows_table(kind, rows))
+
+
+@contextlib.contextmanager
+def _observer(rounds: int, quiet: bool) -> Iterator[object]:
+    from fedge.report.observer import Observer
+    from fedge.report.progress import LiveProgress, PlainProgress
+
+    console = Console(stderr=True)
+    if quiet:
+        yield Observer()
+    elif console.is_terminal:
+        with LiveProgress(console, rounds) as live:
+            yield live
+    else:
+        yield PlainProgress()
+
+
+def main() -> None:
+    """Entry point: every error a person can do something about ends as one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except FedgeError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped; the whole rounds are kept: run again with --resume", 130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors
+            _fail(error.format_message(), 2)
+        if os.environ.get("FEDGE_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {_one_line(error)} (FEDGE_DEBUG=1 shows the traceback)", RunError.exit_code)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _fail(text: str, exit_code: int) -> None:
+    print(f"fedge: {text}", file=sys.stderr)
+    sys.exit(exit_code)

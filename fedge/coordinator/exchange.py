@@ -1,0 +1,79 @@
+"""One exchange with the fleet: plans out, replies in as they come, on any Flower Grid."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedge.errors import RunError
+from fedge.protocol import RoundPlan, content_bytes, status_of
+from fedge.scenario import Scenario, Training
+
+_POLL_S = 0.05  # between looks on a Grid whose `pull_messages` does not wait by itself
+_GATHER_S = 60.0  # for a fleet's nodes to come online on a Grid that did not make them
+
+
+def exchange(
+    grid: Grid, plans: Mapping[int, tuple[int, RoundPlan]], patience_s: float
+) -> Iterator[tuple[int, Message | None]]:
+    """Send every client its plan; yield (client, reply) as replies come.
+
+    `plans` maps a client to (node id, plan). When no reply has come for `patience_s` wall-clock seconds, those still
+    out are yielded with None.
+    """
+    messages = [plan.to_message(node_id) for node_id, plan in plans.values()]
+    waiting = dict(zip(grid.push_messages(messages), plans, strict=True))
+    heard_s = time.monotonic()
+    while waiting and time.monotonic() - heard_s < patience_s:
+        replies = list(grid.pull_messages(waiting.keys()))
+        for reply in replies:
+            client = waiting.pop(reply.metadata.reply_to_message_id, None)
+            if client is not None:
+                yield client, reply
+        if replies:
+            heard_s = time.monotonic()
+        elif waiting:
+            time.sleep(_POLL_S)
+    yield from ((client, None) for client in waiting.values())
+
+
+def find_clients(grid: Grid, scenario: Scenario) -> dict[int, int]:
+    """Client number -> node id, in client order.
+
+    fedge's own grids know it. On another Grid every node is asked once, with a plan of phase "hello".
+    """
+    if roster := getattr(grid, "roster", None):
+        return dict(zip(range(len(roster)), grid.get_node_ids(), strict=True))
+    hello = RoundPlan(round=0, phase="hello", prune=False, seed=scenario.seed, training=Training())
+    nodes = _wait_for_nodes(grid, scenario.clients)
+    found = {}
+    asked = {index: (node_id, hello) for index, node_id in enumerate(nodes)}
+    for index, reply in exchange(grid, asked, patience_s=scenario.engine.deadline_s):
+        if reply is None or reply.has_error():
+            status = status_of(reply) if reply else "no reply"
+            raise RunError(f"node {nodes[index]} did not say which client it is: {status}")
+        found[int(reply.content["report"]["client"])] = nodes[index]
+    if sorted(found) != list(range(scenario.clients)):
+        raise RunError(
+            f"the scenario has {scenario.clients} clients and the nodes answered for {len(found)} of them; "
+            "start one node per client, each with its own partition-id"
+        )
+    return dict(sorted(found.items()))
+
+
+def _wait_for_nodes(grid: Grid, wanted: int) -> list[int]:
+    end_s = time.monotonic() + _GATHER_S
+    while True:
+        nodes = sorted(grid.get_node_ids())
+        if len(nodes) >= wanted or time.monotonic() > end_s:
+            break
+        time.sleep(1)
+    if len(nodes) != wanted:
+        raise RunError(f"the scenario has {wanted} clients and the runtime {len(nodes)} nodes; make them equal")
+    return nodes
+
+
+def reply_bytes(reply: Message) -> int:
+    """What the reply's payload weighs: its records, or its error's reason."""
+    return len(reply.error.reason.encode()) if reply.has_error() else content_bytes(reply.content)

@@ -1,0 +1,66 @@
+"""Fleet figures from the clients' reports: exact sums, and how accuracy is spread over the clients.
+
+Sums run in client order, so a figure does not depend on which reply came first. Every figure is finite and says how
+many of how many clients it speaks for.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+SUMMED = ("samples_seen", "samples_kept", "macs_done", "macs_dense", "macs_filter")
+
+
+def summarise_round(round: int, rows: Sequence[Row]) -> dict[str, Any]:
+    """One line of rounds.jsonl: the sums over the clients that reported, and the distribution of their accuracy."""
+    ok = [row for row in rows if row["status"] == "ok"]
+    sums = {name: sum(row[name] for row in ok) for name in SUMMED}
+    return {
+        "round": round,
+        "clients": len(rows),
+        "ok": len(ok),
+        "failures": dict(sorted(Counter(row["status"] for row in rows if row["status"] != "ok").items())),
+        **sums,
+        "saved": saved(sums["macs_done"], sums["macs_dense"]),
+        "accuracy": spread(accuracies(ok, "test_correct")),
+        "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
+        "parameters_left": parameters_left(ok),
+        "time_s": max((row["time_s"] for row in ok), default=0.0),
+        "energy_j": math.fsum(row["energy_j"] for row in ok),
+    }
+
+
+def accuracies(rows: Iterable[Row], correct: str, count: str = "test_count") -> list[float]:
+    """Per client, in client order; a client without such data has none and is left out."""
+    return [row[correct] / row[count] for row in rows if row[count]]
+
+
+def spread(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean, standard deviation over the clients, mean of the worst ceil(n / 10), extremes; None where n is 0."""
+    if not values:
+        return {"clients": 0, "mean": None, "std": None, "worst_decile": None, "min": None, "max": None}
+    ordered = sorted(values)
+    mean = math.fsum(ordered) / len(ordered)
+    worst = ordered[: math.ceil(len(ordered) / 10)]
+    return {
+        "clients": len(ordered),
+        "mean": mean,
+        "std": math.sqrt(math.fsum((value - mean) ** 2 for value in ordered) / len(ordered)),
+        "worst_decile": math.fsum(worst) / len(worst),
+        "min": ordered[0],
+        "max": ordered[-1],
+    }
+
+
+def saved(done: int, dense: int) -> float:
+    """1 - done / dense; 0 where nothing was to do."""
+    return 1 - done / dense if dense else 0.0
+
+
+def parameters_left(rows: Sequence[Row]) -> float | None:
+    """Share of the fleet's parameters that pruning has left; None where nobody reported."""
+    dense = sum(row["parameters_dense"] for row in rows)
+    return sum(row["parameters"] for row in rows) / dense if dense else None

@@ -1,0 +1,190 @@
+"""A simulated device during one round: its shard, its network, what it spends, what it will say.
+
+`on_device` turns a step `(device, plan) -> report` into a handler for a Flower ClientApp. A round is a function of
+(plan, shard, state, seed) alone; the state of before is read from the device's folder and the state after is written
+there, keyed by round, before the report leaves. A plan that was executed already is answered from that folder.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import torch
+from flwr.app import Context, Message
+from torch import nn
+
+from fedge.data.shard import Shard
+from fedge.device.location import Location, locate
+from fedge.device.state import DeviceState, StateFolder
+from fedge.prepare import Prepared
+from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
+from fedge.seeding import derive_seed
+from fedge.training.error_map import ErrorMapPruner
+from fedge.training.instance_filter import InstanceFilter, make_filter
+from fedge.training.loop import TrainStats, evaluate, train
+from fedge.training.pruning import prune
+from fedge.training.topology import Topology
+
+Handler = Callable[[Message, Context], Message]
+EVALUATION_BATCH = 256
+
+
+def on_device(step: Callable[["Device", RoundPlan], RoundReport]) -> Handler:
+    """Make a Flower message handler of `step`; see the module's docstring."""
+
+    @functools.wraps(step)
+    def handler(message: Message, context: Context) -> Message:
+        plan = RoundPlan.from_message(message)
+        location = locate(context)
+        folder = StateFolder(location.device_folder)
+        done = folder.at(plan.round)
+        if done is not None and done.report is not None:
+            return RoundReport.model_validate_json(done.report).reply_to(message)
+        device = Device(location, plan, folder.before(plan.round))
+        report = step(device, plan)
+        folder.write(device.state_after(report))
+        return report.reply_to(message)
+
+    return handler
+
+
+class Device:
+    """One client's device in one round. Made by `on_device`; a client program calls its methods in order."""
+
+    def __init__(self, location: Location, plan: RoundPlan, state: DeviceState) -> None:
+        self._started = time.perf_counter()
+        torch.set_num_threads(location.scenario.engine.threads)
+        self.client = location.client
+        self.plan = plan
+        self.profile = location.profile
+        self.prepared = Prepared.open(location.data_folder)
+        self.shard = Shard.open(location.data_folder / "shards", location.shard)
+        self.topology = Topology.from_json(state.topology) if state.topology else None
+        self.model = self._load(state)
+        self._before = state
+        self._filter: InstanceFilter | None = None
+        self._epochs: list[TrainStats] = []
+        self._pruning_macs = 0
+
+    @property
+    def pruned(self) -> bool:
+        """Whether channels have been cut, in this round or before."""
+        return self.topology is not None
+
+    def seed(self, purpose: str, *parts: int) -> int:
+        """The seed of one purpose in this (run, client, round)."""
+        return derive_seed(self.plan.seed, self.client, self.plan.round, purpose, *parts)
+
+    def prune(self) -> None:
+        """Cut the network to `training.pruning.level` with this client's own data in view (ADaPT)."""
+        choice = self.plan.training.pruning
+        batches = list(self._batches("prune"))
+        self.topology = prune(
+            self.model,
+            choice.level,
+            example_input=batches[0][0][:1],
+            criterion=choice.criterion,
+            accounting=choice.accounting,
+            batches=batches,
+            seed=self.seed("prune"),
+        )
+
+    def instance_filter(self) -> InstanceFilter | None:
+        """The filter that `training.instance_filter` names, with what it learnt in earlier rounds; None: none."""
+        choice = self.plan.training.instance_filter
+        channels, *image_size = self.prepared.input_shape
+        self._filter = make_filter(
+            choice.kind,
+            choice.keep,
+            in_channels=channels,
+            image_size=tuple(image_size),
+            seed=derive_seed(self.plan.seed, self.client, "instance_filter"),
+        )
+        if self._filter is not None and self._before.instance_filter:
+            self._filter.load_state_dict(self._before.instance_filter)
+        return self._filter
+
+    def error_maps(self) -> ErrorMapPruner | None:
+        """The error-map pruner that `training.error_maps` describes; None where it keeps everything."""
+        choice = self.plan.training.error_maps
+        return ErrorMapPruner(self.model, keep=choice.keep, score=choice.score) if choice.keep < 1 else None
+
+    def train(
+        self, *, instance_filter: InstanceFilter | None = None, error_maps: ErrorMapPruner | None = None
+    ) -> None:
+        """`training.epochs` local epochs of SGD over the training part of the shard."""
+        choice = self.plan.training
+        optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=choice.learning_rate,
+            momentum=choice.momentum,
+            weight_decay=choice.weight_decay,
+        )
+        for epoch in range(choice.epochs):
+            stats = train(
+                self.model,
+                self._batches("shuffle", epoch),
+                optimizer=optimizer,
+                instance_filter=instance_filter,
+                error_maps=error_maps,
+            )
+            if stats.samples_kept and not torch.isfinite(torch.tensor(stats.loss)):
+                raise DeviceFailure(Status.DIVERGED, f"loss {stats.loss} in local epoch {epoch + 1}")
+            self._epochs.append(stats)
+
+    def report(self) -> RoundReport:
+        """Evaluate on the client's validation and test data and say what the round brought and cost."""
+        total = sum(self._epochs, start=TrainStats())
+        validation = evaluate(self.model, self.shard.batches("validation", EVALUATION_BATCH))
+        test = evaluate(self.model, self.shard.batches("test", EVALUATION_BATCH))
+        return RoundReport(
+            round=self.plan.round,
+            client=self.client,
+            samples_seen=total.samples_seen,
+            samples_kept=total.samples_kept,
+            macs_done=total.macs_done + self._pruning_macs,
+            macs_dense=total.samples_seen * self.prepared.macs_training,
+            macs_filter=total.macs_filter,
+            train_loss=finite(total.loss),
+            epoch_loss=[finite(stats.loss) for stats in self._epochs[:64]],
+            validation_correct=validation.correct,
+            validation_count=validation.count,
+            test_correct=test.correct,
+            test_count=test.count,
+            factory_correct=self._factory_correct(),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            parameters_dense=self.prepared.parameters,
+            wall_s=time.perf_counter() - self._started,
+        )
+
+    def state_after(self, report: RoundReport) -> DeviceState:
+        """What the device keeps of this round."""
+        return DeviceState(
+            round=self.plan.round,
+            topology=self.topology.to_json() if self.topology else None,
+            model=self.model.state_dict(),
+            instance_filter=self._filter.state_dict() if self._filter else self._before.instance_filter,
+            report=report.model_dump_json(),
+        )
+
+    def _load(self, state: DeviceState) -> nn.Module:
+        if not state.model:
+            return self.prepared.factory_model()
+        model = self.topology.rebuild(self.prepared.build_model) if self.topology else self.prepared.build_model()
+        model.load_state_dict(state.model)
+        return model
+
+    def _batches(self, purpose: str, *parts: int):
+        choice = self.plan.training
+        if not self.shard.count("train"):
+            raise DeviceFailure(Status.NO_TRAINING_DATA)
+        augment = None if choice.augment == "none" else choice.augment
+        return self.shard.batches("train", choice.batch_size, seed=self.seed(purpose, *parts), augment=augment)
+
+    def _factory_correct(self) -> int:
+        """Said again by every report; counted once, as neither the factory model nor the test data change."""
+        if self._before.report:
+            return RoundReport.model_validate_json(self._before.report).factory_correct
+        return evaluate(self.prepared.factory_model(), self.shard.batches("test", EVALUATION_BATCH)).correct

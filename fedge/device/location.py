@@ -1,0 +1,51 @@
+"""Where a device finds its data, its own folder and its profile, on each runtime that may carry it.
+
+The run's configuration names the scenario (`scenario-toml`: its text, or `scenario`: a name) and `out`, and may name
+`data-path`, the prepared data. A node's configuration says which client it is (`partition-id`), and on a SuperNode
+may name a `data-path` that holds this client's own shard and nothing else, and a `device-dir`. Where nobody names
+prepared data, as on Flower's simulation, the client that comes first prepares them.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+
+from fedge.device.profiles import DeviceProfile, profile
+from fedge.prepare import prepare
+from fedge.run_config import device_folder, scenario_of
+from fedge.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Location:
+    """One device's place in the simulation."""
+
+    client: int
+    shard: int  # the client's number within data_folder
+    data_folder: Path
+    device_folder: Path
+    profile: DeviceProfile
+    scenario: Scenario
+
+
+def locate(context: Context) -> Location:
+    """Read a device's place from its message's context."""
+    node, run = context.node_config, context.run_config
+    scenario = scenario_of(run)
+    client = int(node["partition-id"])
+    data = node.get("data-path") or run.get("data-path") or _prepared(scenario)
+    return Location(
+        client=client,
+        shard=0 if "data-path" in node else client,
+        data_folder=Path(str(data)),
+        device_folder=device_folder(context),
+        profile=profile(scenario.device_class_of(client).device),
+        scenario=scenario,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _prepared(scenario: Scenario) -> str:
+    return prepare(scenario).folder

@@ -1,0 +1,113 @@
+"""A device's private state on its own disk: one safetensors file per round, written atomically.
+
+The file holds the network's and the filter's tensors; its header holds the topology record, the report of the
+round and a digest over all of it. Keyed by round, so that a repeated plan is answered and not executed again, and
+so that a run taken up at round r finds the state of round r - 1 though later rounds had been written.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fedge.errors import RunError
+
+KEEP_ROUNDS = 3  # this round's state, and two to fall back to
+
+_NAME = re.compile(r"round-(\d{6})\.safetensors")
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """What a device knows after `round`. Round 0 is a device fresh from the factory."""
+
+    round: int
+    topology: str | None = None  # JSON record; None: the factory network's own shape
+    model: dict[str, torch.Tensor] = field(default_factory=dict)
+    instance_filter: dict[str, torch.Tensor] = field(default_factory=dict)
+    report: str | None = None  # RoundReport as JSON
+
+
+class StateFolder:
+    """The rounds kept in one device's folder. Only that client's program opens it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def at(self, round: int) -> DeviceState | None:
+        """The state written by `round`, or None where there is none or it is damaged."""
+        path = self._path(round)
+        return _read(path, round) if path.is_file() else None
+
+    def before(self, round: int) -> DeviceState:
+        """The newest undamaged state from before `round`; the factory's where there is none."""
+        for earlier in sorted((r for r in self._rounds() if r < round), reverse=True):
+            if state := self.at(earlier):
+                return state
+        return DeviceState(round=0)
+
+    def write(self, state: DeviceState) -> None:
+        """Write atomically, then forget the rounds that nothing can ask for any more."""
+        tensors = {f"model.{key}": tensor.contiguous() for key, tensor in state.model.items()}
+        tensors |= {f"filter.{key}": tensor.contiguous() for key, tensor in state.instance_filter.items()}
+        header = {"topology": json.dumps(state.topology), "report": json.dumps(state.report)}
+        header["digest"] = _digest(tensors, header)
+        path = self._path(state.round)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial, metadata=header)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise RunError(f"{path}: the device's state cannot be written: {error}") from None
+        for old in self._rounds():
+            if old <= state.round - KEEP_ROUNDS:
+                self._path(old).unlink(missing_ok=True)
+
+    def _path(self, round: int) -> Path:
+        return self.folder / f"round-{round:06d}.safetensors"
+
+    def _rounds(self) -> Iterator[int]:
+        if self.folder.is_dir():
+            names = [_NAME.fullmatch(path.name) for path in self.folder.iterdir()]
+            yield from (int(name[1]) for name in names if name)
+
+
+def _read(path: Path, round: int) -> DeviceState | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError):
+        return None
+    if header.pop("digest", None) != _digest(tensors, header):
+        return None
+    return DeviceState(
+        round=round,
+        topology=json.loads(header["topology"]),
+        model=_under("model.", tensors),
+        instance_filter=_under("filter.", tensors),
+        report=json.loads(header["report"]),
+    )
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _digest(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> str:
+    digest = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

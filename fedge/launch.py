@@ -1,0 +1,127 @@
+"""Where all meet: scenario -> preparation -> grid -> coordinator -> results.
+
+Under Ray this process coordinates and nothing else: it never imports torch and never opens a data file. Data are
+prepared and devices run in Ray's processes.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, RecordDict
+
+from fedge.catalog import client_path
+from fedge.checks import check
+from fedge.coordinator.app import server_app
+from fedge.device.profiles import profile
+from fedge.engine.base import FleetGrid
+from fedge.engine.roster import ClientProgram, HostRequest, Member
+from fedge.errors import UserError
+from fedge.report.observer import Observer
+from fedge.report.run_folder import SUMMARY, refuse_unusable
+from fedge.scenario import DeviceClass, Scenario
+from fedge.scenario_file import scenario_toml
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: `summary` is summary.json, `out` the folder with all results."""
+
+    out: Path
+    summary: Mapping[str, Any]
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The lines of reports.jsonl, in order of round and client."""
+        return [json.loads(line) for line in (self.out / "reports.jsonl").read_text().splitlines()]
+
+
+def run(
+    scenario: Scenario,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> RunResult:
+    """Run `scenario` to its end and return its results, which are also in `out` (default: runs/<scenario's name>).
+
+    resume: go on after the last whole round of the run that `out` holds.
+    Raises UserError for what the caller can mend and RunError where the run failed.
+    """
+    check(scenario)
+    folder = Path(out or Path("runs") / scenario.name).absolute()
+    refuse_unusable(folder, resume=resume)
+    config = {"scenario-toml": scenario_toml(scenario), "out": str(folder), "resume": resume}
+    with _grid(scenario, config, observer or Observer()) as grid:
+        server_app(observer or Observer())(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
+    return RunResult(folder, json.loads((folder / SUMMARY).read_text()))
+
+
+@contextmanager
+def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Iterator[FleetGrid]:
+    """Prepare where the devices run, then open the scenario's engine."""
+    path = client_path(scenario.client)
+    program = ClientProgram(path.stem, path.read_text(encoding="utf-8"))
+    roster = FleetRoster(scenario)
+    engine = scenario.engine
+    arguments = {"scenario_json": scenario.model_dump_json(exclude_none=True)}
+    target = "fedge.prepare:prepare_json"
+    if engine.kind == "inline":
+        from fedge.engine.inline import InlineGrid
+        from fedge.engine.tasks import run_task
+
+        config["data-path"] = run_task(target, arguments)["folder"]
+        with InlineGrid(program, roster, config, threads=engine.threads) as grid:
+            yield grid
+        return
+    from fedge.engine.cluster import RayCluster
+    from fedge.engine.ray import RayGrid
+
+    requests = {device_class.label: host_request(device_class) for device_class in scenario.fleet}
+    with RayCluster(engine.address) as cluster:
+        config["data-path"] = cluster.run_task(target, arguments)["folder"]
+        with RayGrid(
+            program,
+            roster,
+            requests,
+            config,
+            cluster=cluster,
+            hosts_per_class=engine.hosts,
+            deadline_s=engine.deadline_s,
+            retries=engine.retries,
+            threads=engine.threads,
+            on_event=lambda event: _tell(observer, event),
+        ) as grid:
+            yield grid
+
+
+class FleetRoster(Sequence[Member]):
+    """The scenario's clients as a grid's roster; a member is made when it is asked for."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._clients = scenario.clients
+
+    def __len__(self) -> int:
+        return self._clients
+
+    def __getitem__(self, client: int) -> Member:
+        if not 0 <= client < self._clients:
+            raise IndexError(client)
+        device_class = self._scenario.device_class_of(client).label
+        return Member(client, device_class, {"partition-id": client, "device-class": device_class})
+
+
+def host_request(device_class: DeviceClass) -> HostRequest:
+    """What one Ray host of the class takes: the scenario's word, else the profile's."""
+    asked, usual = device_class.ray, profile(device_class.device)
+    memory_mb = usual.ray_memory_mb if asked.memory_mb is None else asked.memory_mb
+    return HostRequest(
+        num_cpus=usual.ray_num_cpus if asked.num_cpus is None else asked.num_cpus,
+        num_gpus=asked.num_gpus,
+        memory_bytes=int(memory_mb * 1e6),
+        resources=dict(asked.resources),
+    )

@@ -1,0 +1,20 @@
+"""What may watch a run. The methods are called from the coordinator's loop, so they must be quick."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Observer:
+    """Watches nothing; the base of those that do."""
+
+    def round_started(self, round: int, clients: int) -> None:
+        """Plans for `clients` are about to go out."""
+
+    def report_arrived(self, row: Mapping[str, Any]) -> None:
+        """One client's line of reports.jsonl, in the order of arrival."""
+
+    def round_finished(self, figures: Mapping[str, Any]) -> None:
+        """The round is committed; `figures` is its line of rounds.jsonl."""
+
+    def notice(self, text: str) -> None:
+        """One line that a person should see at once: a host was replaced, say."""

@@ -1,0 +1,162 @@
+"""The folder of a run's results: three append-only logs and a checkpoint that says how far they are good.
+
+A round is committed in this order: its lines are appended to the logs and synced, then `checkpoint.json` is replaced
+by one that holds the logs' lengths and digests; the one before stays as `checkpoint.previous.json`. What lies behind
+the lengths is cut off when a run is taken up again. So a run that was killed at any moment goes on from its last
+whole round, and a damaged checkpoint or log is seen, named, and passed over for the one before.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedge.errors import RunError, UserError
+
+LOGS = ("reports.jsonl", "rounds.jsonl", "egress.jsonl")
+CHECKPOINTS = ("checkpoint.json", "checkpoint.previous.json")
+SCENARIO = "scenario.toml"
+SUMMARY = "summary.json"
+
+Row = Mapping[str, Any]
+
+
+def refuse_unusable(folder: Path, *, resume: bool) -> None:
+    """Raise UserError where `folder` cannot take a run's results; write nothing. Asked before anything is started."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give --out a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SCENARIO).is_file():
+        raise UserError(f"{folder} is not empty and holds no earlier run; give --out another folder")
+    if resume and not (folder / SCENARIO).is_file():
+        raise UserError(f"{folder} holds no run to resume; run without --resume")
+    standing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not standing.is_dir():
+        raise UserError(f"{standing} is a file, so {folder} cannot be made; give --out another folder")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise UserError(f"{standing} cannot be written; give --out another folder")
+
+
+class RunFolder:
+    """Open with `start` or `resume`. `round` is the last committed round, 0 before the first."""
+
+    def __init__(self, folder: Path, round: int = 0) -> None:
+        self.folder = folder
+        self.round = round
+        self._digests = {log: hashlib.blake2b(digest_size=16) for log in LOGS}
+        self._lengths = dict.fromkeys(LOGS, 0)
+
+    @classmethod
+    def start(cls, folder: Path, scenario_toml: str) -> "RunFolder":
+        """Begin a run. An earlier run's results in `folder` are replaced; anything else there is refused."""
+        refuse_unusable(folder, resume=False)
+        try:
+            for name in (*LOGS, *CHECKPOINTS, SUMMARY):
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / "devices", ignore_errors=True)  # a device answers a round it has done already
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / SCENARIO, scenario_toml)
+            for log in LOGS:
+                (folder / log).touch()
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written: {error.strerror}; give --out another folder") from None
+        return cls(folder)
+
+    @classmethod
+    def resume(cls, folder: Path) -> "RunFolder":
+        """Take up the run in `folder` after its last whole round; the logs are cut back to it."""
+        refuse_unusable(folder, resume=True)
+        complaints = []
+        for name in CHECKPOINTS:
+            try:
+                return cls._at(folder, json.loads((folder / name).read_text()))
+            except FileNotFoundError:
+                complaints.append(f"{name} is missing")
+            except (ValueError, KeyError, TypeError) as error:
+                complaints.append(f"{name} is damaged ({error})")
+        if all(complaint.endswith("missing") for complaint in complaints):
+            return cls.start(folder, (folder / SCENARIO).read_text())  # killed before its first round was whole
+        raise RunError(f"{folder} cannot be resumed: {'; '.join(complaints)}; run without --resume to start over")
+
+    @classmethod
+    def _at(cls, folder: Path, checkpoint: dict[str, Any]) -> "RunFolder":
+        """The folder at a checkpoint; ValueError where the checkpoint or a log is not what was written."""
+        if checkpoint.pop("digest") != _digest(json.dumps(checkpoint, sort_keys=True).encode()):
+            raise ValueError("its digest is wrong")
+        self = cls(folder, checkpoint["round"])
+        for log in LOGS:
+            length, digest = checkpoint["logs"][log]
+            good = (folder / log).read_bytes()[:length]
+            if _digest(good) != digest:
+                raise ValueError(f"{log} was changed or cut since")
+            self._digests[log].update(good)
+            self._lengths[log] = length
+        for log in LOGS:
+            os.truncate(folder / log, self._lengths[log])
+        return self
+
+    def commit(self, round: int, *, reports: Iterable[Row], egress: Iterable[Row], summary: Row) -> None:
+        """Append one round and make it the state that a resumed run starts from."""
+        try:
+            for log, rows in zip(LOGS, (reports, [summary], egress), strict=True):
+                self._append(log, rows)
+            self._checkpoint(round)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder}: round {round} cannot be written: {error.strerror}; the results up to round "
+                f"{self.round} are whole: make room and run again with --resume"
+            ) from None
+        self.round = round
+
+    def finish(self, summary: Row) -> None:
+        """Write summary.json."""
+        try:
+            _replace(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.folder / SUMMARY}: cannot be written: {error.strerror}") from None
+
+    def rows(self, log: str) -> Iterable[dict[str, Any]]:
+        """The committed lines of a log."""
+        with open(self.folder / log, encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    def _append(self, log: str, rows: Iterable[Row]) -> None:
+        with open(self.folder / log, "ab") as file:
+            for row in rows:
+                line = json.dumps(row, allow_nan=False).encode() + b"\n"
+                file.write(line)
+                self._digests[log].update(line)
+                self._lengths[log] += len(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _checkpoint(self, round: int) -> None:
+        logs = {log: (self._lengths[log], self._digests[log].hexdigest()) for log in LOGS}
+        checkpoint: dict[str, Any] = {"round": round, "logs": logs}
+        checkpoint["digest"] = _digest(json.dumps(checkpoint, sort_keys=True).encode())
+        current, previous = (self.folder / name for name in CHECKPOINTS)
+        if current.exists():
+            shutil.copyfile(current, previous.with_suffix(".partial"))
+            previous.with_suffix(".partial").replace(previous)
+        _replace(current, json.dumps(checkpoint))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file or none: temporary file, sync, rename, sync of the folder."""
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

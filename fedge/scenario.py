@@ -1,0 +1,265 @@
+"""What a user writes: one frozen, validated model of a scenario. TOML in, TOML out.
+
+Every section refuses unknown keys, wrong types and numbers out of range; `Scenario` then checks the
+sections against one another, and `fedge.checks` against what is known of data sets and devices. Every default
+stands in this file. Units are in the names. It imports nothing of fedge: both sides of the wire read it.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def kinds_of(union: Any) -> tuple[str, ...]:
+    """The `kind`s of a section that comes in several, in their order: kinds_of(Partition)."""
+    members = get_args(get_args(union)[0])
+    return tuple(get_args(member.model_fields["kind"].annotation)[0] for member in members)
+
+
+class Section(BaseModel):
+    """A table of the scenario file: frozen, closed to unknown keys, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+# --- [data] ---------------------------------------------------------------------------------------------
+
+
+class Iid(Section):
+    """Every client draws from the same distribution."""
+
+    kind: Literal["iid"] = "iid"
+
+
+class Dirichlet(Section):
+    """Per class, the clients' shares are drawn from Dirichlet(alpha). alpha 0.1: very unlike; 100: nearly iid."""
+
+    kind: Literal["dirichlet"]
+    alpha: Positive = 0.3
+
+
+class Pathological(Section):
+    """Every client holds exactly `classes` classes."""
+
+    kind: Literal["pathological"]
+    classes: Count = 2
+
+
+class Shards(Section):
+    """Sorted by label, cut into equal shards, `per_client` shards each (McMahan et al. 2017)."""
+
+    kind: Literal["shards"]
+    per_client: Count = 2
+
+
+class Natural(Section):
+    """The data's own owners: one client per person (har)."""
+
+    kind: Literal["natural"]
+
+
+class Subsets(Section):
+    """ADaPT's named subsets of CIFAR-100; the clients are divided into one group per name, in order."""
+
+    kind: Literal["subsets"]
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("aquatic", "indoor", "outdoor", "natural", "random")
+
+
+Partition = Annotated[Iid | Dirichlet | Pathological | Shards | Natural | Subsets, Field(discriminator="kind")]
+
+
+class Split(Section):
+    """How a client divides its own rows. `test` is only ever evaluated on."""
+
+    train: Share = 0.6
+    validation: Fraction = 0.2
+    test: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Split":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the parts sum to {total:g}; they must sum to 1")
+        return self
+
+
+class Data(Section):
+    dataset: str
+    root: str | None = None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
+    factory_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # trains the factory model, never a client's
+    partition: Partition = Iid()
+    split: Split = Split()
+
+
+# --- [model] --------------------------------------------------------------------------------------------
+
+
+class Factory(Section):
+    """How the factory model is trained on the factory split. epochs 0: it ships with its initial weights."""
+
+    epochs: Annotated[int, Field(ge=0)] = 5
+    batch_size: Count = 64
+    learning_rate: Positive = 0.05
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    augment: Literal["none", "crop_flip"] = "none"
+
+
+ModelName = Literal[
+    "lenet", "alexnet", "resnet8", "resnet20", "resnet32", "resnet56", "resnet74", "resnet110",
+    "vgg11", "vgg16", "mobilenet_v2", "squeezenet", "har_cnn",
+]  # fmt: skip  # the names in fedge.models, which needs torch to be asked
+
+
+class Model(Section):
+    name: ModelName
+    factory: Factory = Factory()
+
+
+# --- [[fleet]] ------------------------------------------------------------------------------------------
+
+
+class RayRequest(Section):
+    """What one Ray host of the class asks for; what is left out comes from the device's profile."""
+
+    num_cpus: Positive | None = None
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    memory_mb: Positive | None = None
+    resources: dict[str, Positive] = {}
+
+
+class DeviceClass(Section):
+    """`count` clients on devices of one profile. `name` tells two classes of the same device apart."""
+
+    device: str
+    count: Count
+    name: str = ""
+    ray: RayRequest = RayRequest()
+
+    @property
+    def label(self) -> str:
+        return self.name or self.device
+
+
+# --- [training] -----------------------------------------------------------------------------------------
+
+
+class Pruning(Section):
+    """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning."""
+
+    level: Fraction = 0.0
+    criterion: Literal["l1", "taylor", "activation", "random"] = "l1"
+    accounting: Literal["exact", "adapt"] = "exact"
+
+
+class InstanceFilterChoice(Section):
+    """Which instances are trained on. keep: the target share of them; 1 with kind "none": all."""
+
+    kind: str = "none"
+    keep: Share = 0.4
+
+
+class ErrorMaps(Section):
+    """Error-map pruning in the backward pass. keep: the share of channels kept; 1: the exact gradient."""
+
+    keep: Share = 1.0
+    score: Literal["error", "paper", "product", "random"] = "error"
+
+
+class Training(Section):
+    """A device's local training: SGD, afresh each round."""
+
+    epochs: Count = 1  # local epochs per round
+    batch_size: Count = 32
+    learning_rate: Positive = 0.01
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    augment: Literal["none", "crop_flip"] = "none"
+    pruning: Pruning = Pruning()
+    instance_filter: InstanceFilterChoice = InstanceFilterChoice()
+    error_maps: ErrorMaps = ErrorMaps()
+
+
+# --- [schedule], [engine] -------------------------------------------------------------------------------
+
+
+class FinetunePruneRetrain(Section):
+    """ADaPT's order: fine-tune the whole network, prune it once, retrain what is left."""
+
+    kind: Literal["finetune_prune_retrain"] = "finetune_prune_retrain"
+    finetune_rounds: Annotated[int, Field(ge=0)] = 1
+
+
+class TrainOnly(Section):
+    """Local training in every round, no pruning."""
+
+    kind: Literal["train_only"]
+
+
+Schedule = Annotated[FinetunePruneRetrain | TrainOnly, Field(discriminator="kind")]
+
+
+class Engine(Section):
+    """Where the devices run. The numbers of a run do not depend on it."""
+
+    kind: Literal["ray", "inline"] = "ray"
+    address: str = "local"  # "local": a Ray of our own; else a running cluster's address
+    hosts: Count | None = None  # Ray hosts per device class; None: as many as fit
+    threads: Count = 1  # torch threads per host; part of the numbers, so it is fixed here
+    deadline_s: Positive = 600.0  # wall-clock seconds for one message; then its host is replaced
+    retries: Annotated[int, Field(ge=0)] = 2  # times a message is sent again after its host died
+
+
+# --- the scenario ---------------------------------------------------------------------------------------
+
+
+class Scenario(Section):
+    """All that a run needs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Count = 5
+    client: str = "edge"  # a program in clients/, or a path to one file
+    data: Data
+    model: Model
+    fleet: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]
+    training: Training = Training()
+    schedule: Schedule = FinetunePruneRetrain()
+    engine: Engine = Engine()
+
+    @property
+    def clients(self) -> int:
+        """Number of simulated devices."""
+        return sum(device_class.count for device_class in self.fleet)
+
+    def device_class_of(self, client: int) -> DeviceClass:
+        """Clients are numbered class by class, in the order of `[[fleet]]`."""
+        for device_class in self.fleet:
+            if client < device_class.count:
+                return device_class
+            client -= device_class.count
+        raise IndexError(client)
+
+    @model_validator(mode="after")
+    def _class_labels_differ(self) -> "Scenario":
+        labels = [device_class.label for device_class in self.fleet]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(
+                    f"fleet holds {labels.count(label)} classes called {label!r}; give each its own `name`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_fits_rounds(self) -> "Scenario":
+        if self.schedule.kind == "finetune_prune_retrain" and self.schedule.finetune_rounds >= self.rounds:
+            raise ValueError(
+                f"schedule.finetune_rounds is {self.schedule.finetune_rounds} of {self.rounds} rounds; "
+                "at least one must be left to prune and retrain: raise rounds"
+            )
+        return self

@@ -1,0 +1,108 @@
+"""The egress gate: whatever a client program tries to send, only a RoundReport's numbers or a Status word leave."""
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from fedge.engine.flower_private import SERVER_NODE_ID, identify
+from fedge.privacy.egress import MAX_BYTES, egress_gate
+from fedge.protocol import REPORT, DeviceFailure, RoundReport, Status, content_bytes, status_of
+
+SECRET = "pixel-row-193.25"
+
+
+@pytest.fixture
+def message() -> Message:
+    identify(SERVER_NODE_ID)
+    return Message(RecordDict(), 1, "train", group_id="3")
+
+
+def gate(message: Message, records: dict | None = None, error: BaseException | None = None, folder="") -> Message:
+    def handler(message: Message, context: Context) -> Message:
+        if error is not None:
+            raise error
+        return Message(RecordDict(records), reply_to=message)
+
+    return egress_gate(message, Context(1, 1, {"device-dir": str(folder)}, RecordDict(), {}), handler)
+
+
+def metrics(**changes) -> dict:
+    return {REPORT: MetricRecord(RoundReport(round=3, client=5).model_dump() | changes)}
+
+
+def test_a_report_leaves_as_it_is(message: Message) -> None:
+    """Breaks if an honest report is changed or refused."""
+    reply = gate(message, metrics(test_correct=7, test_count=9, train_loss=0.5, epoch_loss=[0.7, 0.5]))
+    assert status_of(reply) is Status.OK
+    sent = RoundReport.model_validate(dict(reply.content[REPORT]))
+    assert sent == RoundReport(
+        round=3, client=5, test_correct=7, test_count=9, train_loss=0.5, epoch_loss=[0.7, 0.5]
+    )
+    assert content_bytes(reply.content) < MAX_BYTES
+
+
+REFUSED = {
+    "an array": ({"weights": ArrayRecord([np.ones(3)])}, Status.BLOCKED_RECORD),
+    "an array called report": ({REPORT: ArrayRecord([np.ones(3)])}, Status.BLOCKED_RECORD),
+    "an array beside the report": (metrics() | {"w": ArrayRecord([np.ones(3)])}, Status.BLOCKED_RECORD),
+    "bytes": ({REPORT: ConfigRecord({"x": SECRET.encode()})}, Status.BLOCKED_RECORD),
+    "a string": ({REPORT: ConfigRecord({"x": SECRET})}, Status.BLOCKED_RECORD),
+    "nothing": ({}, Status.BLOCKED_RECORD),
+    "a list of 10,000 floats": (metrics(epoch_loss=[0.5] * 10_000), Status.BLOCKED_SIZE),
+    "a list of 65 floats": (metrics(epoch_loss=[0.5] * 65), Status.BLOCKED_VALUE),
+    "a list for a number": (metrics(train_loss=[0.1, 0.2]), Status.BLOCKED_TYPE),
+    "a 1 MB record": (metrics(epoch_loss=[0.5] * 131_072), Status.BLOCKED_SIZE),
+    "an unknown field": (metrics(pixel_0=193.25), Status.BLOCKED_FIELD),
+    "a thousand unknown fields": (metrics(**{f"pixel_{i}": 1.0 for i in range(1000)}), Status.BLOCKED_SIZE),
+    "NaN": (metrics(train_loss=float("nan")), Status.BLOCKED_VALUE),
+    "infinity": (metrics(train_loss=float("inf")), Status.BLOCKED_VALUE),
+    "a negative count": (metrics(test_count=-1), Status.BLOCKED_VALUE),
+    "a number out of range": (metrics(samples_seen=10**12), Status.BLOCKED_VALUE),
+    "a fraction for a count": (metrics(test_count=0.5), Status.BLOCKED_TYPE),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_a_report_becomes_a_status(message: Message, what: str) -> None:
+    """Breaks if any of these leaves: the reply must hold one Status word and no record."""
+    records, status = REFUSED[what]
+    reply = gate(message, records)
+    assert not reply.has_content()
+    assert reply.error.reason == status.value
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError(f"cannot normalise {SECRET}"), Status.CLIENT_RAISED),
+        (MemoryError(SECRET), Status.OUT_OF_MEMORY),
+        (DeviceFailure(Status.DIVERGED, SECRET), Status.DIVERGED),
+        (KeyError(SECRET), Status.CLIENT_RAISED),
+    ],
+)
+def test_an_exception_leaves_as_its_status_and_stays_on_the_device(message, error, status, tmp_path) -> None:
+    """Breaks if an exception's text or class crosses the gate, or if the device's owner cannot read it."""
+    reply = gate(message, error=error, folder=tmp_path)
+    assert reply.error.reason == status.value
+    assert SECRET not in repr(reply)
+    assert SECRET in (tmp_path / "errors.log").read_text()
+
+
+def test_a_handler_that_returns_no_message_is_refused(message: Message) -> None:
+    """Breaks if a program's None reaches Flower, which would drop the reply and leave the coordinator waiting."""
+    context = Context(1, 1, {}, RecordDict(), {})
+    reply = egress_gate(message, context, lambda message, context: None)
+    assert reply.error.reason == Status.CLIENT_RAISED.value
+
+
+def test_metadata_comes_from_the_plan_and_not_from_the_program(message: Message) -> None:
+    """Breaks if text can be hidden in a reply's metadata: the gate builds the reply itself."""
+
+    def handler(message: Message, context: Context) -> Message:
+        reply = Message(RecordDict(metrics()), reply_to=message)
+        reply.metadata.message_type = "train"
+        reply.metadata.__dict__["_group_id"] = SECRET
+        return reply
+
+    reply = egress_gate(message, Context(1, 1, {}, RecordDict(), {}), handler)
+    assert SECRET not in repr(reply)

@@ -1,0 +1,98 @@
+"""Scenarios: what is accepted, what is refused and how it is said, and that TOML out is TOML in."""
+
+import pytest
+
+from fedge.catalog import scenario_names, scenario_path
+from fedge.checks import load_scenario
+from fedge.errors import UserError
+from fedge.scenario_file import read_scenario, scenario_toml
+
+BROKEN = {  # --set on quickstart: what the line must name
+    "trainin.batch_size=3": "did you mean 'training'",
+    "training.lerning_rate=0.1": "did you mean 'learning_rate'",
+    "training.batch_size=0": "training.batch_size is 0",
+    "training.learning_rate=nan": "training.learning_rate",
+    "training.pruning.level=1": "training.pruning.level is 1; it should be less than 1",
+    "training.pruning.level=-0.1": "training.pruning.level",
+    "training.error_maps.keep=0": "training.error_maps.keep is 0; it should be greater than 0",
+    "training.instance_filter.keep=0": "training.instance_filter.keep",
+    "training.instance_filter.kind=eraly": "training.instance_filter",
+    "data.partition.kind=foo": "'dirichlet'",
+    "data.partition={kind='dirichlet', alpha=-1}": "data.partition.alpha is -1",
+    "data.partition={kind='iid', alpha=3}": "another section or kind",
+    "data.partition={kind='pathological', classes=11}": "data.partition.classes is 11",
+    "data.partition={kind='natural'}": "owners",
+    "data.partition={kind='subsets', names=['aquatic']}": "cifar100",
+    "data.split.train=0.9": "sum to 1.3",
+    "data.factory_fraction=1": "data.factory_fraction is 1",
+    "data.dataset=minst": "did you mean 'mnist'",
+    "data=3": "data is 3; it is a section",
+    "model.name=lenett": "model.name",
+    "model.factory.epochs=1.5": "integer",
+    "fleet=[]": "'fleet' is empty",
+    "fleet.0.count=0": "fleet.0.count is 0",
+    "fleet.0.count=100000": "clients",
+    "fleet.0.device=jetson-nan": "jetson-nano",
+    "fleet.1.device=jetson-nano": "2 classes called 'jetson-nano'",
+    "fleet.9.count=3": "no '9'",
+    "rounds=1": "raise rounds",
+    "seed=hello": "seed is \"hello\"",
+    "client=edgy": "did you mean 'edge'",
+    "engine.kind=foo": "'ray' or 'inline'",
+    "nonsense": "want key=value",
+    "name='a/b'": "name is",
+}
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_broken_scenario_is_one_line_that_names_the_key(change: str) -> None:
+    """Breaks if a mistake is accepted, or reported without its place or in several lines."""
+    with pytest.raises(UserError) as caught:
+        load_scenario("quickstart", [change])
+    assert BROKEN[change] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_shipped_scenario_survives_its_own_toml(name: str, tmp_path) -> None:
+    """Breaks if a shipped scenario is invalid, or if the resolved file a run leaves behind does not say the same."""
+    scenario = load_scenario(name)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(scenario_toml(scenario))
+    assert read_scenario(copy) == scenario
+
+
+def test_a_later_change_wins_and_text_needs_no_quotes() -> None:
+    """Breaks if --set is applied out of order, or if a plain word is not taken as text."""
+    scenario = load_scenario("quickstart", ["seed=1", "seed=2", "engine.kind=inline"])
+    assert scenario.seed == 2
+    assert scenario.engine.kind == "inline"
+
+
+def test_clients_are_numbered_class_by_class() -> None:
+    """Breaks if a client is put in the wrong class: it would get another device's limits and Ray share."""
+    scenario = load_scenario("quickstart")
+    counts = [device_class.count for device_class in scenario.fleet]
+    labels = [scenario.device_class_of(client).label for client in range(scenario.clients)]
+    expected = [device_class.label for device_class in scenario.fleet for _ in range(device_class.count)]
+    assert labels == expected
+    assert len(labels) == sum(counts)
+
+
+def test_unreadable_and_invalid_files_are_named(tmp_path) -> None:
+    """Breaks if a file that is missing, is no TOML or is no text ends in a traceback."""
+    with pytest.raises(UserError, match="no such file"):
+        scenario_path(str(tmp_path / "none.toml"))
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = [")
+    with pytest.raises(UserError, match="not valid TOML"):
+        read_scenario(broken)
+    broken.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_scenario(broken)
+
+
+def test_unknown_scenario_suggests_the_nearest() -> None:
+    """Breaks if a misspelt name gives no hint."""
+    with pytest.raises(UserError, match="did you mean 'quickstart'"):
+        load_scenario("quikstart")
