@@ -1,0 +1,98 @@
+"""How many parameters a cut removes: the running account that pruning stops by.
+
+exact:  cost(u) = parameters of the layers of u now - after, with every earlier cut counted
+adapt:  the estimate of ADaPT's authors: weights of the ranked convolutions alone (no norm, bias, shortcut)
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedge.training.coupling import PINNED, Coupling
+from fedge.training.criteria import PROJECTION_NAMES
+from fedge.training.surgery import LayerShape, cuttable_layers, is_channelwise, parameters_left, shape_of
+
+
+@dataclass
+class Loss:
+    """Channels that one layer loses with one unit."""
+
+    outputs: int = 0
+    inputs: int = 0
+
+
+class Ledger:
+    """Channels left in every layer, parameters removed so far, and what cutting one more unit would remove."""
+
+    def __init__(self, model: nn.Module, coupling: Coupling, accounting: str = "exact") -> None:
+        self.total = sum(p.numel() for p in model.parameters())
+        self.removed = 0
+        self._accounting = accounting
+        self._layers = cuttable_layers(model)
+        self._shapes = {name: shape_of(layer) for name, layer in self._layers.items()}
+        self._losses = self._losses_by_unit(coupling)
+        joined = self._joined_layers(coupling, model)
+        self.filters = {
+            name: (self._shapes[name].outputs, name in joined) for name in coupling.producers(model)
+        }
+
+    def leaves(self, unit: int, floors: dict[str, int]) -> bool:
+        """True if every layer keeps at least its floor of filters without this unit."""
+        return all(
+            self._shapes[name].outputs - loss.outputs >= floors.get(name, 1)
+            for name, loss in self._losses[unit].items()
+            if loss.outputs
+        )
+
+    def cost(self, unit: int) -> int:
+        """Parameters that go with this unit, as the accounting sees it."""
+        names = self._losses[unit]
+        if self._accounting == "adapt":
+            names = [name for name in names if self._estimated(name)]
+        return sum(
+            parameters_left(self._layers[name], self._shapes[name])
+            - parameters_left(self._layers[name], self._shape_without(name, unit))
+            for name in names
+        )
+
+    def cut(self, unit: int, cost: int) -> None:
+        """Book the unit as cut, at the cost that `cost` gave."""
+        for name in self._losses[unit]:
+            self._shapes[name] = self._shape_without(name, unit)
+        self.removed += cost
+
+    def _estimated(self, name: str) -> bool:
+        return not is_channelwise(self._layers[name]) and PROJECTION_NAMES.isdisjoint(name.split("."))
+
+    def _shape_without(self, name: str, unit: int) -> LayerShape:
+        shape, loss = self._shapes[name], self._losses[unit][name]
+        inputs = shape.inputs - loss.inputs
+        separable = shape.groups == shape.inputs and shape.groups > 1
+        return LayerShape(shape.outputs - loss.outputs, inputs, inputs if separable else shape.groups)
+
+    def _losses_by_unit(self, coupling: Coupling) -> list[dict[str, Loss]]:
+        losses: list[dict[str, Loss]] = [defaultdict(Loss) for _ in range(coupling.units)]
+        for name in self._layers:
+            for unit in coupling.unit_of_output[name].tolist():
+                if unit != PINNED:
+                    losses[unit][name].outputs += 1
+            for unit in coupling.unit_of_input[name].tolist():
+                if unit != PINNED:
+                    losses[unit][name].inputs += 1
+        return losses
+
+    def _joined_layers(self, coupling: Coupling, model: nn.Module) -> set[str]:
+        """Layers whose outputs meet another layer's in a sum: their unit has several independent sources."""
+        sources = {
+            name: coupling.unit_of_output[name]
+            for name, layer in coupling.producers(model).items()
+            if not shape_of(layer).separable
+        }
+        count_U = torch.zeros(coupling.units, dtype=torch.int64)
+        for unit_O in sources.values():
+            count_U[unit_O[unit_O != PINNED].unique()] += 1
+        return {
+            name for name, unit_O in sources.items() if bool((count_U[unit_O[unit_O != PINNED]] > 1).any())
+        }
