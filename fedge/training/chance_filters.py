@@ -9,8 +9,7 @@ over the steps that are made, not over those that are skipped.
 
 import torch
 
-from fedge.training.filter_state import Filter
-from fedge.training.instance_filter import MiniBatch, Selection
+from fedge.training.selection import Filter, MiniBatch, Selection
 
 
 class RandomFilter(Filter):

@@ -1,62 +1,32 @@
-"""Choosing the instances of a mini-batch that are worth training on: what every filter is.
+"""The filters by name, for scenarios; selection.py says what a filter is."""
 
-A filter is asked before the main network runs (`select`) and told the kept instances' losses after (`learn`).
-It may look at more losses of the main network through `MiniBatch.look`: forward only, norms on their running
-statistics, and counted.
+from collections.abc import Callable
 
-To add a filter, write a class with the members of `InstanceFilter` and name it in `FILTERS`:
+from fedge.errors import UserError
+from fedge.training.chance_filters import MiniBatchFilter, RandomFilter
+from fedge.training.early_filter import EarlyInstanceFilter
+from fedge.training.selection import InstanceFilter, MiniBatch
 
-    class Every(Filter):                                # keeps every second instance
-        def select(self, batch):
-            return torch.arange(0, len(batch.y_B), 2), None
+__all__ = ["FILTERS", "EarlyInstanceFilter", "InstanceFilter", "MiniBatch", "make_filter"]
 
-Shapes: B instances in the mini-batch, K kept, N looked at.
-"""
-
-from typing import Protocol
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from fedge.training.macs import evaluating
-
-Selection = tuple[Tensor, Tensor | None]
+KINDS: dict[str, type[RandomFilter] | type[MiniBatchFilter]] = {"random": RandomFilter, "smb": MiniBatchFilter}
+FILTERS = ("none", "early", *KINDS)
 
 
-class MiniBatch:
-    """The instances on offer, and forward passes of the main network on any of them."""
-
-    def __init__(self, x_BCHW: Tensor, y_B: Tensor, model: nn.Module) -> None:
-        self.x_BCHW = x_BCHW
-        self.y_B = y_B
-        self.looked_at = 0
-        self._model = model
-
-    def look(self, index_N: Tensor) -> Tensor:
-        """Losses of the main network on these instances, forward only; each instance looked at is counted."""
-        self.looked_at += len(index_N)
-        if not len(index_N):
-            return torch.empty(0, device=self.x_BCHW.device)
-        with evaluating(self._model), torch.no_grad():
-            logits_NC = self._model(self.x_BCHW[index_N])
-            return F.cross_entropy(logits_NC, self.y_B[index_N], reduction="none")
-
-
-class InstanceFilter(Protocol):
-    """What `fedge.training.loop.train` needs of a filter; its state is tensors only, so that a device can keep it."""
-
-    macs: int
-    """MACs of the filter's own network since it was made, forward and backward."""
-
-    def select(self, batch: MiniBatch) -> Selection:
-        """Indices to train on, ascending (none is allowed), and their weights in the loss (None: equal)."""
-
-    def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
-        """Take in the kept instances' training losses; called after every update, also when none was kept."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All that the filter's future depends on."""
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`, as if never interrupted."""
+def make_filter(
+    kind: str,
+    keep: float,
+    *,
+    in_channels: int,
+    image_size: int | tuple[int, int],
+    seed: int = 0,
+    **options: float | str,
+) -> InstanceFilter | None:
+    """The filter of that kind, or None for "none" (and for keep = 1, which is the same). `options` are the class's own."""
+    if kind not in FILTERS:
+        raise UserError(f"instance filter: kind is '{kind}'; take one of {', '.join(FILTERS)}")
+    if kind == "none":
+        return None
+    if kind == "early":
+        return EarlyInstanceFilter(in_channels, image_size, keep, seed, **options)
+    return KINDS[kind](keep, seed, **options)

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedge.training.instance_filter import InstanceFilter, MiniBatch
 from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
+from fedge.training.selection import InstanceFilter, MiniBatch
 
 if TYPE_CHECKING:
     from fedge.training.error_map import ErrorMapPruner
