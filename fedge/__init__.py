@@ -7,6 +7,7 @@
 Importing fedge imports neither torch nor ray; the two names below bring what they need when they are first used.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,14 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["load_scenario", "run"]
 
+_HOMES = {"load_scenario": "fedge.checks", "run": "fedge.launch"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "load_scenario":
-        from fedge.checks import load_scenario
-
-        return load_scenario
-    if name == "run":
-        from fedge.launch import run
-
-        return run
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'fedge' has no attribute {name!r}")

@@ -65,4 +65,6 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     names = _names(kind, suffix)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    raise UserError(f"no {kind.removesuffix('s')} called {name!r}; {hint} (or give the path of a {suffix} file)")
+    raise UserError(
+        f"no {kind.removesuffix('s')} called {name!r}; {hint} (or give the path of a {suffix} file)"
+    )

@@ -53,7 +53,9 @@ def _check_pathological(scenario: Scenario, facts: DatasetFacts) -> None:
 
 def _check_natural(scenario: Scenario, facts: DatasetFacts) -> None:
     if facts.people is None:
-        raise UserError(f"data.partition kind 'natural' needs data with owners; {facts.name!r} has none (har does)")
+        raise UserError(
+            f"data.partition kind 'natural' needs data with owners; {facts.name!r} has none (har does)"
+        )
     if scenario.clients > facts.people:
         raise UserError(
             f"data.partition kind 'natural' gives each client one person: fleet has {scenario.clients} clients, "

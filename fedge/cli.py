@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ScenarioName = Annotated[str, typer.Argument(metavar="SCENARIO", help="A name in scenarios/, or a TOML file.")]
+ScenarioName = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A name in scenarios/, or a TOML file.")
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario: --set training.pruning.level=0.5"),
@@ -34,13 +36,15 @@ def run_command(
     out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/<scenario>]")] = None,
     changes: Changes = None,
     engine: Annotated[str | None, typer.Option(metavar="ray|inline", help="Where the devices run.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last whole round in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last whole round in --out.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a scenario to its end and write its results."""
     from fedge.checks import load_scenario
-    from fedge.report.table import summary_table
     from fedge.launch import run
+    from fedge.report.table import summary_table
 
     changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
     loaded = load_scenario(scenario, changes)
@@ -67,7 +71,8 @@ def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJso
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="datasets, models, devices, partitions, clients or scenarios")
+        str,
+        typer.Argument(metavar="KIND", help="datasets, models, devices, partitions, clients or scenarios"),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +117,10 @@ def main() -> None:
             _fail(error.format_message(), 2)
         if os.environ.get("FEDGE_DEBUG"):
             raise
-        _fail(f"{type(error).__name__}: {_one_line(error)} (FEDGE_DEBUG=1 shows the traceback)", RunError.exit_code)
+        _fail(
+            f"{type(error).__name__}: {_one_line(error)} (FEDGE_DEBUG=1 shows the traceback)",
+            RunError.exit_code,
+        )
 
 
 def _one_line(error: Exception) -> str:

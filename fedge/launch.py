@@ -4,7 +4,6 @@ Under Ray this process coordinates and nothing else: it never imports torch and 
 prepared and devices run in Ray's processes.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from fedge.coordinator.app import server_app
 from fedge.device.profiles import profile
 from fedge.engine.base import FleetGrid
 from fedge.engine.roster import ClientProgram, HostRequest, Member
-from fedge.errors import UserError
 from fedge.report.observer import Observer
 from fedge.report.run_folder import SUMMARY, refuse_unusable
 from fedge.scenario import DeviceClass, Scenario
@@ -44,7 +42,7 @@ def run(
     out: str | Path | None = None,
     *,
     resume: bool = False,
-    observer: Observer | None = None,
+    observer: Observer = Observer(),  # noqa: B008 - it has no state
 ) -> RunResult:
     """Run `scenario` to its end and return its results, which are also in `out` (default: runs/<scenario's name>).
 
@@ -55,8 +53,8 @@ def run(
     folder = Path(out or Path("runs") / scenario.name).absolute()
     refuse_unusable(folder, resume=resume)
     config = {"scenario-toml": scenario_toml(scenario), "out": str(folder), "resume": resume}
-    with _grid(scenario, config, observer or Observer()) as grid:
-        server_app(observer or Observer())(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
+    with _grid(scenario, config, observer) as grid:
+        server_app(observer)(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
     return RunResult(folder, json.loads((folder / SUMMARY).read_text()))
 
 
@@ -78,10 +76,12 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
             yield grid
         return
     from fedge.engine.cluster import RayCluster
+    from fedge.engine.placement import Placement
     from fedge.engine.ray import RayGrid
 
     requests = {device_class.label: host_request(device_class) for device_class in scenario.fleet}
     with RayCluster(engine.address) as cluster:
+        Placement(cluster.nodes()).check(requests)  # before minutes of preparation
         config["data-path"] = cluster.run_task(target, arguments)["folder"]
         with RayGrid(
             program,
@@ -93,7 +93,7 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
             deadline_s=engine.deadline_s,
             retries=engine.retries,
             threads=engine.threads,
-            on_event=lambda event: _tell(observer, event),
+            on_event=observer.host_event,
         ) as grid:
             yield grid
 

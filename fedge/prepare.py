@@ -135,7 +135,9 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
     for epoch in range(choice.epochs):
         seed = derive_seed(scenario.seed, "factory", "shuffle", epoch)
         augment = None if choice.augment == "none" else choice.augment
-        train(model, shard.batches("train", choice.batch_size, seed=seed, augment=augment), optimizer=optimizer)
+        train(
+            model, shard.batches("train", choice.batch_size, seed=seed, augment=augment), optimizer=optimizer
+        )
     save_file(model.state_dict(), folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),

@@ -30,7 +30,9 @@ def scenario_of(run: RunConfig) -> Scenario:
         return _parsed(str(text))
     if name := run.get("scenario"):
         return _read(str(name))
-    raise UserError("the run's configuration names no `scenario`; pass one, as in: -c 'scenario=\"quickstart\"'")
+    raise UserError(
+        "the run's configuration names no `scenario`; pass one, as in: -c 'scenario=\"quickstart\"'"
+    )
 
 
 def out_folder(run: RunConfig) -> Path:

@@ -67,10 +67,18 @@ class Subsets(Section):
     """ADaPT's named subsets of CIFAR-100; the clients are divided into one group per name, in order."""
 
     kind: Literal["subsets"]
-    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("aquatic", "indoor", "outdoor", "natural", "random")
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "aquatic",
+        "indoor",
+        "outdoor",
+        "natural",
+        "random",
+    )
 
 
-Partition = Annotated[Iid | Dirichlet | Pathological | Shards | Natural | Subsets, Field(discriminator="kind")]
+Partition = Annotated[
+    Iid | Dirichlet | Pathological | Shards | Natural | Subsets, Field(discriminator="kind")
+]
 
 
 class Split(Section):

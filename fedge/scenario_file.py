@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from fedge.errors import UserError
 from fedge.scenario import Partition, Scenario, Schedule, kinds_of
 
-
 # Pydantic puts a union's tag into an error's location; a person did not write it there.
 _KINDS = {*kinds_of(Partition), *kinds_of(Schedule)}
 
@@ -81,7 +80,9 @@ def _step(target: Any, part: str, change: str) -> Any:
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line, and how many more there are."""
     problems = error.errors()
-    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")  # a typo explains the rest
+    first = min(
+        problems, key=lambda problem: problem["type"] != "extra_forbidden"
+    )  # a typo explains the rest
     place = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
     text = _sentence(first, place, model)
     more = len(problems) - 1

@@ -70,7 +70,9 @@ def _wait_for_nodes(grid: Grid, wanted: int) -> list[int]:
             break
         time.sleep(1)
     if len(nodes) != wanted:
-        raise RunError(f"the scenario has {wanted} clients and the runtime {len(nodes)} nodes; make them equal")
+        raise RunError(
+            f"the scenario has {wanted} clients and the runtime {len(nodes)} nodes; make them equal"
+        )
     return nodes
 
 

@@ -80,7 +80,9 @@ def egress_row(round: int, client: int, reply: Message) -> dict[str, Any]:
     return {"round": round, "client": client, "bytes": reply_bytes(reply), "fields": fields}
 
 
-def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def summarise_run(
+    scenario: Scenario, folder: RunFolder, last_ok: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
     """summary.json: accuracy by each client's last good report, sums over all rounds."""
     rows = [last_ok[client] for client in sorted(last_ok)]
     rounds = list(folder.rows("rounds.jsonl"))

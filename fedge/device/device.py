@@ -8,8 +8,6 @@ there, keyed by round, before the report leaves. A plan that was executed alread
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Self
 
 import torch
 from flwr.app import Context, Message
@@ -172,7 +170,9 @@ class Device:
     def _load(self, state: DeviceState) -> nn.Module:
         if not state.model:
             return self.prepared.factory_model()
-        model = self.topology.rebuild(self.prepared.build_model) if self.topology else self.prepared.build_model()
+        model = (
+            self.topology.rebuild(self.prepared.build_model) if self.topology else self.prepared.build_model()
+        )
         model.load_state_dict(state.model)
         return model
 
@@ -181,7 +181,9 @@ class Device:
         if not self.shard.count("train"):
             raise DeviceFailure(Status.NO_TRAINING_DATA)
         augment = None if choice.augment == "none" else choice.augment
-        return self.shard.batches("train", choice.batch_size, seed=self.seed(purpose, *parts), augment=augment)
+        return self.shard.batches(
+            "train", choice.batch_size, seed=self.seed(purpose, *parts), augment=augment
+        )
 
     def _factory_correct(self) -> int:
         """Said again by every report; counted once, as neither the factory model nor the test data change."""

@@ -47,7 +47,9 @@ def _checked(reply: object) -> RoundReport:
         raise DeviceFailure(Status.CLIENT_RAISED, "the client program returned no report")
     records = dict(reply.content.items())
     if list(records) != [REPORT] or not isinstance(records[REPORT], MetricRecord):
-        raise DeviceFailure(Status.BLOCKED_RECORD, f"a reply holds one MetricRecord {REPORT!r} and nothing else")
+        raise DeviceFailure(
+            Status.BLOCKED_RECORD, f"a reply holds one MetricRecord {REPORT!r} and nothing else"
+        )
     if content_bytes(reply.content) > MAX_BYTES:
         raise DeviceFailure(Status.BLOCKED_SIZE, f"the report is larger than {MAX_BYTES} bytes")
     try:

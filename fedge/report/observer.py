@@ -1,7 +1,10 @@
 """What may watch a run. The methods are called from the coordinator's loop, so they must be quick."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedge.engine.pool import HostEvent
 
 
 class Observer:
@@ -16,5 +19,5 @@ class Observer:
     def round_finished(self, figures: Mapping[str, Any]) -> None:
         """The round is committed; `figures` is its line of rounds.jsonl."""
 
-    def notice(self, text: str) -> None:
-        """One line that a person should see at once: a host was replaced, say."""
+    def host_event(self, event: "HostEvent") -> None:
+        """A Ray host was started, released or lost."""

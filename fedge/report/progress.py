@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fedge.report.observer import Observer
+
+if TYPE_CHECKING:
+    from fedge.engine.pool import HostEvent
 
 
 class PlainProgress(Observer):
@@ -17,9 +20,13 @@ class PlainProgress(Observer):
         self._stream = stream
 
     def round_finished(self, figures: Mapping[str, Any]) -> None:
-        self.notice(round_line(figures))
+        self._print(round_line(figures))
 
-    def notice(self, text: str) -> None:
+    def host_event(self, event: "HostEvent") -> None:
+        if text := host_line(event):
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         print(text, file=self._stream or sys.stderr, flush=True)
 
 
@@ -78,8 +85,9 @@ class LiveProgress(Observer):
         self._bar.update(self._task, accuracy=accuracy, saved=percent(figures["saved"]))
         self._bar.console.print(round_line(figures), highlight=False)
 
-    def notice(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False)
+    def host_event(self, event: "HostEvent") -> None:
+        if text := host_line(event):
+            self._bar.console.print(text, highlight=False)
 
 
 def round_line(figures: Mapping[str, Any]) -> str:
@@ -92,6 +100,15 @@ def round_line(figures: Mapping[str, Any]) -> str:
         f"MACs saved {percent(figures['saved'])}  parameters left {percent(figures['parameters_left'])}"
         + (f"  failed: {failures}" if failures else "")
     )
+
+
+def host_line(event: "HostEvent") -> str | None:
+    """A lost host in one line; None for what is no trouble."""
+    if event.kind not in ("host_died", "deadline_exceeded"):
+        return None
+    what = "died" if event.kind == "host_died" else "was ended at its deadline"
+    whose = "while it started" if event.client is None else f"under client {event.client}"
+    return f"a host of class {event.device_class!r} (process {event.pid}) {what} {whose}"
 
 
 def percent(share: float | None) -> str:

@@ -55,13 +55,17 @@ class RunFolder:
         try:
             for name in (*LOGS, *CHECKPOINTS, SUMMARY):
                 (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / "devices", ignore_errors=True)  # a device answers a round it has done already
+            shutil.rmtree(
+                folder / "devices", ignore_errors=True
+            )  # a device answers a round it has done already
             folder.mkdir(parents=True, exist_ok=True)
             _replace(folder / SCENARIO, scenario_toml)
             for log in LOGS:
                 (folder / log).touch()
         except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror}; give --out another folder") from None
+            raise UserError(
+                f"{folder}: cannot be written: {error.strerror}; give --out another folder"
+            ) from None
         return cls(folder)
 
     @classmethod
@@ -77,8 +81,12 @@ class RunFolder:
             except (ValueError, KeyError, TypeError) as error:
                 complaints.append(f"{name} is damaged ({error})")
         if all(complaint.endswith("missing") for complaint in complaints):
-            return cls.start(folder, (folder / SCENARIO).read_text())  # killed before its first round was whole
-        raise RunError(f"{folder} cannot be resumed: {'; '.join(complaints)}; run without --resume to start over")
+            return cls.start(
+                folder, (folder / SCENARIO).read_text()
+            )  # killed before its first round was whole
+        raise RunError(
+            f"{folder} cannot be resumed: {'; '.join(complaints)}; run without --resume to start over"
+        )
 
     @classmethod
     def _at(cls, folder: Path, checkpoint: dict[str, Any]) -> "RunFolder":

@@ -1,13 +1,10 @@
-"""One Ray for all engine tests (its start takes seconds), and client programs small enough to read at a
-glance.
-"""
+"""Client programs small enough to read at a glance."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fedge.engine.cluster import RayCluster, quiet_environment
 from fedge.engine.roster import ClientProgram, Member, node_id_of
 
 HEADER = """
@@ -24,28 +21,6 @@ def train(message, context):
     plan = message.content["plan"]
     client = context.node_id - 1
 """
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[RayCluster]:
-    """Two CPUs and one `camera`; started here and not by RayCluster, which therefore must leave it
-    running.
-    """
-    quiet_environment()
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        resources={"camera": 1},
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=80 * 2**20,
-    )
-    yield RayCluster()
-    assert ray.is_initialized()
-    ray.shutdown()
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ def message() -> Message:
     return Message(RecordDict(), 1, "train", group_id="3")
 
 
-def gate(message: Message, records: dict | None = None, error: BaseException | None = None, folder="") -> Message:
+def gate(
+    message: Message, records: dict | None = None, error: BaseException | None = None, folder=""
+) -> Message:
     def handler(message: Message, context: Context) -> Message:
         if error is not None:
             raise error

@@ -54,7 +54,9 @@ def test_a_damaged_checkpoint_falls_back_by_one(tmp_path, damage: str) -> None:
     filled(tmp_path, 3)
     path = tmp_path / CHECKPOINTS[0]
     text = path.read_text()
-    path.write_text({"cut": text[:-9], "changed": text.replace('"round": 3', '"round": 9')}.get(damage, damage))
+    path.write_text(
+        {"cut": text[:-9], "changed": text.replace('"round": 3', '"round": 9')}.get(damage, damage)
+    )
     assert RunFolder.resume(tmp_path).round == 2
 
 

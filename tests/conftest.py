@@ -1,0 +1,61 @@
+"""One Ray for all tests (its start takes seconds); a cache of the session's own; nothing phones home."""
+
+import os
+from collections.abc import Callable, Iterator
+
+os.environ |= {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+import pytest
+import torch
+
+from fedge.checks import load_scenario
+from fedge.engine.cluster import RayCluster
+from fedge.scenario import Scenario
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory) -> None:
+    """Prepared data are made once per session, and never taken from the user's own cache."""
+    os.environ["FEDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    """Two CPUs and one `camera`; started here and not by RayCluster, which therefore must leave it
+    running.
+    """
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        resources={"camera": 1},
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=80 * 2**20,
+    )
+    yield RayCluster()
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
+@pytest.fixture
+def small() -> Callable[..., Scenario]:
+    """Quickstart cut to six clients and two rounds; further arguments are --set changes."""
+
+    def make(*changes: str) -> Scenario:
+        counts = [f"fleet.{index}.count=2" for index in range(3)]
+        shape = ["rounds=2", "training.epochs=1", "model.factory.epochs=1", "engine.kind=inline"]
+        return load_scenario("quickstart", [*shape, *counts, *changes])
+
+    return make
