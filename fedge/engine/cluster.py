@@ -1,48 +1,32 @@
 """A Ray cluster for one run: started here, or joined because the scenario names its address.
 
-Preparation runs here as Ray tasks, so that the process which coordinates never imports torch nor opens a data
-file.
+Preparation runs as a Ray task, so that the process which coordinates neither imports torch nor opens a data file.
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedge.engine.placement import Node
 from fedge.engine.tasks import JsonValue, call, unpack
 from fedge.errors import RunError, UserError
 
-_QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least is 75 MB; messages are a few kilobytes and bypass it
 
 
-def quiet_environment() -> None:
-    """Nothing phones home, unless the user's own environment says otherwise."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-
-
 class RayCluster:
-    """A context manager around Ray. `address` "local" starts a Ray of our own, anything else joins a running
-    one.
+    """A context manager: `address` "local" starts a Ray of our own, anything else joins a running one.
 
     A Ray that this process is connected to already is used as it is. `close` shuts Ray down only if we
     started or joined it. `num_cpus` is for a Ray of our own: the CPUs it may use (default: the machine's).
     """
 
     def __init__(self, address: str = "local", *, num_cpus: float | None = None) -> None:
-        quiet_environment()
-        import ray  # after the environment: Ray reads parts of it when it is imported
-
-        self._ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:
             self._connect(address, num_cpus)
@@ -56,7 +40,7 @@ class RayCluster:
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
         try:
-            self._ray.init(address=address, **options)
+            ray.init(address=address, **options)
         except (ConnectionError, ValueError) as error:
             raise UserError(
                 f"no Ray cluster answers at '{address}' ({_first_line(error)}): "
@@ -69,7 +53,7 @@ class RayCluster:
         """The nodes that are alive, with a name for each that survives a restart of Ray."""
         return [
             Node(node["NodeID"], f"{node['NodeName']}:{node['NodeManagerAddress']}", dict(node["Resources"]))
-            for node in self._ray.nodes()
+            for node in ray.nodes()
             if node["Alive"]
         ]
 
@@ -80,26 +64,40 @@ class RayCluster:
         *,
         num_cpus: float = 1.0,
         traceback_dir: str | None = None,
+        on_every_node: bool = False,
     ) -> JsonValue:
-        """Call `package.module:function(**arguments)` in a Ray worker and return what it returns, all of it
-        JSON.
+        """Call `package.module:function(**arguments)` in a Ray worker; arguments and result are JSON.
 
         A FedgeError comes back as the same class with the same line; anything else is a RunError that names
         the exception's class and the file on the worker's node that holds the traceback (in `traceback_dir`,
-        else in the temporary folder).
+        else in the temporary folder). `on_every_node` calls it once on each node that has the CPUs, for
+        preparation on local disks; the results must be equal.
         """
-        remote = self._ray.remote(num_cpus=num_cpus, max_retries=0)(call)
+        nodes = [node for node in self.nodes() if node.capacity.get("CPU", 0.0) >= num_cpus]
+        if not nodes:
+            raise UserError(
+                f"{target} needs {num_cpus:g} CPU, and no Ray node has that many: start Ray with more"
+            )
+        places = [NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in nodes]
+        task = ray.remote(call)
+        refs = [
+            task.options(num_cpus=num_cpus, max_retries=0, scheduling_strategy=place).remote(
+                target, dict(arguments), traceback_dir
+            )
+            for place in (places if on_every_node else ["DEFAULT"])
+        ]
         try:
-            return unpack(self._ray.get(remote.remote(target, dict(arguments), traceback_dir)))
-        except self._ray.exceptions.RayError as error:
-            raise RunError(
-                f"{target} did not finish: its Ray worker ended ({type(error).__name__})"
-            ) from error
+            results = [unpack(answer) for answer in ray.get(refs)]
+        except RayError as error:
+            raise RunError(f"{target}: its Ray worker ended ({type(error).__name__})") from error
+        if any(result != results[0] for result in results):
+            raise RunError(f"{target} gave unlike results on {len(results)} nodes: their files must be equal")
+        return results[0]
 
     def close(self) -> None:
         """Disconnect; ends the Ray processes that we started. May be called twice."""
         if self._ours:
-            self._ray.shutdown()
+            ray.shutdown()
             self._ours = False
 
     def __enter__(self) -> Self:

@@ -74,6 +74,18 @@ class Placement:
             f"ask for less in the fleet's `ray` table, or add a node that has it"
         )
 
+    def check_names(self) -> None:
+        """Raise UserError unless each node has a name of its own, by which device state finds its node
+        again.
+        """
+        names = [node.name for node in self._nodes.values()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(
+                f"several Ray nodes are called '{twice[0]}', so sticky device state cannot tell them apart: "
+                "start each with `ray start --node-name ...`"
+            )
+
     def nodes_for(self, request: HostRequest) -> list[str]:
         """Ids of the nodes that could hold such a host if they were empty, by name, so the order survives a
         restart.

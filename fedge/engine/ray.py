@@ -79,6 +79,8 @@ class RayGrid(FleetGrid):
         self._settled = True  # False when a pool may need a host, or may have one to spare
         try:
             self._placement.check(self._requests)
+            if sticky:
+                self._placement.check_names()
         except UserError:
             self.close()
             raise
@@ -101,10 +103,6 @@ class RayGrid(FleetGrid):
                 f"client {member.client}: device class '{member.device_class}' has no host request: {known}"
             )
         nodes = self._placement.nodes_for(request) if self._sticky else [None]
-        if not nodes:
-            raise RunError(
-                f"device class '{member.device_class}': no node that can run it is left in the cluster"
-            )
         key = (member.device_class, nodes[member.client % len(nodes)])
         if key not in self._pools:
             room = self._placement.room(request)
@@ -259,12 +257,19 @@ class RayGrid(FleetGrid):
         """Put a dead or hung host out of the books, and its node too if that is gone."""
         self._end(pool, host)
         self._placement.keep_only(node.node_id for node in self._cluster.nodes())
-        if not self._placement.nodes_for(pool.request):
-            raise RunError(
-                f"device class '{pool.device_class}': no node that can run it is left in the cluster"
-            )
+        self._require_nodes()
         self._settled = False
         self._on_event(HostEvent(kind, pool.device_class, host.node_id, host.pid, client))
+
+    def _require_nodes(self) -> None:
+        """Every class must still have a node, and where state is sticky, the very nodes that hold it."""
+        for pool in self._pools.values():
+            nodes = self._placement.nodes_for(pool.request)
+            if not nodes or (pool.only_node is not None and pool.only_node not in nodes):
+                raise RunError(
+                    f"device class '{pool.device_class}' has lost the Ray node that it runs on: "
+                    "bring the node back and resume the run"
+                )
 
     def _end(self, pool: Pool, host: HostHandle) -> None:
         ray.kill(host.actor, no_restart=True)

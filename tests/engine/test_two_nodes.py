@@ -1,0 +1,173 @@
+"""A Ray cluster of two nodes on loopback: two `ray start`, ended by their process ids."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fedge.engine.cluster import RayCluster
+from fedge.engine.inline import InlineGrid
+from fedge.engine.ray import RayGrid
+from fedge.engine.roster import ClientProgram, HostRequest, Member, node_id_of
+
+pytestmark = pytest.mark.slow
+
+PORT = 6390
+NODES = ("left", "right")
+PROGRAM = ClientProgram(
+    "where",
+    """
+import os, time
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+app = ClientApp()
+
+@app.train()
+def train(message, context):
+    time.sleep(message.content["plan"]["sleep_s"])
+    node = os.environ.get("FEDGE_TEST_NODE", "inline")
+    return Message(
+        RecordDict({"report": ConfigRecord({"node": node, "value": context.node_id**2})}), reply_to=message
+    )
+""",
+)
+
+
+@dataclass
+class TwoNodes:
+    """Two nodes, each with a folder of its own, which is how their processes are told apart."""
+
+    folders: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{PORT}"
+
+    def start(self, name: str) -> None:
+        """Start a node with 1 CPU and a custom resource of its own name."""
+        folder = self.folders.setdefault(name, tempfile.mkdtemp(prefix=f"rt-{name}-", dir="/tmp"))
+        index = NODES.index(name)
+        if index == 0:
+            place = [
+                "--head",
+                f"--port={PORT}",
+                "--ray-client-server-port=23010",
+                "--include-dashboard=false",
+            ]
+        else:
+            place = [f"--address={self.address}"]
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
+                *("--num-cpus=1", f'--resources={{"{name}": 1}}', f"--node-name={name}"),
+                *("--node-ip-address=127.0.0.1", f"--temp-dir={folder}"),
+                *("--object-store-memory=80000000", "--disable-usage-stats"),
+                *(f"--min-worker-port={21000 + 1000 * index}", f"--max-worker-port={21999 + 1000 * index}"),
+                f"--dashboard-agent-listen-port={23000 + index}",
+            ],
+            env=os.environ | {"FEDGE_TEST_NODE": name, "RAY_TMPDIR": folder},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def end(self, name: str) -> None:
+        """SIGKILL each process that names the node's folder in its environment."""
+        mark = f"RAY_TMPDIR={self.folders[name]}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[TwoNodes]:
+    nodes = TwoNodes()
+    try:
+        for name in NODES:
+            nodes.start(name)
+        yield nodes
+    finally:
+        for name, folder in nodes.folders.items():
+            nodes.end(name)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def drive(
+    address: str, sleep_s: float, classes: dict[str, HostRequest], **options: Any
+) -> list[dict[str, Any]]:
+    """Connect to the cluster (in a process of its own), run eight clients twice, and return their reports."""
+    members = [Member(client, list(classes)[client % len(classes)]) for client in range(8)]
+    with (
+        RayCluster(address) as cluster,
+        RayGrid(PROGRAM, members, classes, {}, cluster=cluster, **options) as grid,
+    ):
+        assert cluster.run_task("fedge.engine.roster:node_id_of", {"client": 1}, on_every_node=True) == 2
+        plan = RecordDict({"plan": ConfigRecord({"sleep_s": sleep_s})})
+        rounds = [
+            grid.send_and_receive([Message(plan, node_id_of(client), "train") for client in range(8)])
+            for _ in range(2)
+        ]
+        return [
+            {"round": index, "client": client, **reply.content["report"]}
+            for index, replies in enumerate(rounds)
+            for client, reply in enumerate(replies)
+        ]
+
+
+def elsewhere(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+    """`drive` in a fresh process, since a process can be connected to one Ray at a time."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(drive, *arguments, **options).result(timeout=120)
+
+
+def test_two_nodes_give_the_numbers_of_one_process(nodes):
+    """If this fails, a cluster computes something else than a laptop."""
+    reports = elsewhere(nodes.address, 0.05, {"a": HostRequest(1)})
+    members = [Member(client, "a") for client in range(8)]
+    with InlineGrid(PROGRAM, members, {}) as grid:
+        plan = RecordDict({"plan": ConfigRecord({"sleep_s": 0.0})})
+        replies = grid.send_and_receive([Message(plan, node_id_of(client), "train") for client in range(8)])
+    expected = [reply.content["report"]["value"] for reply in replies]
+    assert [report["value"] for report in reports] == expected * 2
+    assert {report["node"] for report in reports} == {"left", "right"}
+
+
+def test_a_custom_resource_binds_a_class_to_its_node(nodes):
+    """If this fails, a class that needs a device runs where there is none."""
+    classes = {name: HostRequest(0.5, resources={name: 1}) for name in NODES}
+    for report in elsewhere(nodes.address, 0.0, classes):
+        assert report["node"] == NODES[report["client"] % 2]
+
+
+def test_sticky_clients_stay_on_their_node_across_runs(nodes):
+    """If this fails, a device whose state is on a local disk is sent where its state is not."""
+    runs = [elsewhere(nodes.address, 0.02, {"a": HostRequest(0.5)}, sticky=True) for _ in range(2)]
+    homes = {report["client"]: report["node"] for report in runs[0]}
+    assert set(homes.values()) == {"left", "right"}
+    assert all(report["node"] == homes[report["client"]] for run in runs for report in run)
+
+
+def test_a_node_that_dies_costs_no_message(nodes):
+    """If this fails, losing a machine of a cluster ends the run. Last in the file, since it ends the node."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        future = pool.submit(drive, nodes.address, 1.0, {"a": HostRequest(1)})
+        time.sleep(8)
+        nodes.end("right")
+        reports = future.result(timeout=120)
+    assert [report["value"] for report in reports] == [node_id_of(client) ** 2 for client in range(8)] * 2
+    assert {report["node"] for report in reports if report["round"] == 1} == {"left"}
