@@ -35,6 +35,10 @@ SHORTFALL = 0.005  # of the parameters: a floor may stop the cut this close to t
 RELATIVE_ERROR = 1e-3  # between cut and zeroed network; a wrong cut is off by its outputs' own size
 
 
+class LevelOutOfReachError(UserError):
+    """The floors stop the cut short of the level; the message says at what share."""
+
+
 def prune(
     model: nn.Module,
     level: float,
@@ -52,8 +56,8 @@ def prune(
     go through `batches` of (x, y) once. `accounting="exact"` meets the level as closely as whole units allow.
 
     The parameters are new objects: make a new optimizer. Training mode and `requires_grad` stay as they were.
-    UserError, with the network untouched, if a floor stops the cut short of the level (it says where), or the
-    network has nothing to cut or cannot be traced.
+    With the network untouched, LevelOutOfReachError if a floor stops the cut short of the level, and UserError if
+    the network has nothing to cut or cannot be traced.
     """
     _require_arguments(level, criterion, accounting)
     input_shape = tuple(example_input.shape[1:])
@@ -106,7 +110,7 @@ def _choose(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:
         ledger.cut(unit, cost)
         removed_U[unit] = True
     if target - ledger.removed > SHORTFALL * ledger.total:
-        raise UserError(
+        raise LevelOutOfReachError(
             f"pruning level {level:g} cannot be reached: the floors of {LEAST_FILTERS} filters per layer and of "
             f"the residual sums stop it at {ledger.removed / ledger.total:.3f}; lower the level"
         )

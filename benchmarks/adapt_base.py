@@ -1,0 +1,48 @@
+"""The base networks M_D of the ADaPT benchmark: trained once on all of CIFAR-100, kept outside the checkout.
+
+The authors pretrain for 150 epochs with steps at 50 and 100. Few epochs do better with one cycle of the learning
+rate (Smith and Topin, arXiv 1708.07120): linear up over the first fifth, linear down to zero.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fedge.models import build
+from fedge.seeding import derive_seed
+from fedge.training.adapt import BATCH_SIZE, MOMENTUM, Pictures, Split
+from fedge.training.loop import evaluate, train
+
+PEAK_RATE = {"alexnet": 0.02, "squeezenet": 0.04}  # networks without norm, or with a small one, diverge above
+DEFAULT_PEAK_RATE = 0.2
+WEIGHT_DECAY = 5e-4
+
+
+def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache: Path) -> nn.Module:
+    """M_D with its weights from `cache`, or trained for `epochs` on `split` and put there."""
+    model = build(net, num_classes=100, in_channels=3, image_size=32)
+    model = model.to(pictures.device, memory_format=torch.channels_last)
+    path = cache / f"{net}-{epochs}epochs.safetensors"
+    if path.exists():
+        model.load_state_dict(load_file(path, device=pictures.device))
+        return model
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+    )
+    steps = epochs * -(-len(split.train) // BATCH_SIZE)
+    rise = steps / 5
+    peak = PEAK_RATE.get(net, DEFAULT_PEAK_RATE)
+    cycle = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: peak * min((step + 1) / rise, (steps - step) / (steps - rise))
+    )
+    optimizer.register_step_post_hook(lambda *_: cycle.step())
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(derive_seed(0, "base", net, epoch))
+        loss = train(model, pictures.batches(split.train, generator=generator), optimizer=optimizer).loss
+        top1 = evaluate(model, pictures.batches(split.validation)).accuracy
+        print(f"base {net}: epoch {epoch + 1}/{epochs}, loss {loss:.3f}, validation {top1:.1%}", flush=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    return model
