@@ -25,26 +25,27 @@ def open_grid(request):
     return make
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ("raise ValueError('secret row 42')", "ValueError"),
-        ("raise type('secret_42', (KeyError,), {})('x')", "KeyError"),
-        ("sys.exit('secret 42')", "SystemExit"),
-        ("raise MemoryError", "MemoryError"),
-        ("return 'secret 42'", "handler_returned_no_message"),
-        ("return None", "handler_returned_no_message"),
-    ],
-)
-def test_a_raising_program_costs_its_message_and_tells_nothing(
-    open_grid, program, fleet, plans, body, reason
-):
+MISTAKES = {
+    "raise ValueError('secret row 42')": "ValueError",
+    "raise type('secret_42', (KeyError,), {})('x')": "KeyError",
+    "sys.exit('secret 42')": "SystemExit",
+    "raise MemoryError": "MemoryError",
+    "return 'secret 42'": "handler_returned_no_message",
+    "return None": "handler_returned_no_message",
+}
+
+
+def test_a_raising_program_costs_its_message_and_tells_nothing(open_grid, program, fleet, plans):
     """If this fails, text out of a device reaches the server, or a mistake of one client ends the run."""
-    broken = program(f"if client == 1:\n    {body}\nreturn reply(message, value=client)")
-    with open_grid(broken, fleet(a=3)) as grid:
-        replies = grid.send_and_receive(plans(3))
-    assert [reply.has_error() for reply in replies] == [False, True, False]
-    assert (replies[1].error.code, replies[1].error.reason) == (RAISED, reason)
+    mistakes = [f"if client == {client}:\n    {mistake}" for client, mistake in enumerate(MISTAKES)]
+    broken = program("\n".join([*mistakes, "return reply(message, value=client)"]))
+    count = len(MISTAKES) + 1
+    with open_grid(broken, fleet(a=count)) as grid:
+        replies = grid.send_and_receive(plans(count))
+    assert [(reply.error.code, reply.error.reason) for reply in replies[:-1]] == [
+        (RAISED, reason) for reason in MISTAKES.values()
+    ]
+    assert replies[-1].content["report"]["value"] == count - 1
     assert "secret" not in repr(replies)
 
 
@@ -52,7 +53,7 @@ def test_nothing_is_shared_between_messages_or_with_the_server(open_grid, progra
     """If this fails, one client sees another's state, or changes the server's copy of a plan."""
     body = """
 seen = len(context.state)
-context.state["note"] = RecordDict() and None or MetricRecord({"n": 1})
+context.state["note"] = MetricRecord({"n": 1})
 context.run_config["seen"] = client
 context.node_config["seen"] = client
 plan["x"] = 99

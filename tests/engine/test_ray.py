@@ -165,9 +165,9 @@ def test_unlike_classes_never_exceed_the_machine(cluster, program, fleet, plans)
         "begin = time.monotonic()\ntime.sleep(0.05)\nreturn reply(message, value=[begin, time.monotonic()])"
     )
     requests = {"big": HostRequest(1.0), "small": HostRequest(0.25)}
-    with RayGrid(program(body), fleet(big=8, small=12), requests, {}, cluster=cluster) as grid:
-        spans = outcome(grid.send_and_receive(plans(20)))
-    share = {client: 1.0 if client < 8 else 0.25 for client in range(20)}
+    with RayGrid(program(body), fleet(big=6, small=10), requests, {}, cluster=cluster) as grid:
+        spans = outcome(grid.send_and_receive(plans(16)))
+    share = {client: 1.0 if client < 6 else 0.25 for client in range(16)}
     held = [
         sum(share[other] for other, (began, ended) in spans.items() if began <= moment < ended)
         for moment, _ in spans.values()
