@@ -101,6 +101,11 @@ class Placement:
             for node in self._nodes.values()
         )
 
+    @property
+    def cpus(self) -> float:
+        """CPUs of all nodes together."""
+        return sum(node.capacity.get("CPU", 0.0) for node in self._nodes.values())
+
     def claim(self, request: HostRequest, only: str | None = None) -> str | None:
         """Book one host on the node with most free CPUs (or on node `only`); its id, or None if none has room
         now.

@@ -39,12 +39,15 @@ _START_ATTEMPTS = 3  # hosts of a class that may die while starting before the r
 class RayGrid(FleetGrid):
     """Carries messages to hosts on a Ray cluster; every message is answered exactly once.
 
-    `requests` gives each device class of the roster what one host takes; a class that fits on no node is a
-    UserError before anything starts. `hosts_per_class` bounds a pool (None: as many as fit, and never more
-    than have work). `deadline_s` is wall-clock time a host may spend on one message (None: no limit).
-    `retries` is how many times the message of a dead host is given to a fresh one. `sticky` binds each client
-    to one node, for device state on local disks. Without a `cluster` the grid starts a Ray of its own and
-    ends it in `close`.
+    requests         per device class of the roster, what one host takes. A class that fits on no node is a
+                     UserError before anything starts.
+    cluster          where to run (None: a Ray of the grid's own, ended by `close`)
+    hosts_per_class  the most hosts of a class (None: one, and more while there are fewer hosts than CPUs)
+    deadline_s       wall-clock seconds a host may spend on one message (None: no limit)
+    retries          how often the message of a dead host is given to a fresh one
+    threads          what the client program's libraries may use in a host
+    sticky           bind each client to one node, for device state on local disks
+    on_event         told when hosts start, end or die
     """
 
     def __init__(
@@ -196,9 +199,17 @@ class RayGrid(FleetGrid):
             if pool.starves and not self._start(pool):
                 self._make_room(pool)
         growing = [pool for pool in self._pools.values() if pool.wants_host]
-        while growing:
+        while growing and self._more_hosts_help():
             growing.sort(key=lambda pool: len(pool.hosts))
-            growing = [pool for pool in growing if self._start(pool) and pool.wants_host]
+            if not self._start(growing[0]) or not growing[0].wants_host:
+                del growing[0]
+
+    def _more_hosts_help(self) -> bool:
+        """Unless the user says how many: no more hosts than CPUs, as they would only take turns and
+        memory.
+        """
+        hosts = sum(len(pool.hosts) for pool in self._pools.values())
+        return self._hosts_per_class is not None or hosts < self._placement.cpus
 
     def _make_room(self, starving: Pool) -> None:
         """Release hosts that have nothing to do until one of the starving pool fits."""

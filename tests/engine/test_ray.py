@@ -62,6 +62,13 @@ def test_messages_stream_in_and_each_is_answered_once(cluster, program, fleet, p
         assert grid.pull_messages([]) == []
 
 
+def test_no_more_hosts_than_cpus_unless_asked(cluster, program, fleet, plans):
+    """If this fails, quarter-CPU hosts fill the memory of a small machine and are no faster."""
+    body = "time.sleep(0.1)\nreturn reply(message, value=os.getpid())"
+    with RayGrid(program(body), fleet(a=12), {"a": HostRequest(0.25)}, {}, cluster=cluster) as grid:
+        assert len(set(outcome(grid.send_and_receive(plans(12))).values())) <= 2
+
+
 def kill_when_asked(folder: Path, stop: threading.Event) -> None:
     """SIGKILL each process that writes its id into the folder, as an out-of-memory killer would."""
     while not stop.is_set():
@@ -165,7 +172,9 @@ def test_unlike_classes_never_exceed_the_machine(cluster, program, fleet, plans)
         "begin = time.monotonic()\ntime.sleep(0.05)\nreturn reply(message, value=[begin, time.monotonic()])"
     )
     requests = {"big": HostRequest(1.0), "small": HostRequest(0.25)}
-    with RayGrid(program(body), fleet(big=6, small=10), requests, {}, cluster=cluster) as grid:
+    with RayGrid(
+        program(body), fleet(big=6, small=10), requests, {}, cluster=cluster, hosts_per_class=9
+    ) as grid:
         spans = outcome(grid.send_and_receive(plans(16)))
     share = {client: 1.0 if client < 6 else 0.25 for client in range(16)}
     held = [
