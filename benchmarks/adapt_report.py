@@ -1,0 +1,170 @@
+"""Tables of the ADaPT benchmark from its finished cells, as Markdown and JSON.
+
+All differences are paired: same network, subset, level and seed. `±` is the standard deviation over seeds of a
+cell, or over (network, subset, level, seed) of a mean.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.adapt import Preset
+
+Rows = list[dict[str, Any]]
+Place = tuple[str, str, float, int]  # net, subset, level, seed
+
+
+def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
+    """Write `.md` and `.json` beside the cells' `.jsonl`; returns the Markdown."""
+    top1 = {
+        (row["arm"], row["criterion"]): {} for row in rows if row["arm"] != "unpruned"
+    }  # (arm, criterion) -> place -> accuracy
+    for row in rows:
+        if row["arm"] != "unpruned":
+            top1[row["arm"], row["criterion"]][_place(row)] = row["top1"]
+    summary = {
+        "data-aware minus data-agnostic (l1)": difference(top1, ("aware", "l1"), ("agnostic", "l1")),
+        "of it by retraining on the subset: selection minus agnostic (l1)": difference(
+            top1, ("selection", "l1"), ("agnostic", "l1")
+        ),
+        "of it by choosing on the subset: aware minus selection (l1)": difference(
+            top1, ("aware", "l1"), ("selection", "l1")
+        ),
+        "choosing on the subset: aware minus selection (taylor)": difference(
+            top1, ("aware", "taylor"), ("selection", "taylor")
+        ),
+        **{
+            f"aware, {criterion} minus l1": difference(top1, ("aware", criterion), ("aware", "l1"))
+            for criterion in preset.criteria["aware"]
+            if criterion != "l1"
+        },
+    }
+    text = "\n\n".join(
+        [
+            f"# ADaPT on CIFAR-100, `python -m benchmarks.adapt --preset {cells_path.stem.removeprefix('adapt_')}`",
+            _setup(preset, rows),
+            "Paired differences of test top-1 on the subset, in percentage points:",
+            _summary_table(summary),
+            "The arm and criterion as a whole, over the places that all of them have:",
+            _criteria_table(rows),
+            "Test top-1 (%), mean ± standard deviation over seeds:",
+            _cell_table(rows),
+        ]
+    )
+    cells_path.with_suffix(".md").write_text(text + "\n")
+    cells_path.with_suffix(".json").write_text(
+        json.dumps({"summary": summary, "cells": rows}, indent=1) + "\n"
+    )
+    return text
+
+
+def difference(top1: dict, first: tuple[str, str], second: tuple[str, str]) -> dict[str, float] | None:
+    """Of `first` minus `second` over the places both have, in percentage points; None without any."""
+    places = top1.get(first, {}).keys() & top1.get(second, {}).keys()
+    gaps = [100 * (top1[first][place] - top1[second][place]) for place in sorted(places)]
+    if not gaps:
+        return None
+    return {
+        "mean": mean(gaps),
+        "std": stdev(gaps) if len(gaps) > 1 else 0.0,
+        "min": min(gaps),
+        "max": max(gaps),
+        "above 0": sum(gap > 0 for gap in gaps),
+        "cells": len(gaps),
+    }
+
+
+def _place(row: dict[str, Any]) -> Place:
+    return row["net"], row["subset"], row["level"], row["seed"]
+
+
+def _setup(preset: "Preset", rows: Rows) -> str:
+    budget, seeds = preset.budget, len({row["seed"] for row in rows})
+    bases = ", ".join(
+        f"{net} ({epochs} epochs one-cycle; top-1 "
+        + ", ".join(f"{subset} {value:.1%}" for subset, value in _unpruned(rows, net))
+        + ")"
+        for net, epochs in preset.base_epochs.items()
+        if any(row["net"] == net for row in rows)
+    )
+    return (
+        f"Base networks: {bases}. Seeds: {seeds}. Epochs: {budget.finetune} of fine-tuning and {budget.retrain} of "
+        f"retraining on the subset (paper: 5 and 25), {budget.agnostic} on all of CIFAR-100 for the agnostic arm "
+        f"(paper: 30). Training pictures per class: {preset.pictures_per_class * 4 // 5} (paper: 400). "
+        f"Cells: {len(rows)}; {sum(row['wall_s'] for row in rows) / 60:.0f} minutes."
+    )
+
+
+def _unpruned(rows: Rows, net: str) -> Iterable[tuple[str, float]]:
+    return ((row["subset"], row["top1"]) for row in rows if row["arm"] == "unpruned" and row["net"] == net)
+
+
+def _summary_table(summary: dict[str, dict[str, float] | None]) -> str:
+    lines = ["| difference | mean ± std | min | max | above 0 |", "| --- | --- | --- | --- | --- |"]
+    for name, gap in summary.items():
+        if gap is not None:
+            lines.append(
+                f"| {name} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {gap['min']:+.1f} | {gap['max']:+.1f} "
+                f"| {gap['above 0']} of {gap['cells']} |"
+            )
+    return "\n".join(lines)
+
+
+def _criteria_table(rows: Rows) -> str:
+    dense = {row["net"]: row["macs"] for row in rows if row["arm"] == "unpruned"}
+    columns = defaultdict(dict)
+    for row in rows:
+        if row["arm"] != "unpruned":
+            columns[row["arm"], row["criterion"]][_place(row)] = row
+    places = set.intersection(*(set(column) for column in columns.values())) if columns else set()
+    lines = ["| arm | criterion | top-1 | MACs left |", "| --- | --- | --- | --- |"]
+    for arm, criterion in sorted(columns, key=_column_order) if places else ():
+        here = [columns[arm, criterion][place] for place in sorted(places)]
+        top1, macs = mean(row["top1"] for row in here), mean(row["macs"] / dense[row["net"]] for row in here)
+        lines.append(f"| {arm} | {criterion} | {top1:.1%} | {macs:.0%} |")
+    return "\n".join(lines)
+
+
+def _cell_table(rows: Rows) -> str:
+    pruned = [row for row in rows if row["arm"] != "unpruned"]
+    columns = sorted({(row["arm"], row["criterion"]) for row in pruned}, key=_column_order)
+    heads = [
+        "net",
+        "subset",
+        "level",
+        *(f"{arm} {criterion}" for arm, criterion in columns),
+        "MACs left (aware l1)",
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    for (net, subset, level), here in _grouped(pruned, lambda row: (row["net"], row["subset"], row["level"])):
+        values = [
+            _mean_std([row["top1"] for row in here if (row["arm"], row["criterion"]) == column])
+            for column in columns
+        ]
+        lines.append("| " + " | ".join([net, subset, f"{level:g}", *values]) + " |")
+    return "\n".join(lines)
+
+
+def _grouped(rows: Rows, key: Callable[[dict[str, Any]], tuple]) -> Iterable[tuple[tuple, Rows]]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return sorted(groups.items())
+
+
+def _column_order(column: tuple[str, str]) -> tuple[int, int]:
+    return (
+        ("agnostic", "selection", "aware").index(column[0]),
+        ("l1", "taylor", "activation", "random").index(column[1]),
+    )
+
+
+def _mean_std(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"
