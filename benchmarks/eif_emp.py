@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
@@ -149,7 +149,7 @@ def _quantization(model: nn.Module, method: Method):
 def _parts(iterations: int) -> Iterator[int]:
     """The iterations cut into the points of the curve."""
     ends = [round(iterations * point / CURVE_POINTS) for point in range(CURVE_POINTS + 1)]
-    return (end - start for start, end in zip(ends, ends[1:], strict=False) if end > start)
+    return (end - start for start, end in pairwise(ends) if end > start)
 
 
 def _point(stats: TrainStats, total: TrainStats, instance_filter: InstanceFilter | None) -> dict:

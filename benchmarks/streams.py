@@ -111,7 +111,9 @@ def _order(regime: str, y_N: Tensor, classes: int, length: int, generator: torch
 def _epochs(rows_N: Tensor, length: int, generator: torch.Generator) -> Tensor:
     """`length` of the rows, shuffled anew each time all have come."""
     epochs = -(-length // len(rows_N))
-    return torch.cat([rows_N[torch.randperm(len(rows_N), generator=generator)] for _ in range(epochs)])[:length]
+    return torch.cat([rows_N[torch.randperm(len(rows_N), generator=generator)] for _ in range(epochs)])[
+        :length
+    ]
 
 
 def _next_frames(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,6 @@ Costs of the filter: its forward on all B, forward and backward on those it lear
 those looked at is counted by the training loop. Shapes: B on offer, K kept, N known (kept and looked at).
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -71,7 +70,9 @@ class EarlyInstanceFilter(Filter):
         if controller not in ("quantile", "paper"):
             raise UserError(f"instance filter: controller is '{controller}'; take 'quantile' or 'paper'")
         if keep < 1 and not 0 < look <= 1:
-            raise UserError(f"instance filter: look is {look}; it is a share above 0 and at most 1 (usual: 0.05)")
+            raise UserError(
+                f"instance filter: look is {look}; it is a share above 0 and at most 1 (usual: 0.05)"
+            )
         if not 0 <= distrust < keep:
             raise UserError(
                 f"instance filter: distrust is {distrust}; it is a share from 0 to below keep ({keep})"
@@ -149,6 +150,19 @@ class EarlyInstanceFilter(Filter):
         network = {f"network.{name}": value.clone() for name, value in self.network.state_dict().items()}
         rule = {f"rule.{name}": value.clone() for name, value in self.rule.tensors.items()}
         return super().state_dict() | network | rule
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`; UserError when it belongs to another filter or another network."""
+        own = self.state_dict()
+        if any(own.get(name) is None or own[name].shape != value.shape for name, value in state.items()):
+            super().load_state_dict(state)  # says what does not match
+        self.network.load_state_dict(_below("network.", state))
+        self.rule.tensors = {name: value.clone() for name, value in _below("rule.", state).items()}
+        super().load_state_dict({name: value for name, value in state.items() if "." not in name})
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def entropy(margin_B: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ def build_filter_network(
             torch.manual_seed(seed)
             network = _slim_lenet(in_channels, height, width)
     elif name == "resnet8":
-        network = build("resnet8", num_classes=2, in_channels=in_channels, image_size=(height, width), seed=seed)
+        network = build(
+            "resnet8", num_classes=2, in_channels=in_channels, image_size=(height, width), seed=seed
+        )
         _replace_batch_norms(network)
     else:
         raise UserError(f"instance filter: network is '{name}'; take 'auto', 'slim_lenet' or 'resnet8'")

@@ -9,7 +9,10 @@ from fedge.training.selection import InstanceFilter, MiniBatch
 
 __all__ = ["FILTERS", "EarlyInstanceFilter", "InstanceFilter", "MiniBatch", "make_filter"]
 
-KINDS: dict[str, type[RandomFilter] | type[MiniBatchFilter]] = {"random": RandomFilter, "smb": MiniBatchFilter}
+KINDS: dict[str, type[RandomFilter] | type[MiniBatchFilter]] = {
+    "random": RandomFilter,
+    "smb": MiniBatchFilter,
+}
 FILTERS = ("none", "early", *KINDS)
 
 

@@ -16,7 +16,7 @@ Shapes: B instances in the mini-batch, K kept, N looked at by the filter.
 import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -145,7 +145,7 @@ class _Step:
     error_maps: "ErrorMapPruner | None"
     quantization: "Quantization | None"
     table: MacTable | None = None
-    pruner_cost: BackwardCost = BackwardCost()
+    pruner_cost: BackwardCost = field(default_factory=BackwardCost)
 
     def __post_init__(self) -> None:
         if self.error_maps is not None:

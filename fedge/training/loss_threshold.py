@@ -46,12 +46,20 @@ class PaperRule:
     """Equations 1 to 3. `window` is n in mini-batches; `raise_by` a1, `lower_by` a2, `first` T_l at the start in nats."""
 
     def __init__(
-        self, keep: float, *, window: int = 1, raise_by: float = 1.005, lower_by: float = 0.995, first: float = 0.2
+        self,
+        keep: float,
+        *,
+        window: int = 1,
+        raise_by: float = 1.005,
+        lower_by: float = 0.995,
+        first: float = 0.2,
     ) -> None:
         self.keep, self.raise_by, self.lower_by = keep, raise_by, lower_by
         self.tensors = {
             "threshold": torch.tensor(first, dtype=torch.float64),
-            "true_high": torch.zeros(window, 2, dtype=torch.float64),  # (predicted H and H, instances) per batch
+            "true_high": torch.zeros(
+                window, 2, dtype=torch.float64
+            ),  # (predicted H and H, instances) per batch
         }
 
     def choose(self, margin_B: Tensor) -> Tensor:

@@ -1,0 +1,205 @@
+"""Error-map pruning (EMP): the backward pass multiplies only the error maps worth it.
+
+Wu, Wang, Shi, Hu, arXiv 2007.03213, IEEE TCAD 39(11), section IV (their V in print). Per mini-batch and convolution:
+
+    S_j     = score of output channel j                                  error_scores.py, (11), (14)
+    beta    = 1 for the keep * n channels of highest S_j, else 0         n channels, the same for all instances
+    delta_in = sum_j rot(W_j) * (delta_j beta_j)                         (8), (9)
+    g_(w,j)  = a * (delta_j beta_j)                                      (12), (13)
+
+Forward pass and weights are untouched; a backward pass costs `keep` times the dense one. pruned_backward.py does it.
+
+What we changed, and why:
+- A block's batch norm and ReLU are pruned with its convolution: they work channel by channel, so an error map that is
+  dropped need not pass through them. Channels are ranked at the block's end, by ||delta_j|| behind the ReLU times the
+  norm's |gamma_j| / sigma_j, which is what the norm's backward multiplies the map by.
+- Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
+  (ssProp, arXiv 2408.12561), keep per layer.
+
+Attached by replacing the `forward` of the model's Conv2d, BatchNorm2d and ReLU objects (not their classes), and
+detached by removing it again. Hooks and `retain_grad` on a tensor *inside* a block see zeros while attached.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fedge.errors import UserError
+from fedge.training.error_scores import SCORES, keep_best, kept_channels
+from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
+from fedge.training.pruned_backward import Geometry, Link, PrunedConv, PrunedNorm, PrunedReLU, Rounding
+
+ScoreName = Literal["error", "paper", "product", "random"]
+
+
+class ErrorMapPruner:
+    """Context manager: inside it, `model`'s backward passes keep the share `keep` of every convolution's error maps.
+
+    keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
+    score: "error", "paper", "product" or "random" (error_scores.py).
+    dense_first: how many of the first convolutions stay dense; 0 prunes all.
+    warmup_steps: forward passes in training before pruning begins.
+    alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
+    seed: of the score "random".
+
+    `.cost` counts what backward passes did since `.reset()`, linear layers included; `.kept` holds the channels of the
+    latest backward pass by layer name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        keep: float | Mapping[str, float] = 0.25,
+        score: ScoreName = "error",
+        *,
+        dense_first: int = 0,
+        warmup_steps: int = 0,
+        alternate: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if score not in SCORES:
+            raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
+        refuse_uncountable(model)
+        self.model = model
+        self.keep = _keep_by_layer(model, keep, dense_first)
+        self.score = score
+        self.warmup_steps = warmup_steps
+        self.alternate = alternate
+        self.epoch = 0
+        self.steps = 0
+        self.entered = False
+        self.roundings: tuple[Rounding, Rounding] | None = None
+        self.kept: dict[str, Tensor] = {}
+        self.generator = torch.Generator().manual_seed(seed)
+        self._links = WeakTensorKeyDictionary()
+        self._attached: list[Callable[[], None]] = []
+        self.reset()
+
+    @property
+    def macs_backward(self) -> int:
+        """MACs of both products of every backward pass since `reset`, linear layers included."""
+        return self.cost.macs
+
+    def reset(self) -> None:
+        """Count from zero."""
+        self.cost = BackwardCost()
+
+    @property
+    def pruning(self) -> bool:
+        """Whether a forward pass now will be followed by a pruned backward."""
+        resting = self.alternate and self.epoch % 2 == 0
+        return torch.is_grad_enabled() and self.steps >= self.warmup_steps and not resting
+
+    def __enter__(self) -> Self:
+        if self.entered:
+            raise UserError("error maps: this pruner is attached already; leave it before entering it again")
+        self.entered = True
+        handle = self.model.register_forward_hook(self._count_step)
+        self._attached.append(handle.remove)
+        for name, layer in self.model.named_modules():
+            if isinstance(layer, nn.Conv2d):
+                self._replace(layer, partial(self._conv, name, layer, layer.forward))
+            elif isinstance(layer, nn.BatchNorm2d):
+                self._replace(layer, partial(self._norm, layer, layer.forward))
+            elif isinstance(layer, nn.ReLU):
+                self._replace(layer, partial(self._relu, layer.forward))
+            elif isinstance(layer, COUNTED):
+                self._replace(layer, partial(self._dense, layer, layer.forward))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._attached:
+            self._attached.pop()()
+        self.entered = False
+
+    def _replace(self, layer: nn.Module, forward: Callable[..., Tensor]) -> None:
+        own = layer.__dict__.get("forward")
+        layer.forward = forward
+        self._attached.append(partial(_restore, layer, own))
+
+    def _count_step(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.steps += model.training and torch.is_grad_enabled()
+
+    def _record(self, cost: BackwardCost) -> None:
+        self.cost += cost
+
+    def _conv(self, name: str, layer: nn.Conv2d, dense: Callable[..., Tensor], x_BIHW: Tensor) -> Tensor:
+        keep = self.keep.get(name, 1.0)
+        if keep == 1 or not self.pruning or x_BIHW.dim() != 4:
+            return self._dense(layer, dense, x_BIHW)
+        x_BIHW, geometry = _geometry(layer, x_BIHW, self.roundings)
+        depthwise = geometry.depthwise(layer.weight)
+        groups = 1 if depthwise else layer.groups
+        kept = kept_channels(layer.out_channels, keep, groups)
+        link = Link(partial(self._rank, name, layer, kept, groups), self._record)
+        out_BCHW = PrunedConv.apply(x_BIHW, layer.weight, layer.bias, geometry, link)
+        self._links[out_BCHW] = link
+        return out_BCHW
+
+    def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
+        score_C = SCORES[self.score](layer.weight.detach(), error_norm_C, self.generator)
+        self.kept[name] = keep_best(score_C, kept, groups)
+        return self.kept[name]
+
+    def _norm(self, layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
+        before = self._links.pop(y_BCHW, None)
+        if before is None:
+            return dense(y_BCHW)
+        after = Link(before.ranking, self._record)
+        out_BCHW = PrunedNorm.apply(y_BCHW, layer.weight, layer.bias, layer, before, after)
+        self._links[out_BCHW] = after
+        return out_BCHW
+
+    def _relu(self, dense: Callable[..., Tensor], z_BCHW: Tensor) -> Tensor:
+        before = self._links.pop(z_BCHW, None)
+        return dense(z_BCHW) if before is None else PrunedReLU.apply(z_BCHW, before)
+
+    def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
+        """PyTorch's own layer, its backward counted when it runs."""
+        out = dense(x)
+        if out.requires_grad:
+            macs = out.numel() * kernel_macs(layer.weight)
+            cost = BackwardCost(macs * x.requires_grad, macs * layer.weight.requires_grad)
+            out.register_hook(lambda _: self._record(cost))
+        return out
+
+
+def _restore(layer: nn.Module, own: Callable[..., Tensor] | None) -> None:
+    if own is None:
+        del layer.forward
+    else:
+        layer.forward = own
+
+
+def _geometry(
+    layer: nn.Conv2d, x_BIHW: Tensor, roundings: tuple[Rounding, Rounding] | None
+) -> tuple[Tensor, Geometry]:
+    """Stride and the rest; padding other than plain zeros is done on x beforehand."""
+    padding = layer.padding
+    if layer.padding_mode != "zeros" or padding == "same":
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x_BIHW, padding = F.pad(x_BIHW, layer._reversed_padding_repeated_twice, mode=mode), (0, 0)
+    elif padding == "valid":
+        padding = (0, 0)
+    return x_BIHW, Geometry(layer.stride, padding, layer.dilation, layer.groups, roundings)
+
+
+def _keep_by_layer(model: nn.Module, keep: float | Mapping[str, float], dense_first: int) -> dict[str, float]:
+    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
+    by_layer = dict(keep) if isinstance(keep, Mapping) else dict.fromkeys(names, keep)
+    for name, share in by_layer.items():
+        if name not in names:
+            raise UserError(
+                f"error maps: keep names '{name}', which is no Conv2d of this model; there are {names}"
+            )
+        if not 0 < share <= 1:
+            raise UserError(
+                f"error maps: keep is {share} for '{name}'; it is the share of channels kept, above 0 and at most 1 "
+                "(1: dense)"
+            )
+    return by_layer | dict.fromkeys(names[:dense_first], 1.0)
