@@ -5,7 +5,7 @@ sections against one another, and `fedge.checks` against what is known of data s
 stands in this file. Units are in the names. It imports nothing of fedge: both sides of the wire read it.
 """
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,12 +13,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def kinds_of(union: Any) -> tuple[str, ...]:
-    """The `kind`s of a section that comes in several, in their order: kinds_of(Partition)."""
-    members = get_args(get_args(union)[0])
-    return tuple(get_args(member.model_fields["kind"].annotation)[0] for member in members)
 
 
 class Section(BaseModel):
@@ -157,10 +151,23 @@ class DeviceClass(Section):
 # --- [training] -----------------------------------------------------------------------------------------
 
 
+class LevelSearch(Section):
+    """Each device finds its own level, on a grid of 5%: the highest that keeps its accuracy, or the lowest that fits.
+
+    accuracy: on its validation data, after `training.epochs` of retraining, not more than `slack` below the unpruned
+    network's. memory: peak training memory at most `share` of the device's. macs: a training step at most `share` of
+    the unpruned network's multiply-accumulates.
+    """
+
+    search: Literal["accuracy", "memory", "macs"]
+    share: Share = 1.0
+    slack: Fraction = 0.0
+
+
 class Pruning(Section):
     """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning."""
 
-    level: Fraction = 0.0
+    level: Fraction | LevelSearch = 0.0
     criterion: Literal["l1", "taylor", "activation", "random"] = "l1"
     accounting: Literal["exact", "adapt"] = "exact"
 
@@ -168,7 +175,7 @@ class Pruning(Section):
 class InstanceFilterChoice(Section):
     """Which instances are trained on. keep: the target share of them; 1 with kind "none": all."""
 
-    kind: str = "none"
+    kind: Literal["none", "early", "random", "smb"] = "none"
     keep: Share = 0.4
 
 

@@ -11,11 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from fedge.errors import UserError
-from fedge.scenario import Partition, Scenario, Schedule, kinds_of
-
-# Pydantic puts a union's tag into an error's location; a person did not write it there.
-_KINDS = {*kinds_of(Partition), *kinds_of(Schedule)}
-
+from fedge.scenario import Scenario
 
 def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
     """Read `path`, apply `changes` ("section.key=value", later ones win) and validate.
@@ -80,20 +76,27 @@ def _step(target: Any, part: str, change: str) -> Any:
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line, and how many more there are."""
     problems = error.errors()
-    first = min(
-        problems, key=lambda problem: problem["type"] != "extra_forbidden"
-    )  # a typo explains the rest
-    place = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
-    text = _sentence(first, place, model)
-    more = len(problems) - 1
+    keys = _keys(model)
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")  # a typo explains the rest
+    text = _sentence(first, _place(first, keys), keys)
+    more = len({_place(problem, keys) for problem in problems}) - 1
     return f"{text} (and {more} more)" if more else text
 
 
-def _sentence(problem: Any, place: str, model: type[BaseModel]) -> str:
+def _place(problem: Any, keys: set[str]) -> str:
+    """Where it is, as a person would write it: pydantic also names the member of a union that it tried."""
+    *path, last = problem["loc"] or ("",)
+    kept = [str(part) for part in path if isinstance(part, int) or part in keys]
+    if last in keys or isinstance(last, int) or problem["type"] == "extra_forbidden":
+        kept.append(str(last))
+    return ".".join(kept)
+
+
+def _sentence(problem: Any, place: str, keys: set[str]) -> str:
     got = problem.get("input")
     match problem["type"]:
         case "extra_forbidden":
-            return f"unknown key {place!r}{_nearest(place, _keys(model))}"
+            return f"unknown key {place!r}{_nearest(place, keys)}"
         case "missing":
             return f"{place!r} is missing"
         case "value_error":

@@ -14,6 +14,7 @@ import fedge
 from fedge.engine.cluster import RayCluster
 from fedge.engine.pool import HostEvent
 from fedge.errors import UserError
+from fedge.launch import RunResult
 from fedge.protocol import TIMING_FIELDS
 from fedge.report.observer import Observer
 
@@ -27,7 +28,7 @@ app = ClientApp(mods=[egress_gate])
 """
 
 
-def reports(result: fedge.launch.RunResult) -> list[dict]:
+def reports(result: RunResult) -> list[dict]:
     return [{key: row[key] for key in row if key not in TIMING_FIELDS} for row in result.reports()]
 
 

@@ -19,7 +19,7 @@ def plan_round(scenario: Scenario, round: int, device_class: DeviceClass) -> Rou
     return RoundPlan(
         round=round,
         phase="finetune" if finetune else "retrain",
-        prune=not finetune and training.pruning.level > 0,
+        prune=not finetune and training.pruning.level != 0,
         seed=scenario.seed,
         training=training,
     )

@@ -6,22 +6,28 @@ there, keyed by round, before the report leaves. A plan that was executed alread
 """
 
 import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from flwr.app import Context, Message
 from torch import nn
 
-from fedge.data.shard import Shard
+from fedge.data.shard import Batch, Shard
+from fedge.device.level import find_level
 from fedge.device.location import Location, locate
+from fedge.device.memory import peak_training_memory
 from fedge.device.state import DeviceState, StateFolder
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
 from fedge.seeding import derive_seed
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import InstanceFilter, make_filter
-from fedge.training.loop import TrainStats, evaluate, train
+from fedge.training.level_search import Found
+from fedge.training.loop import Evaluation, TrainStats, evaluate, train
+from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
 from fedge.training.topology import Topology
 
@@ -75,19 +81,36 @@ class Device:
         """The seed of one purpose in this (run, client, round)."""
         return derive_seed(self.plan.seed, self.client, self.plan.round, purpose, *parts)
 
-    def prune(self) -> None:
-        """Cut the network to `training.pruning.level` with this client's own data in view (ADaPT)."""
+    def prune(self) -> Found:
+        """Cut the network to `training.pruning.level`, or to the level it finds, with this client's own data in view.
+
+        Returns the level and, where it was searched for, the levels tried.
+        """
         choice = self.plan.training.pruning
-        batches = list(self._batches("prune"))
-        self.topology = prune(
+        example_BCHW = torch.zeros(1, *self.prepared.input_shape)
+        found = find_level(
             self.model,
-            choice.level,
-            example_input=batches[0][0][:1],
-            criterion=choice.criterion,
-            accounting=choice.accounting,
-            batches=batches,
+            choice,
+            example_input=example_BCHW,
+            batch_size=self.plan.training.batch_size,
+            memory_bytes=self.profile.memory_bytes,
+            peak_bytes=self.peak_bytes,
+            dense_macs=self.prepared.macs_training,
+            accuracy=lambda model: self.evaluate("validation", model).accuracy,
+            retrain=self._retrained_accuracy,
+            batches=self._ranking_batches,
             seed=self.seed("prune"),
         )
+        self.topology = prune(
+            self.model,
+            found.level,
+            example_input=example_BCHW,
+            criterion=choice.criterion,
+            accounting=choice.accounting,
+            batches=self._ranking_batches(),
+            seed=self.seed("prune"),
+        )
+        return found
 
     def instance_filter(self) -> InstanceFilter | None:
         """The filter that `training.instance_filter` names, with what it learnt in earlier rounds; None: none."""
@@ -107,36 +130,25 @@ class Device:
     def error_maps(self) -> ErrorMapPruner | None:
         """The error-map pruner that `training.error_maps` describes; None where it keeps everything."""
         choice = self.plan.training.error_maps
-        return ErrorMapPruner(self.model, keep=choice.keep, score=choice.score) if choice.keep < 1 else None
+        if choice.keep == 1:
+            return None
+        return ErrorMapPruner(self.model, keep=choice.keep, score=choice.score, seed=self.seed("error_maps"))
 
     def train(
         self, *, instance_filter: InstanceFilter | None = None, error_maps: ErrorMapPruner | None = None
     ) -> None:
         """`training.epochs` local epochs of SGD over the training part of the shard."""
-        choice = self.plan.training
-        optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=choice.learning_rate,
-            momentum=choice.momentum,
-            weight_decay=choice.weight_decay,
-        )
-        for epoch in range(choice.epochs):
-            stats = train(
-                self.model,
-                self._batches("shuffle", epoch),
-                optimizer=optimizer,
-                instance_filter=instance_filter,
-                error_maps=error_maps,
-            )
-            if stats.samples_kept and not torch.isfinite(torch.tensor(stats.loss)):
-                raise DeviceFailure(Status.DIVERGED, f"loss {stats.loss} in local epoch {epoch + 1}")
+        for stats in self._sgd(self.model, "shuffle", instance_filter=instance_filter, error_maps=error_maps):
+            if stats.samples_kept and not math.isfinite(stats.loss):
+                raise DeviceFailure(
+                    Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self._epochs) + 1}"
+                )
             self._epochs.append(stats)
 
     def report(self) -> RoundReport:
         """Evaluate on the client's validation and test data and say what the round brought and cost."""
         total = sum(self._epochs, start=TrainStats())
-        validation = evaluate(self.model, self.shard.batches("validation", EVALUATION_BATCH))
-        test = evaluate(self.model, self.shard.batches("test", EVALUATION_BATCH))
+        validation, test = self.evaluate("validation"), self.evaluate("test")
         return RoundReport(
             round=self.plan.round,
             client=self.client,
@@ -154,6 +166,7 @@ class Device:
             factory_correct=self._factory_correct(),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             parameters_dense=self.prepared.parameters,
+            memory_bytes=self._memory_bytes(),
             wall_s=time.perf_counter() - self._started,
         )
 
@@ -167,6 +180,37 @@ class Device:
             report=report.model_dump_json(),
         )
 
+    def evaluate(self, split: str, model: nn.Module | None = None) -> Evaluation:
+        """Count right answers on one part of the shard: train, validation or test."""
+        return evaluate(model or self.model, self.shard.batches(split, EVALUATION_BATCH))
+
+    def peak_bytes(self, model: nn.Module) -> int:
+        """Peak memory of training `model` as the plan says, without running it."""
+        choice = self.plan.training
+        return peak_training_memory(
+            lambda: model,
+            batch_size=min(choice.batch_size, self.shard.count("train")),
+            input_shape=self.prepared.input_shape,
+            optimizer="momentum" if choice.momentum else "sgd",
+            error_maps=choice.error_maps.keep if choice.error_maps.keep < 1 else None,
+        )
+
+    def _ranking_batches(self) -> Iterator[Batch]:
+        """The training data as a criterion looks at them; what it computes on them is counted."""
+        table = count_macs(self.model, self.prepared.input_shape)
+        cost = {"taylor": table.training, "activation": table.forward}.get(
+            self.plan.training.pruning.criterion, 0
+        )
+        for x_BCHW, y_B in self._batches("prune"):
+            self._pruning_macs += cost * len(y_B)
+            yield x_BCHW, y_B
+
+    def _retrained_accuracy(self, pruned: nn.Module) -> float:
+        """Validation accuracy after `training.epochs` of plain SGD: a try of the search, whose cost counts."""
+        for stats in self._sgd(pruned, "search"):
+            self._pruning_macs += stats.macs_done
+        return self.evaluate("validation", pruned).accuracy
+
     def _load(self, state: DeviceState) -> nn.Module:
         if not state.model:
             return self.prepared.factory_model()
@@ -176,7 +220,19 @@ class Device:
         model.load_state_dict(state.model)
         return model
 
-    def _batches(self, purpose: str, *parts: int):
+    def _sgd(self, model: nn.Module, purpose: str, **methods: Any) -> Iterator[TrainStats]:
+        """Train `model`, epoch by epoch, with an optimizer of this round."""
+        choice = self.plan.training
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=choice.learning_rate,
+            momentum=choice.momentum,
+            weight_decay=choice.weight_decay,
+        )
+        for epoch in range(choice.epochs):
+            yield train(model, self._batches(purpose, epoch), optimizer=optimizer, **methods)
+
+    def _batches(self, purpose: str, *parts: int) -> Iterator[Batch]:
         choice = self.plan.training
         if not self.shard.count("train"):
             raise DeviceFailure(Status.NO_TRAINING_DATA)
@@ -185,8 +241,14 @@ class Device:
             "train", choice.batch_size, seed=self.seed(purpose, *parts), augment=augment
         )
 
+    def _memory_bytes(self) -> int:
+        """Peak training memory; computed anew only when the network was cut in this round or has never trained."""
+        if self._before.report and self._before.topology == (self.topology and self.topology.to_json()):
+            return RoundReport.model_validate_json(self._before.report).memory_bytes
+        return self.peak_bytes(self.model)
+
     def _factory_correct(self) -> int:
         """Said again by every report; counted once, as neither the factory model nor the test data change."""
         if self._before.report:
             return RoundReport.model_validate_json(self._before.report).factory_correct
-        return evaluate(self.prepared.factory_model(), self.shard.batches("test", EVALUATION_BATCH)).correct
+        return self.evaluate("test", self.prepared.factory_model()).correct

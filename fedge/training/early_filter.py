@@ -59,7 +59,9 @@ class EarlyInstanceFilter(Filter):
         seed: int = 0,
         *,
         controller: Controller = "quantile",
-        look: float = 0.05,
+        explore: float = 0.25,
+        momentum: float = 0.0,
+        sample_weighted: bool = False,
         entropy_threshold: float = 0.5,
         distrust: float = 0.0,
         learning_rate: float = 0.1,
@@ -69,16 +71,14 @@ class EarlyInstanceFilter(Filter):
         super().__init__(keep, seed)
         if controller not in ("quantile", "paper"):
             raise UserError(f"instance filter: controller is '{controller}'; take 'quantile' or 'paper'")
-        if keep < 1 and not 0 < look <= 1:
-            raise UserError(
-                f"instance filter: look is {look}; it is a share above 0 and at most 1 (usual: 0.05)"
-            )
         if not 0 <= distrust < keep:
             raise UserError(
                 f"instance filter: distrust is {distrust}; it is a share from 0 to below keep ({keep})"
             )
         self.controller = controller
-        self.look_probability = min(1.0, look / (1 - keep)) if keep < 1 else 0.0
+        self.sample_weighted=sample_weighted
+        ranked_share = keep * (1 - explore)
+        self.explore_probability = (keep - ranked_share) / (1 - ranked_share)
         self.entropy_threshold = entropy_threshold
         self.distrust = distrust
         self.network = build_filter_network(
@@ -86,8 +86,8 @@ class EarlyInstanceFilter(Filter):
         )
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.table = count_macs(self.network, (in_channels, height, width))
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=learning_rate)
-        self.rule: ThresholdRule = PaperRule(keep) if controller == "paper" else QuantileRule(keep)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=learning_rate, momentum=momentum)
+        self.rule: ThresholdRule = PaperRule(keep) if controller == "paper" else QuantileRule(keep, ranked_share)
 
     @property
     def threshold(self) -> float:
@@ -102,33 +102,32 @@ class EarlyInstanceFilter(Filter):
             logits_B2 = self.network(batch.x_BCHW)
         self.macs += len(logits_B2) * self.table.forward
         margin_B = logits_B2[:, 1] - logits_B2[:, 0]
-        self._margin_B = margin_B
-        return self.rule.choose(margin_B).nonzero().flatten(), None
+        ranked_B = self.rule.choose(margin_B)
+        explored_B = torch.rand(len(margin_B), generator=self.generator) < self.explore_probability
+        if self.controller == "quantile":
+            kept_B = ranked_B | explored_B
+            self._weight_K = torch.where(ranked_B, 1.0, 1 / self.explore_probability)[kept_B]
+            self._looked_U = torch.empty(0, dtype=torch.int64)
+        else:
+            kept_B = ranked_B
+            uncertain_B = ~ranked_B & (entropy(margin_B) > self.entropy_threshold)
+            if not (kept_B | uncertain_B).any():
+                uncertain_B = explored_B
+            self._weight_K = torch.ones(int(kept_B.sum()))
+            self._looked_U = uncertain_B.nonzero().flatten()
+        return kept_B.nonzero().flatten(), None
 
     def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
-        """Look at some dropped instances, label all whose loss is known, take one step on them."""
+        """Label all whose loss is known, take one step on them."""
         if self.keep == 1:
             return
-        looked_U, probability = self._look_at(kept_K)
-        known_N = torch.cat([kept_K, looked_U])
-        loss_N = torch.cat([loss_K, batch.look(looked_U)])
+        known_N = torch.cat([kept_K, self._looked_U])
+        loss_N = torch.cat([loss_K, batch.look(self._looked_U)])
         kept_N = torch.arange(len(known_N)) < len(kept_K)
-        sampling_weight_N = torch.where(kept_N, 1.0, 1 / probability)
-        self.rule.learn(loss_N, kept_N, sampling_weight_N, len(batch.y_B))
+        weight_N = torch.cat([self._weight_K, torch.ones(len(self._looked_U))])
+        self.rule.learn(loss_N, kept_N, weight_N, len(batch.y_B))
         if len(known_N):
-            self._update(batch.x_BCHW[known_N], self._is_high(loss_N).long())
-
-    def _look_at(self, kept_K: Tensor) -> tuple[Tensor, float]:
-        """Dropped instances to look at, ascending, and the probability with which each dropped one is."""
-        dropped_B = torch.ones(len(self._margin_B), dtype=torch.bool)
-        dropped_B[kept_K] = False
-        by_chance_B = torch.rand(len(dropped_B), generator=self.generator) < self.look_probability
-        if self.controller == "quantile":
-            return (dropped_B & by_chance_B).nonzero().flatten(), self.look_probability
-        uncertain_B = dropped_B & (entropy(self._margin_B) > self.entropy_threshold)
-        if not len(kept_K) and not uncertain_B.any():
-            uncertain_B = by_chance_B
-        return uncertain_B.nonzero().flatten(), 1.0
+            self._update(batch.x_BCHW[known_N], self._is_high(loss_N).long(), weight_N)
 
     def _is_high(self, loss_N: Tensor) -> Tensor:
         """Equation 1, with the cap on losses too high to be trusted."""
@@ -137,11 +136,13 @@ class EarlyInstanceFilter(Filter):
             high_N &= loss_N <= self.rule.loss_quantile(1 - self.distrust)
         return high_N
 
-    def _update(self, x_NCHW: Tensor, high_N: Tensor) -> None:
+    def _update(self, x_NCHW: Tensor, high_N: Tensor, weight_N) -> None:
         """Equations 6 and 7, one step of SGD."""
         weight_2 = torch.tensor([1 / (1 - self.keep), 1 / self.keep])
         self.optimizer.zero_grad()
-        F.cross_entropy(self.network(x_NCHW), high_N, weight=weight_2).backward()
+        w = weight_2[high_N] * (weight_N if self.sample_weighted else 1)
+        l = F.cross_entropy(self.network(x_NCHW), high_N, reduction="none")
+        ((l * w).sum() / w.sum()).backward()
         self.optimizer.step()
         self.macs += len(high_N) * self.table.training
 

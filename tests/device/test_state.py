@@ -1,0 +1,81 @@
+"""A device's state on disk: what comes back is what was written, and damage is noticed."""
+
+import pytest
+import torch
+
+from fedge.device.state import KEEP_ROUNDS, DeviceState, StateFolder
+
+
+def state(round: int) -> DeviceState:
+    generator = torch.Generator().manual_seed(round)
+    return DeviceState(
+        round=round,
+        topology='{"layers": {}}',
+        model={"w": torch.randn(3, 2, generator=generator), "n": torch.tensor(round)},
+        instance_filter={"threshold": torch.tensor(0.5)},
+        report=f'{{"round": {round}}}',
+    )
+
+
+def same(a: DeviceState, b: DeviceState) -> bool:
+    tensors = all(
+        left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+        for left, right in ((a.model, b.model), (a.instance_filter, b.instance_filter))
+    )
+    return tensors and (a.round, a.topology, a.report) == (b.round, b.topology, b.report)
+
+
+def test_what_was_written_comes_back(tmp_path) -> None:
+    """Breaks if a weight, the filter's memory, the topology or the report is lost between rounds."""
+    folder = StateFolder(tmp_path)
+    folder.write(state(4))
+    assert same(folder.at(4), state(4))
+    assert same(folder.before(5), state(4))
+
+
+def test_a_fresh_device_has_the_factorys_state(tmp_path) -> None:
+    """Breaks if a device's first round needs a file that nobody wrote."""
+    folder = StateFolder(tmp_path / "new")
+    assert folder.at(1) is None
+    assert folder.before(1) == DeviceState(round=0)
+
+
+def test_a_repeated_round_starts_from_the_round_before(tmp_path) -> None:
+    """Breaks if a run taken up at round 2 starts from what round 2 or 3 had written before the crash."""
+    folder = StateFolder(tmp_path)
+    for round in (1, 2, 3):
+        folder.write(state(round))
+    assert same(folder.before(2), state(1))
+
+
+def test_a_missed_round_is_bridged(tmp_path) -> None:
+    """Breaks if a device that failed in round 2 forgets what it learnt in round 1."""
+    folder = StateFolder(tmp_path)
+    folder.write(state(1))
+    assert same(folder.before(3), state(1))
+
+
+def test_old_rounds_are_forgotten(tmp_path) -> None:
+    """Breaks if a device's disk grows with the number of rounds."""
+    folder = StateFolder(tmp_path)
+    for round in range(1, 10):
+        folder.write(state(round))
+    assert len(list(tmp_path.iterdir())) == KEEP_ROUNDS
+
+
+@pytest.mark.parametrize("where", [0, 7, 60, -1])
+@pytest.mark.parametrize("how", ["cut", "flip"])
+def test_a_damaged_file_is_passed_over_for_the_one_before(tmp_path, where: int, how: str) -> None:
+    """Breaks if a device trains on from damaged weights."""
+    folder = StateFolder(tmp_path)
+    folder.write(state(1))
+    folder.write(state(2))
+    path = tmp_path / "round-000002.safetensors"
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        data = data[:where]
+    else:
+        data[where] ^= 0xFF
+    path.write_bytes(data)
+    assert folder.at(2) is None
+    assert same(folder.before(3), state(1))

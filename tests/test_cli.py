@@ -1,0 +1,117 @@
+"""The command line as a person meets it: exit codes, one line on stderr, no traceback, nothing half-written."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedge import cli
+
+FAST = ["--engine", "inline", "--set", "rounds=2", "--set", "training.epochs=1", "--set", "model.factory.epochs=1"]
+FEW = [part for index in range(3) for part in ("--set", f"fleet.{index}.count=1")]
+
+
+@pytest.fixture
+def fedge(monkeypatch, capsys):
+    """Run one command; returns (exit code, stdout, stderr)."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fedge", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def test_run_prints_rounds_and_the_table(fedge, tmp_path) -> None:
+    """Breaks if a person is not told how it went and where the results are."""
+    code, out, err = fedge("run", "quickstart", *FAST, *FEW, "--out", str(tmp_path / "r"))
+    assert code == 0
+    assert [line.split()[:2] for line in err.splitlines()] == [["round", "1"], ["round", "2"]]
+    for figure in ("factory model's accuracy", "worst decile", "MACs saved", "parameters left", "bytes", "failed"):
+        assert figure in out
+    assert (tmp_path / "r" / "summary.json").is_file()
+
+
+def test_quiet_prints_nothing(fedge, tmp_path) -> None:
+    """Breaks if --quiet is not quiet: it is what scripts use."""
+    code, out, err = fedge("run", "quickstart", *FAST, *FEW, "--quiet", "--out", str(tmp_path / "r"))
+    assert (code, out, err) == (0, "", "")
+
+
+BAD = {
+    "no such scenario": ["run", "quikstart"],
+    "a path that is not there": ["run", "/nowhere/at/all.toml"],
+    "a wrong key": ["run", "quickstart", "--set", "traning.epochs=3"],
+    "a wrong value": ["run", "quickstart", "--set", "rounds=0"],
+    "a wrong engine": ["run", "quickstart", "--engine", "spark"],
+    "no data": ["run", "mnist-dirichlet", "--engine", "inline", "--set", "data.root=/nowhere"],
+    "a client program that is not there": ["run", "quickstart", "--set", "client=/nowhere/mine.py"],
+    "nothing to resume": ["run", "quickstart", "--resume", "--out", "/nowhere/run"],
+    "an unknown option": ["run", "quickstart", "--fast"],
+    "an unknown list": ["list", "devicez"],
+    "no argument": ["run"],
+    "an unknown command": ["walk"],
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_mistake_is_one_line_and_exit_code_2(fedge, what: str) -> None:
+    """Breaks if a mistake ends in a traceback, in several lines, or as success."""
+    code, out, err = fedge(*BAD[what])
+    assert code == 2, err
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("fedge: ")
+    assert out == ""
+
+
+def test_an_out_that_is_a_file_is_refused_and_left_alone(fedge, tmp_path) -> None:
+    """Breaks if results overwrite a person's file."""
+    file = tmp_path / "notes"
+    file.write_text("mine")
+    code, _, err = fedge("run", "quickstart", *FAST, "--out", str(file))
+    assert (code, len(err.splitlines()), file.read_text()) == (2, 1, "mine")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write to")
+def test_an_out_that_cannot_be_written_is_one_line(fedge) -> None:
+    """Breaks if a read-only place ends in a traceback."""
+    code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--out", "/proc/fedge-results")
+    assert code in (2, 3)
+    assert len(err.splitlines()) == 1
+    assert "/proc" in err
+
+
+def test_a_client_program_with_a_syntax_error_is_named(fedge, tmp_path) -> None:
+    """Breaks if a person's own program fails without its line."""
+    program = tmp_path / "mine.py"
+    program.write_text("def broken(:\n")
+    code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(tmp_path / "r"))
+    assert code == 2
+    assert "mine" in err
+    assert "line 1" in err
+
+
+@pytest.mark.parametrize("kind", ["datasets", "models", "devices", "partitions", "clients", "scenarios"])
+def test_lists_are_tables_and_json(fedge, kind: str) -> None:
+    """Breaks if a list is empty or its JSON is none."""
+    code, out, _ = fedge("list", kind, "--json")
+    assert code == 0
+    assert len(json.loads(out)) >= 2
+    assert fedge("list", kind)[0] == 0
+
+
+def test_plan_speaks_of_every_class(fedge) -> None:
+    """Breaks if a device class is missing from the plan or costs nothing."""
+    code, out, _ = fedge("plan", "quickstart", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["class"] for row in rows] == ["jetson-nano", "raspberry-pi-4", "raspberry-pi-3b-plus"]
+    assert all(0 < row["memory_need_bytes"] < row["memory_have_bytes"] for row in rows)
+    assert all(0 < row["macs_done"] < row["macs_dense"] for row in rows)
