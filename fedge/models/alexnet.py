@@ -11,10 +11,10 @@ from fedge.models.blocks import GlobalPoolHead, ImageSize, require_image
 
 
 class AlexNet(nn.Sequential):
-    """[B, C, H, W] to logits [B, num_classes]; images from 27x27."""
+    """[B, C, H, W] to logits [B, num_classes]; images from 29x29."""
 
     def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
-        require_image("alexnet", image_size, least=27)
+        require_image("alexnet", image_size, least=29)
         super().__init__()
         self.features = nn.Sequential(
             *_conv(in_channels, 64, kernel=11, stride=4, padding=5),

@@ -59,20 +59,23 @@ class Coupling:
 
 
 def find_coupling(model: nn.Module, example_input: Tensor) -> Coupling:
-    """Trace `model` with `example_input` [B, ...] and return its units.
+    """Trace `model` with `example_input` [B, C, ...] and return its units.
 
-    `model` must be a copy that the caller can spare: tracing leaves it in evaluation mode. Every parameter must
-    require a gradient, or its layer is not seen. UserError if the network has no channel that could be cut.
+    `model` must be a copy that the caller can spare: tracing leaves it in evaluation mode. Every parameter
+    must require a gradient, or its layer is not seen. UserError if no channel could be cut.
     """
-    slots = _Slots({name: shape_of(layer) for name, layer in cuttable_layers(model).items()})
-    for name, layer in cuttable_layers(model).items():
+    layers = cuttable_layers(model)
+    slots = _Slots({name: shape_of(layer) for name, layer in layers.items()})
+    for name, layer in layers.items():
         slots.couple_within(name, layer)
-    names = {layer: name for name, layer in model.named_modules()}
+    names = {layer: name for name, layer in layers.items()}
     for root, target, side, root_channels, channels in _traced_ties(model, example_input):
-        if names.get(target) in slots.shapes:
-            slots.couple(names[root], root_channels, names[target], side, channels)
+        if root not in names:
+            slots.pin(names[target], side, channels)
+        elif target not in names:
+            slots.pin(names[root], OUTPUT, root_channels)
         else:
-            slots.pin(names[root], root_channels)
+            slots.couple(names[root], root_channels, names[target], side, channels)
     coupling = slots.close()
     if not coupling.units:
         raise UserError(
@@ -82,33 +85,51 @@ def find_coupling(model: nn.Module, example_input: Tensor) -> Coupling:
     return coupling
 
 
+class _Pictured(nn.Module):
+    """The network behind a layer that stands for its input, so that what touches the input is seen to."""
+
+    def __init__(self, model: nn.Module, example_input: Tensor) -> None:
+        super().__init__()
+        channels, dimensions = example_input.shape[1], example_input.dim() - 2
+        layer = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions]
+        self.picture = layer(channels, channels, *[1] * bool(dimensions)).to(example_input)
+        self.model = model
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.model(self.picture(x_BCHW)) * 1  # the product is no layer: it stands for the output
+
+
 Tie = tuple[nn.Module, nn.Module, int, list[int], list[int]]
 
 
 def _traced_ties(model: nn.Module, example_input: Tensor) -> Iterator[Tie]:
     """Torch-Pruning's groups as (root, target, side of the target, root's channels, target's channels).
 
-    Operations without parameters are left out, but for the network's output and what mixes channels.
+    Operations without parameters are left out. Root and target are layers of `model`, or something whose
+    partner must not be cut: the network's input or output, or a layer that mixes channels. One of a tie, not both.
     """
     graph = torch_pruning.DependencyGraph()
-    with torch.enable_grad():
-        graph.build_dependency(  # the product gives the output an operation of its own, hence a node
-            model, example_input, output_transform=lambda output: output * 1, verbose=False
-        )
-    passive = {graph.ops.OPTYPE[name] for name in ("CONCAT", "SPLIT", "ELEMENTWISE", "RESHAPE", "UNBIND",
-                                                   "EXPAND", "SLICE")}  # fmt: skip
+    pictured = _Pictured(model, example_input)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        graph.build_dependency(pictured, example_input, verbose=False)
     for group in graph.get_all_groups():
         root = group[0].dep.target.module
         for item in group:
-            node = item.dep.target
-            if node.type in passive or (
-                node.type == graph.ops.OPTYPE.PRELU and shape_of(node.module) is None
-            ):
+            node, handler = item.dep.target, item.dep.handler
+            if _is_passive(graph, node.module):
                 continue
-            reads = graph.is_in_channel_pruning_fn(item.dep.handler) and not (
-                graph.is_out_channel_pruning_fn(item.dep.handler)
-            )
-            yield root, node.module, INPUT if reads else OUTPUT, item.root_idxs, item.idxs
+            reads = graph.is_in_channel_pruning_fn(handler) and not graph.is_out_channel_pruning_fn(handler)
+            if root is not pictured.picture or node.module is not root:
+                yield root, node.module, INPUT if reads else OUTPUT, item.root_idxs, item.idxs
+
+
+def _is_passive(graph: torch_pruning.DependencyGraph, operation: nn.Module) -> bool:
+    """True for operations that only carry channels along: sums, activations, concatenations, reshapes."""
+    ops = graph.ops
+    if isinstance(operation, nn.PReLU):
+        return shape_of(operation) is None
+    carrying = ("CONCAT", "SPLIT", "ELEMENTWISE", "RESHAPE", "UNBIND", "EXPAND", "SLICE")
+    return ops.module2type(operation) in {ops.OPTYPE[name] for name in carrying}
 
 
 class _Slots:
@@ -135,9 +156,9 @@ class _Slots:
         low, high = sorted((self.root(a), self.root(b)))
         self.parent[high] = low
 
-    def pin(self, name: str, channels: list[int]) -> None:
+    def pin(self, name: str, side: int, channels: list[int]) -> None:
         for channel in channels:
-            self.join(0, self.start[name, OUTPUT] + channel)
+            self.join(0, self.start[name, side] + channel)
 
     def couple(self, root: str, root_channels: list[int], name: str, side: int, channels: list[int]) -> None:
         for channel_of_root, channel in zip(root_channels, channels, strict=True):

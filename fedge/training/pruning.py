@@ -16,18 +16,16 @@ channels zeroed before the caller's network is touched.
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
-from fedge.training.coupling import PINNED, Coupling, find_coupling
+from fedge.training.coupling import Coupling, find_coupling
 from fedge.training.criteria import CRITERIA, Batches, Criterion, Evidence
+from fedge.training.cut import Cut
 from fedge.training.ledger import Ledger
-from fedge.training.surgery import cuttable_layers, narrow
 from fedge.training.topology import Topology
 
 LEAST_FILTERS = 2
@@ -60,17 +58,16 @@ def prune(
     the network has nothing to cut or cannot be traced.
     """
     _require_arguments(level, criterion, accounting)
-    input_shape = tuple(example_input.shape[1:])
     if level > 0:
-        spare = copy.deepcopy(model).requires_grad_(True)
-        coupling = _traced(spare, example_input)
-        generator = torch.Generator().manual_seed(derive_seed(seed, "prune"))
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
-        score_U = rank(Evidence(spare.eval(), coupling, batches, generator))
-        removed_U = _choose(score_U, level, Ledger(spare, coupling, accounting))
-        _check_cut(spare, coupling, removed_U, example_input, generator)
-        _cut(model, coupling, removed_U)
-    return Topology.of(model, input_shape)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "prune"))
+        spare = copy.deepcopy(model).requires_grad_(True).eval()
+        coupling = _traced(spare, example_input)
+        score_U = rank(Evidence(spare, coupling, batches, generator))
+        cut = Cut(coupling, choose_units(score_U, level, Ledger(spare, coupling, accounting)))
+        _check(cut, spare, torch.randn(example_input.shape, generator=generator).to(example_input))
+        cut.apply(model)
+    return Topology.of(model, tuple(example_input.shape[1:]))
 
 
 def _require_arguments(level: float, criterion: str | Criterion, accounting: str) -> None:
@@ -94,7 +91,7 @@ def _traced(spare: nn.Module, example_input: Tensor) -> Coupling:
         ) from error
 
 
-def _choose(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:
+def choose_units(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:
     """The units to cut, bool [units]: the stop rule and the floors of the formula above."""
     removed_U = torch.zeros(len(score_U), dtype=torch.bool)
     floors = _floors(level, ledger)
@@ -117,6 +114,15 @@ def _choose(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:
     return removed_U
 
 
+def _check(cut: Cut, spare: nn.Module, x_BCHW: Tensor) -> None:
+    error = cut.error(spare, x_BCHW)
+    if not error <= RELATIVE_ERROR:
+        raise UserError(
+            "the network joins its channels in a way that pruning does not understand: cut, it differs from "
+            f"itself with the same channels zeroed by {error:.1e} of its output; leave pruning out for it"
+        )
+
+
 def _floors(level: float, ledger: Ledger) -> dict[str, int]:
     """Least filters per layer."""
     share = 1 - level if level >= 0.5 else level
@@ -124,57 +130,3 @@ def _floors(level: float, ledger: Ledger) -> dict[str, int]:
         name: max(min(LEAST_FILTERS, filters), math.ceil(filters * share) if joined else 0)
         for name, (filters, joined) in ledger.filters.items()
     }
-
-
-def _check_cut(
-    spare: nn.Module, coupling: Coupling, removed_U: Tensor, example_input: Tensor, generator: torch.Generator
-) -> None:
-    """Cut `spare` and compare it with itself before, with the same channels zeroed wherever they are read."""
-    x_BCHW = torch.randn(example_input.shape, generator=generator).to(example_input)
-    with torch.no_grad():
-        with zeroed(spare, coupling, removed_U):
-            expected = spare(x_BCHW)
-        _cut(spare, coupling, removed_U)
-        try:
-            error = float((spare(x_BCHW) - expected).abs().max())
-        except RuntimeError:  # shapes that no longer fit
-            error = math.inf
-    if not error <= RELATIVE_ERROR * float(expected.abs().max()):
-        raise UserError(
-            "the network joins its channels in a way that pruning does not understand: cut, it differs from "
-            f"itself with the same channels zeroed by {error:.1e}; leave pruning out for it"
-        )
-
-
-@contextmanager
-def zeroed(model: nn.Module, coupling: Coupling, removed_U: Tensor) -> Iterator[None]:
-    """Within the block, every layer of `model` that reads a unit of `removed_U` reads zeros there."""
-
-    def zero(kept_C: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            x_BC = inputs[0]
-            return (x_BC * kept_C.to(x_BC).view(-1, *[1] * (x_BC.dim() - 2)), *inputs[1:])
-
-        return hook
-
-    handles = [
-        layer.register_forward_pre_hook(zero(_kept(coupling.unit_of_input[name], removed_U)))
-        for name, layer in coupling.consumers(model).items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _kept(unit_C: Tensor, removed_U: Tensor) -> Tensor:
-    """bool [channels]: pinned channels stay, the others go with their unit."""
-    return ~removed_U[unit_C.clamp_min(0)] | (unit_C == PINNED)
-
-
-def _cut(model: nn.Module, coupling: Coupling, removed_U: Tensor) -> None:
-    for name, layer in cuttable_layers(model).items():
-        keep_outputs = _kept(coupling.unit_of_output[name], removed_U)
-        keep_inputs = _kept(coupling.unit_of_input[name], removed_U)
-        narrow(layer, keep_outputs.nonzero().flatten(), keep_inputs.nonzero().flatten())

@@ -1,0 +1,75 @@
+"""A decided cut: which units of a network go. It can be applied, or imitated by zeroing the same channels."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedge.training.coupling import PINNED, Coupling
+from fedge.training.surgery import cuttable_layers, narrow
+
+
+@dataclass(frozen=True)
+class Cut:
+    """`removed_U` bool [units] of the network's `coupling`."""
+
+    coupling: Coupling
+    removed_U: Tensor
+
+    def kept_outputs(self, layer: str) -> Tensor:
+        """bool [outputs]: what the layer still produces."""
+        return self._kept(self.coupling.unit_of_output[layer])
+
+    def kept_inputs(self, layer: str) -> Tensor:
+        """bool [inputs]: what the layer still reads."""
+        return self._kept(self.coupling.unit_of_input[layer])
+
+    def apply(self, model: nn.Module) -> None:
+        """Cut `model` in place."""
+        for name, layer in cuttable_layers(model).items():
+            narrow(
+                layer, self.kept_outputs(name).nonzero().flatten(), self.kept_inputs(name).nonzero().flatten()
+            )
+
+    @contextmanager
+    def zeroed(self, model: nn.Module) -> Iterator[None]:
+        """Within the block, every layer of the uncut `model` that reads a removed unit reads zeros there."""
+        handles = [
+            layer.register_forward_pre_hook(_masking(self.kept_inputs(name)))
+            for name, layer in self.coupling.consumers(model).items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def error(self, model: nn.Module, x_BCHW: Tensor) -> float:
+        """Cut `model` and return how far its outputs on `x_BCHW` are from its own with the channels zeroed.
+
+        In units of the largest output; infinity where the cut layers no longer fit each other. 0 but for rounding
+        if the coupling is right.
+        """
+        with torch.no_grad():
+            with self.zeroed(model):
+                expected = model(x_BCHW)
+            self.apply(model)
+            try:
+                difference = (model(x_BCHW) - expected).abs().max()
+            except Exception:  # a forward pass that no longer fits may raise anything
+                return float("inf")
+            return float(difference / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
+
+    def _kept(self, unit_C: Tensor) -> Tensor:
+        return ~self.removed_U[unit_C.clamp_min(0)] | (unit_C == PINNED)
+
+
+def _masking(kept_C: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = inputs[0]
+        shape = (-1,) if isinstance(layer, nn.Linear) else (-1, *[1] * (x.dim() - 2))
+        return (x * kept_C.to(x).view(shape), *inputs[1:])
+
+    return hook
