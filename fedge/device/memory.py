@@ -24,9 +24,10 @@ with blocks of 8, it may be too high. A GPU's workspaces are its own: there this
 import copy
 import functools
 import itertools
+import warnings
 import weakref
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -77,12 +78,20 @@ def peak_training_memory(
         update = _OPTIMIZERS[optimizer](model.parameters())
         x_BCHW = torch.empty(batch_size, *input_shape)
         y_B = torch.empty(batch_size, dtype=torch.long)
-        with nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
+        with nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps), _quiet():
             for _ in range(_STEPS):
                 F.cross_entropy(model(x_BCHW), y_B).backward()
                 update.step()
                 update.zero_grad(set_to_none=True)
         return live.peak
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The error-map pruner asks where a tensor lies, which torch warns of on fake tensors."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        yield
 
 
 class LiveBytes(TorchDispatchMode):
