@@ -30,15 +30,14 @@ class Fault(StrEnum):
     DUPLICATE = "duplicate"  # the plan arrives twice
 
 
-# (round, client); TOML has lists where Python has tuples
-Place = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]], Field(strict=False)]
+Place = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]]  # round, client
 
 
 class FaultRule(FleetSection):
     """When one kind strikes: with probability `rate` at each (round, client), and at those listed in `at`."""
 
     rate: Probability = 0.0
-    at: Annotated[tuple[Place, ...], Field(strict=False)] = ()
+    at: tuple[Place, ...] = ()
 
 
 class Faults(FleetSection):
