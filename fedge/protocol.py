@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedge.scenario import Training
+from fedge.scenario import Limits, Training
 
 PLAN, REPORT = "plan", "report"  # record names in a message's content
 FAILURE_CODE = 100  # Flower's own error codes are small numbers
@@ -50,16 +50,20 @@ class DeviceFailure(Exception):
         self.status = status
 
 
+Phase = Literal["hello", "finetune", "retrain", "train"]  # hello: say which client you are and do nothing
+
+
 class RoundPlan(BaseModel):
     """What one client is to do in one round."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     round: Annotated[int, Field(ge=0)]  # 1-based; 0 for hello
-    phase: Literal["hello", "finetune", "retrain", "train"]  # hello: say which client you are, do nothing
+    phase: Phase
     prune: bool  # be pruned to training.pruning.level: cut before training, unless cut already
     seed: int  # of the run; a device derives its own generators from (seed, client, round, purpose)
     training: Training
+    limits: Limits = Limits()
 
     def to_message(self, node_id: int) -> Message:
         content = RecordDict({PLAN: ConfigRecord({"json": self.model_dump_json()})})
@@ -97,7 +101,10 @@ class RoundReport(BaseModel):
     factory_correct: Tally = 0  # the untouched factory model on the same test data
     parameters: Tally = 0
     parameters_dense: Tally = 0
-    memory_bytes: Macs = 0  # peak training memory, estimated
+    batch_size: Tally = 0  # as used: smaller than planned where the device shrank it
+    memory_bytes: Macs = 0  # peak training memory as used, estimated, overhead included
+    memory_asked_bytes: Macs = 0  # the same as planned
+    memory_limit_bytes: Macs = 0  # what the device has
     time_s: Amount = 0.0  # virtual
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run

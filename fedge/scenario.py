@@ -200,6 +200,19 @@ class Training(Section):
     error_maps: ErrorMaps = ErrorMaps()
 
 
+class Limits(Section):
+    """What happens where the plan needs more memory than the device has (docs/devices.md).
+
+    refuse: the device declines the round. shrink: a smaller batch, then a higher level. fail: the run ends.
+    `overhead` times the tensors' peak is what the device must have. `hard` also fences the host's process, so that
+    a client program that takes more than its device has fails alone.
+    """
+
+    memory: Literal["refuse", "shrink", "fail"] = "refuse"
+    overhead: Annotated[float, Field(ge=1)] = 1.06
+    hard: bool = False
+
+
 # --- [schedule], [engine] -------------------------------------------------------------------------------
 
 
@@ -244,6 +257,7 @@ class Scenario(Section):
     model: Model
     fleet: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]
     training: Training = Training()
+    limits: Limits = Limits()
     schedule: Schedule = FinetunePruneRetrain()
     engine: Engine = Engine()
 

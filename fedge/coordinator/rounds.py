@@ -24,10 +24,8 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
     patience_s = scenario.engine.deadline_s * (scenario.engine.retries + 2)
     last_ok = {row["client"]: row for row in folder.rows("reports.jsonl") if row["status"] == Status.OK}
     for round in range(folder.round + 1, scenario.rounds + 1):
-        plans = {
-            client: (node, plan_round(scenario, round, scenario.device_class_of(client)))
-            for client, node in nodes.items()
-        }
+        plan = plan_round(scenario, round)
+        plans = {client: (node, plan) for client, node in nodes.items()}
         observer.round_started(round, len(plans))
         reports: dict[int, dict[str, Any]] = {}
         egress: dict[int, dict[str, Any]] = {}

@@ -1,25 +1,28 @@
-"""What each device is asked to do in each round: a pure function of (scenario, round, device class)."""
+"""What the devices are asked to do in each round: a pure function of (scenario, round)."""
 
-from fedge.protocol import RoundPlan
-from fedge.scenario import DeviceClass, Scenario
+from fedge.protocol import Phase, RoundPlan
+from fedge.scenario import Scenario, Schedule
 
 
-def plan_round(scenario: Scenario, round: int, device_class: DeviceClass) -> RoundPlan:
-    """The plan of one device class for `round` (1-based).
+def plan_round(scenario: Scenario, round: int) -> RoundPlan:
+    """The plan for `round` (1-based).
 
     finetune_prune_retrain is ADaPT's: rounds 1 .. finetune_rounds train the whole network, the next one prunes it
     and retrains, the others retrain. `prune` stays set in those: a device that missed the round in which the others
     were pruned catches up. Level 0 is never pruned.
     """
-    schedule = scenario.schedule
-    training = scenario.training
-    if schedule.kind == "train_only":
-        return RoundPlan(round=round, phase="train", prune=False, seed=scenario.seed, training=training)
-    finetune = round <= schedule.finetune_rounds
+    phase = _phase(scenario.schedule, round)
     return RoundPlan(
         round=round,
-        phase="finetune" if finetune else "retrain",
-        prune=not finetune and training.pruning.level != 0,
+        phase=phase,
+        prune=phase == "retrain" and scenario.training.pruning.level != 0,
         seed=scenario.seed,
-        training=training,
+        training=scenario.training,
+        limits=scenario.limits,
     )
+
+
+def _phase(schedule: Schedule, round: int) -> Phase:
+    if schedule.kind == "train_only":
+        return "train"
+    return "finetune" if round <= schedule.finetune_rounds else "retrain"

@@ -16,9 +16,10 @@ from flwr.app import Context, Message
 from torch import nn
 
 from fedge.data.shard import Batch, Shard
+from fedge.device.demand import fit_to_memory, peak_bytes
+from fedge.device.fitting import Fit
 from fedge.device.level import find_level
 from fedge.device.location import Location, locate
-from fedge.device.memory import peak_training_memory
 from fedge.device.state import DeviceState, StateFolder
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
@@ -42,6 +43,8 @@ def on_device(step: Callable[["Device", RoundPlan], RoundReport]) -> Handler:
     def handler(message: Message, context: Context) -> Message:
         plan = RoundPlan.from_message(message)
         location = locate(context)
+        if plan.phase == "hello":
+            return RoundReport(round=plan.round, client=location.client).reply_to(message)
         folder = StateFolder(location.device_folder)
         done = folder.at(plan.round)
         if done is not None and done.report is not None:
@@ -62,12 +65,15 @@ class Device:
         torch.set_num_threads(location.scenario.engine.threads)
         self.client = location.client
         self.plan = plan
+        self.training = plan.training  # with a smaller batch where the device could not hold the planned one
         self.profile = location.profile
         self.prepared = Prepared.open(location.data_folder)
         self.shard = Shard.open(location.data_folder / "shards", location.shard)
         self.topology = Topology.from_json(state.topology) if state.topology else None
         self.model = self._load(state)
         self._before = state
+        self._last_report = RoundReport.model_validate_json(state.report) if state.report else None
+        self._fit: Fit | None = None
         self._filter: InstanceFilter | None = None
         self._epochs: list[TrainStats] = []
         self._pruning_macs = 0
@@ -86,35 +92,28 @@ class Device:
 
         Returns the level and, where it was searched for, the levels tried.
         """
-        choice = self.plan.training.pruning
-        example_BCHW = torch.zeros(1, *self.prepared.input_shape)
+        choice = self.training.pruning
         found = find_level(
             self.model,
             choice,
-            example_input=example_BCHW,
-            batch_size=self.plan.training.batch_size,
+            example_input=self._example(),
+            batch_size=self._batch_size,
             memory_bytes=self.profile.memory_bytes,
-            peak_bytes=self.peak_bytes,
+            peak_bytes=lambda model: peak_bytes(
+                model, self.training, self._batch_size, self.prepared.input_shape
+            ),
             dense_macs=self.prepared.macs_training,
             accuracy=lambda model: self.evaluate("validation", model).accuracy,
             retrain=self._retrained_accuracy,
             batches=self._ranking_batches,
             seed=self.seed("prune"),
         )
-        self.topology = prune(
-            self.model,
-            found.level,
-            example_input=example_BCHW,
-            criterion=choice.criterion,
-            accounting=choice.accounting,
-            batches=self._ranking_batches(),
-            seed=self.seed("prune"),
-        )
+        self._cut(found.level)
         return found
 
     def instance_filter(self) -> InstanceFilter | None:
         """The filter that `training.instance_filter` names, with what it learnt in earlier rounds; None: none."""
-        choice = self.plan.training.instance_filter
+        choice = self.training.instance_filter
         channels, *image_size = self.prepared.input_shape
         self._filter = make_filter(
             choice.kind,
@@ -129,7 +128,7 @@ class Device:
 
     def error_maps(self) -> ErrorMapPruner | None:
         """The error-map pruner that `training.error_maps` describes; None where it keeps everything."""
-        choice = self.plan.training.error_maps
+        choice = self.training.error_maps
         if choice.keep == 1:
             return None
         return ErrorMapPruner(self.model, keep=choice.keep, score=choice.score, seed=self.seed("error_maps"))
@@ -137,7 +136,11 @@ class Device:
     def train(
         self, *, instance_filter: InstanceFilter | None = None, error_maps: ErrorMapPruner | None = None
     ) -> None:
-        """`training.epochs` local epochs of SGD over the training part of the shard."""
+        """`training.epochs` local epochs of SGD over the training part of the shard, as far as memory allows.
+
+        Raises DeviceFailure where the plan does not fit and may not be shrunk, or where the loss diverges.
+        """
+        self._fit_to_memory()
         for stats in self._sgd(self.model, "shuffle", instance_filter=instance_filter, error_maps=error_maps):
             if stats.samples_kept and not math.isfinite(stats.loss):
                 raise DeviceFailure(
@@ -166,7 +169,7 @@ class Device:
             factory_correct=self._factory_correct(),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             parameters_dense=self.prepared.parameters,
-            memory_bytes=self._memory_bytes(),
+            **self._memory_figures(),
             wall_s=time.perf_counter() - self._started,
         )
 
@@ -184,23 +187,35 @@ class Device:
         """Count right answers on one part of the shard: train, validation or test."""
         return evaluate(model or self.model, self.shard.batches(split, EVALUATION_BATCH))
 
-    def peak_bytes(self, model: nn.Module) -> int:
-        """Peak memory of training `model` as the plan says, without running it."""
-        choice = self.plan.training
-        return peak_training_memory(
-            lambda: model,
-            batch_size=min(choice.batch_size, self.shard.count("train")),
-            input_shape=self.prepared.input_shape,
-            optimizer="momentum" if choice.momentum else "sgd",
-            error_maps=choice.error_maps.keep if choice.error_maps.keep < 1 else None,
+    def _cut(self, level: float) -> None:
+        choice = self.training.pruning
+        self.topology = prune(
+            self.model,
+            level,
+            example_input=self._example(),
+            criterion=choice.criterion,
+            accounting=choice.accounting,
+            batches=self._ranking_batches(),
+            seed=self.seed("prune"),
         )
+
+    def _example(self) -> torch.Tensor:
+        return torch.zeros(1, *self.prepared.input_shape)
+
+    def _samples(self) -> int:
+        """Training instances at hand; a device without any has nothing to do in a round."""
+        if not self.shard.count("train"):
+            raise DeviceFailure(Status.NO_TRAINING_DATA)
+        return self.shard.count("train")
+
+    @property
+    def _batch_size(self) -> int:
+        return min(self.training.batch_size, self._samples())
 
     def _ranking_batches(self) -> Iterator[Batch]:
         """The training data as a criterion looks at them; what it computes on them is counted."""
         table = count_macs(self.model, self.prepared.input_shape)
-        cost = {"taylor": table.training, "activation": table.forward}.get(
-            self.plan.training.pruning.criterion, 0
-        )
+        cost = {"taylor": table.training, "activation": table.forward}.get(self.training.pruning.criterion, 0)
         for x_BCHW, y_B in self._batches("prune"):
             self._pruning_macs += cost * len(y_B)
             yield x_BCHW, y_B
@@ -222,7 +237,7 @@ class Device:
 
     def _sgd(self, model: nn.Module, purpose: str, **methods: Any) -> Iterator[TrainStats]:
         """Train `model`, epoch by epoch, with an optimizer of this round."""
-        choice = self.plan.training
+        choice = self.training
         optimizer = torch.optim.SGD(
             model.parameters(),
             lr=choice.learning_rate,
@@ -233,22 +248,47 @@ class Device:
             yield train(model, self._batches(purpose, epoch), optimizer=optimizer, **methods)
 
     def _batches(self, purpose: str, *parts: int) -> Iterator[Batch]:
-        choice = self.plan.training
-        if not self.shard.count("train"):
-            raise DeviceFailure(Status.NO_TRAINING_DATA)
+        choice = self.training
         augment = None if choice.augment == "none" else choice.augment
         return self.shard.batches(
             "train", choice.batch_size, seed=self.seed(purpose, *parts), augment=augment
         )
 
-    def _memory_bytes(self) -> int:
-        """Peak training memory; computed anew only when the network was cut in this round or has never trained."""
-        if self._before.report and self._before.topology == (self.topology and self.topology.to_json()):
-            return RoundReport.model_validate_json(self._before.report).memory_bytes
-        return self.peak_bytes(self.model)
+    def _fit_to_memory(self) -> None:
+        """Shrink the plan to the device's memory, or decline the round, as `limits` say; both leave a line behind."""
+        self._fit = fit_to_memory(
+            self.model,
+            self.training,
+            self.plan.limits,
+            self.profile,
+            input_shape=self.prepared.input_shape,
+            samples=self._samples(),
+            known_bytes=self._known_need(),
+            who=f"client {self.client}, device {self.profile.name!r}",
+        )
+        if not self._fit.fits:
+            raise DeviceFailure(Status.DOES_NOT_FIT, self._fit.line)
+        self.training = self.training.model_copy(update={"batch_size": self._fit.batch_size})
+        if self._fit.level:
+            self._cut(self._fit.level)
+
+    def _memory_figures(self) -> dict[str, int]:
+        if self._fit is None:  # a program that did not train
+            return {}
+        return {
+            "batch_size": self._fit.batch_size,
+            "memory_bytes": self._fit.need_bytes,
+            "memory_asked_bytes": self._fit.asked_bytes,
+            "memory_limit_bytes": self._fit.have_bytes,
+        }
+
+    def _known_need(self) -> int | None:
+        """What the last round found, where the network still has the shape it had then."""
+        same_shape = self._before.topology == (self.topology and self.topology.to_json())
+        return self._last_report.memory_asked_bytes if self._last_report and same_shape else None
 
     def _factory_correct(self) -> int:
         """Said again by every report; counted once, as neither the factory model nor the test data change."""
-        if self._before.report:
-            return RoundReport.model_validate_json(self._before.report).factory_correct
+        if self._last_report:
+            return self._last_report.factory_correct
         return self.evaluate("test", self.prepared.factory_model()).correct

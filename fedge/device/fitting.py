@@ -25,11 +25,13 @@ HIGHEST_LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Fit:
-    """The decision. `fits` false: the device declines. `batch_size` and `level` are what the round is to use."""
+    """The decision. `fits` false: the device declines. `batch_size` and `level` are what the round is to use.
+    `asked_bytes` is what the plan needs as it was, `need_bytes` as it became."""
 
     fits: bool
     batch_size: int
     level: float
+    asked_bytes: int
     need_bytes: int
     have_bytes: int
     line: str
@@ -52,19 +54,19 @@ def fit(
     asked = need(batch_size, level)
     said = f"{who}: the plan needs {_mb(asked)}, the device has {_mb(have_bytes)}"
     if asked <= have_bytes:
-        return Fit(True, batch_size, level, asked, have_bytes, f"{said}: it fits")
+        return Fit(True, batch_size, level, asked, asked, have_bytes, f"{said}: it fits")
     advice = f"lower batch_size (now {batch_size}) or raise pruning.level (now {level:g})"
     if policy == "fail":
         raise RunError(f"{said}: {advice}")
     if policy == "refuse":
-        return Fit(False, batch_size, level, asked, have_bytes, f"{said}: declined; {advice}")
+        return Fit(False, batch_size, level, asked, asked, have_bytes, f"{said}: declined; {advice}")
     for smaller, higher in _smaller(batch_size, level, may_prune):
         got = need(smaller, higher)
         if got <= have_bytes:
             done = f"shrunk to batch_size {smaller}, pruning.level {higher:g}: {_mb(got)}"
-            return Fit(True, smaller, higher, got, have_bytes, f"{said}: {done}")
+            return Fit(True, smaller, higher, asked, got, have_bytes, f"{said}: {done}")
     smallest = f"declined; not even batch_size {smaller}, pruning.level {higher:g} fits"
-    return Fit(False, batch_size, level, asked, have_bytes, f"{said}: {smallest}")
+    return Fit(False, batch_size, level, asked, asked, have_bytes, f"{said}: {smallest}")
 
 
 def _smaller(batch_size: int, level: float, may_prune: bool) -> Iterator[tuple[int, float]]:

@@ -1,0 +1,58 @@
+"""What training takes of a device's memory, and what the plan becomes where that is too much."""
+
+import copy
+import functools
+
+import torch
+from torch import nn
+
+from fedge.device.fitting import Fit, fit
+from fedge.device.memory import peak_training_memory
+from fedge.device.profiles import DeviceProfile
+from fedge.scenario import Limits, Training
+from fedge.training.pruning import prune
+
+
+def peak_bytes(
+    model: nn.Module, training: Training, batch_size: int, input_shape: tuple[int, int, int]
+) -> int:
+    """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run."""
+    keep = training.error_maps.keep
+    return peak_training_memory(
+        lambda: model,
+        batch_size=batch_size,
+        input_shape=input_shape,
+        optimizer="momentum" if training.momentum else "sgd",
+        error_maps=keep if keep < 1 else None,
+    )
+
+
+def fit_to_memory(
+    model: nn.Module,
+    training: Training,
+    limits: Limits,
+    profile: DeviceProfile,
+    *,
+    input_shape: tuple[int, int, int],
+    samples: int,
+    known_bytes: int | None = None,
+    who: str,
+) -> Fit:
+    """Decide what a device does with a plan, before it runs it (see fitting.py for the policies).
+
+    The level of the returned Fit is a further cut of `model` as it stands; 0: none. `samples`: training instances at
+    hand, which bound the batch. `known_bytes`: the need of the plan as it is, where an earlier round has told. A cut
+    is tried on a copy, ranked by L1: its shape is what matters.
+    """
+
+    @functools.cache
+    def need(batch_size: int, level: float) -> int:
+        if level == 0 and batch_size == asked and known_bytes:
+            return known_bytes
+        pruned = copy.deepcopy(model)
+        if level:
+            prune(pruned, level, example_input=torch.zeros(1, *input_shape))
+        return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape))
+
+    asked = min(training.batch_size, samples)
+    return fit(need, profile.memory_bytes, who=who, batch_size=asked, level=0.0, policy=limits.memory)

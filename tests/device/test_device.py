@@ -1,0 +1,162 @@
+"""A device's round: against plain PyTorch where it must be the same, and at the edges of what a client may hold."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import fedge
+from fedge.catalog import client_path
+from fedge.data.shard import Shard
+from fedge.device.state import StateFolder
+from fedge.prepare import Prepared, prepare
+from fedge.seeding import derive_seed
+
+OFF = ("training.pruning.level=0", "training.instance_filter.kind=none", "training.error_maps.keep=1.0")
+
+
+def plain_sgd(prepared: Prepared, scenario, client: int) -> dict[str, torch.Tensor]:
+    """The rounds of one client as anybody would write them in PyTorch."""
+    model = prepared.factory_model().train()
+    shard = Shard.open(Path(prepared.folder) / "shards", client)
+    choice = scenario.training
+    for round in range(1, scenario.rounds + 1):
+        optimizer = torch.optim.SGD(model.parameters(), lr=choice.learning_rate, momentum=choice.momentum)
+        for epoch in range(choice.epochs):
+            seed = derive_seed(scenario.seed, client, round, "shuffle", epoch)
+            for x, y in shard.batches("train", choice.batch_size, seed=seed):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("program", ["edge", "dense"])
+def test_without_methods_a_device_is_plain_sgd_bit_for_bit(small, tmp_path, program: str) -> None:
+    """Breaks if any part of the framework - loop, state between rounds, counting - changes what is learned."""
+    scenario = small(*OFF, f"client={program}", "training.epochs=2")
+    result = fedge.run(scenario, tmp_path)
+    prepared = prepare(scenario)
+    for client in (0, 5):
+        state = StateFolder(tmp_path / "devices" / str(client)).at(scenario.rounds)
+        expected = plain_sgd(prepared, scenario, client)
+        assert expected.keys() == state.model.keys()
+        assert all(torch.equal(expected[name], state.model[name]) for name in expected)
+    assert result.summary["macs"]["saved"] == 0.0
+
+
+def test_reports_say_what_ran(small, tmp_path) -> None:
+    """Breaks if the counts of a report do not belong to the shard, the plan or the network that was trained."""
+    scenario = small("training.epochs=2")
+    result = fedge.run(scenario, tmp_path)
+    prepared = prepare(scenario)
+    for row in result.reports():
+        shard = Shard.open(Path(prepared.folder) / "shards", row["client"])
+        assert row["samples_seen"] == 2 * shard.count("train")
+        assert row["samples_kept"] <= row["samples_seen"]
+        assert row["macs_dense"] == row["samples_seen"] * prepared.macs_training
+        assert row["test_count"] == shard.count("test")
+        assert row["validation_count"] == shard.count("validation")
+        assert len(row["epoch_loss"]) == 2
+        pruned = row["round"] > 1
+        assert abs(1 - row["parameters"] / row["parameters_dense"] - 0.5 * pruned) < 0.01
+
+
+def rewritten(prepared: Prepared, client: int, rows: dict[str, slice]) -> None:
+    """Cut one client's parts in the prepared folder: an empty slice leaves a part empty."""
+    import numpy as np
+
+    path = Path(prepared.folder) / "shards" / "offsets.npy"
+    offsets = np.load(path)
+    start, train_end, validation_end, end = offsets[client]
+    if "train" in rows:
+        start = train_end - rows["train"].stop
+    if "test" in rows:
+        end = validation_end + rows["test"].stop
+    offsets[client] = start, train_end, validation_end, end
+    np.save(path, offsets)
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ({"train": slice(1)}, "ok"),
+        ({"test": slice(0)}, "ok"),
+        ({"train": slice(0)}, "no_training_data"),
+    ],
+    ids=["one sample", "empty test set", "no training data"],
+)
+def test_odd_clients_have_a_defined_outcome(small, tmp_path, monkeypatch, rows, status: str) -> None:
+    """Breaks if a client with one sample, no test data or no training data crashes the run or makes it NaN."""
+    monkeypatch.setenv("FEDGE_CACHE", str(tmp_path / "cache"))
+    scenario = small()
+    rewritten(prepare(scenario), 3, rows)
+    result = fedge.run(scenario, tmp_path / "out")
+    assert {row["status"] for row in result.reports() if row["client"] == 3} == {status}
+    assert all(row["status"] == "ok" for row in result.reports() if row["client"] != 3)
+    assert 0 <= result.summary["accuracy"]["mean"] <= 1
+
+
+def test_a_client_with_a_single_class_is_trained_like_any(small, tmp_path) -> None:
+    """Breaks if a client that knows one class only crashes the filter, the pruner or the loss."""
+    scenario = small("data.partition={kind='pathological', classes=1}")
+    result = fedge.run(scenario, tmp_path)
+    assert [row["status"] for row in result.reports()] == ["ok"] * 12
+
+
+def test_a_device_that_is_too_small_declines_or_shrinks(small, tmp_path) -> None:
+    """Breaks if a plan that needs more memory than the device has is run all the same, or silently dropped."""
+    tiny = ["fleet.0.device=stm32f746", "fleet.1.device=esp32-s3"]
+    refused = fedge.run(small(*tiny), tmp_path / "refuse")
+    statuses = {row["device"]: row["status"] for row in refused.reports()}
+    assert statuses == {"stm32f746": "does_not_fit", "esp32-s3": "does_not_fit", "raspberry-pi-3b-plus": "ok"}
+    log = (tmp_path / "refuse" / "devices" / "0" / "errors.log").read_text()
+    assert "the plan needs" in log
+    shrunk = fedge.run(small(*tiny, "limits.memory=shrink"), tmp_path / "shrink")
+    for row in shrunk.reports():
+        if row["status"] == "ok":
+            assert row["memory_bytes"] <= row["memory_limit_bytes"]
+    assert any(row.get("batch_size", 99) < 16 for row in shrunk.reports())
+
+
+def test_a_fleet_whose_every_device_is_too_small_ends_with_finite_figures(small, tmp_path) -> None:
+    """Breaks if 100% failures end in a crash or a NaN."""
+    tiny = [f"fleet.{index}.device=stm32f746" for index in range(3)]
+    names = [f"fleet.{index}.name=mcu{index}" for index in range(3)]
+    result = fedge.run(small(*tiny, *names), tmp_path)
+    assert result.summary["failures"] == 12
+    assert result.summary["never_reported"] == 6
+    assert result.summary["accuracy"]["mean"] is None
+
+
+@pytest.mark.parametrize("search", ["memory", "macs", "accuracy"])
+def test_a_device_finds_its_own_level(small, tmp_path, search: str) -> None:
+    """Breaks if a searched level misses its target, or if the search's retraining is not counted."""
+    level = f"training.pruning.level={{search='{search}', share=0.5, slack=0.2}}"
+    result = fedge.run(small(level, "fleet.0.device=esp32-s3", *OFF[1:], "limits.overhead=1.0"), tmp_path)
+    rows = [row for row in result.reports() if row["round"] == 2 and row["status"] == "ok"]
+    assert rows
+    for row in rows:
+        if search == "macs":
+            assert row["macs_done"] <= 0.5 * row["macs_dense"]
+        if search == "memory":
+            assert row["memory_bytes"] <= 0.5 * row["memory_limit_bytes"]
+        if search == "accuracy":
+            assert (
+                row["macs_done"] > row["samples_seen"] * row["parameters"]
+            )  # the search's retraining counts
+
+
+def test_a_repeated_plan_is_answered_from_memory(small, tmp_path) -> None:
+    """Breaks if a plan that is sent twice trains twice."""
+    program = tmp_path / "twice.py"
+    source = client_path("edge").read_text()
+    source += f"\nhonest = improve\n@app.train()\ndef twice(m, c):\n    first = honest(m, c)\n" \
+              f"    open({str(tmp_path / 'count')!r}, 'a').write('x')\n    return honest(m, c)\n"  # fmt: skip
+    program.write_text(source.replace("@app.train()\n@on_device", "@on_device", 1))
+    twice = fedge.run(small(f"client={program}"), tmp_path / "twice")
+    once = fedge.run(small(), tmp_path / "once")
+    timeless = [{k: v for k, v in row.items() if k != "wall_s"} for row in twice.reports()]
+    assert timeless == [{k: v for k, v in row.items() if k != "wall_s"} for row in once.reports()]
+    assert (tmp_path / "count").read_text() == "x" * 12
