@@ -2,24 +2,18 @@
 
 Every section refuses unknown keys, wrong types and numbers out of range; `Scenario` then checks the
 sections against one another, and `fedge.checks` against what is known of data sets and devices. Every default
-stands in this file. Units are in the names. It imports nothing of fedge: both sides of the wire read it.
+stands in this file or, for what happens to a fleet from outside, in `fedge.fleet`. Units are in the names. Both sides
+of the wire read it, so it knows neither data nor torch.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A table of the scenario file: frozen, closed to unknown keys, finite numbers only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
+from fedge.fleet.availability import Availability
+from fedge.fleet.faults import Faults
+from fedge.fleet.selection import Selection
+from fedge.section import Count, Fraction, Hour, NotNegative, Positive, Probability, Section, Share
 
 # --- [data] ---------------------------------------------------------------------------------------------
 
@@ -108,7 +102,7 @@ class Factory(Section):
     batch_size: Count = 64
     learning_rate: Positive = 0.05
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: NotNegative = 5e-4
     augment: Literal["none", "crop_flip"] = "none"
 
 
@@ -130,9 +124,9 @@ class RayRequest(Section):
     """What one Ray host of the class asks for; what is left out comes from the device's profile."""
 
     num_cpus: Positive | None = None
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    num_gpus: NotNegative = 0.0
     memory_mb: Positive | None = None
-    resources: dict[str, Positive] = {}
+    resources: dict[str, Positive] = Field(default_factory=dict)
 
 
 class DeviceClass(Section):
@@ -193,7 +187,7 @@ class Training(Section):
     batch_size: Count = 32
     learning_rate: Positive = 0.01
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     augment: Literal["none", "crop_flip"] = "none"
     pruning: Pruning = Pruning()
     instance_filter: InstanceFilterChoice = InstanceFilterChoice()
@@ -211,6 +205,33 @@ class Limits(Section):
     memory: Literal["refuse", "shrink", "fail"] = "refuse"
     overhead: Annotated[float, Field(ge=1)] = 1.06
     hard: bool = False
+
+
+class Clock(Section):
+    """How much devices of one class differ in speed, and how far away the server is (docs/devices.md)."""
+
+    device_sigma: Annotated[float, Field(ge=0, le=2)] = 0.25  # one unit against its class; 0: all alike
+    round_sigma: Annotated[float, Field(ge=0, le=2)] = 0.1  # one unit from round to round; 0: always alike
+    rtt_s: Annotated[float, Field(ge=0, le=60)] = 0.05  # per link
+
+
+class Energy(Section):
+    """What devices with a battery do. Levels are shares of its capacity."""
+
+    start: Probability = 0.8  # level before the first round
+    admit: Probability = 0.3  # joins a round above this
+    floor: Probability = 0.1  # aborts a round here
+    charger_w: Annotated[float, Field(gt=0, le=500)] = 10.0
+    plug_h: Hour = 22.0
+    plugged_for_h: Hour = 8.0
+
+    @model_validator(mode="after")
+    def _floor_below_admission(self) -> "Energy":
+        if self.floor > self.admit:
+            raise ValueError(
+                f"floor is {self.floor:g} and admit {self.admit:g}; a device would join only to abort"
+            )
+        return self
 
 
 # --- [schedule], [engine] -------------------------------------------------------------------------------
@@ -258,6 +279,11 @@ class Scenario(Section):
     fleet: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]
     training: Training = Training()
     limits: Limits = Limits()
+    clock: Clock = Clock()
+    energy: Energy = Energy()
+    availability: Availability = Availability()
+    selection: Selection = Selection()
+    faults: Faults = Faults()
     schedule: Schedule = FinetunePruneRetrain()
     engine: Engine = Engine()
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from fedge.errors import UserError
 from fedge.scenario import Scenario
 
+
 def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
     """Read `path`, apply `changes` ("section.key=value", later ones win) and validate.
 
@@ -77,7 +78,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line, and how many more there are."""
     problems = error.errors()
     keys = _keys(model)
-    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")  # a typo explains the rest
+    first = min(
+        problems, key=lambda problem: problem["type"] != "extra_forbidden"
+    )  # a typo explains the rest
     text = _sentence(first, _place(first, keys), keys)
     more = len({_place(problem, keys) for problem in problems}) - 1
     return f"{text} (and {more} more)" if more else text

@@ -12,40 +12,14 @@ and give less in the cold: neither is modelled.
 
 import random
 from dataclasses import dataclass, replace
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedge.device.profiles import DeviceProfile
+from fedge.scenario import Energy
 from fedge.seeding import derive_seed
 
 _HOUR_S = 3600.0
 _DAY_S = 24 * _HOUR_S
 _PLUG_JITTER_H = 2.0
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Hour = Annotated[float, Field(ge=0, le=24)]
-
-
-class Energy(BaseModel):
-    """The section `[energy]`: what devices with a battery do. Levels are shares of the capacity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    start: Share = 0.8  # level before the first round
-    admit: Share = 0.3  # joins a round above this
-    floor: Share = 0.1  # aborts a round here
-    charger_w: Annotated[float, Field(gt=0, le=500)] = 10.0
-    plug_h: Hour = 22.0
-    plugged_for_h: Hour = 8.0
-
-    @model_validator(mode="after")
-    def _floor_below_admission(self) -> "Energy":
-        if self.floor > self.admit:
-            raise ValueError(
-                f"floor is {self.floor:g} and admit {self.admit:g}; a device would join only to abort"
-            )
-        return self
 
 
 @dataclass(frozen=True)

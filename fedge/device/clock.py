@@ -24,27 +24,15 @@ A cost that is missing is an error: every argument is required, and what is not 
 import math
 import random
 from dataclasses import dataclass, fields
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from fedge.device.profiles import DeviceProfile
 from fedge.errors import RunError
+from fedge.scenario import Clock
 from fedge.seeding import derive_seed
 
 _TRAFFIC_PER_STEP = 3
 _RADIO_BASE_W = 0.13286
 _RADIO_W_PER_MBPS = 0.13701
-
-
-class Clock(BaseModel):
-    """The section `[clock]`: how much devices of one class differ, and how far away the server is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    device_sigma: Annotated[float, Field(ge=0, le=2)] = 0.25  # one unit against its class; 0: all alike
-    round_sigma: Annotated[float, Field(ge=0, le=2)] = 0.1  # one unit from round to round; 0: always alike
-    rtt_s: Annotated[float, Field(ge=0, le=60)] = 0.05  # per link
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,15 +28,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fedge.errors import UserError
-from fedge.fleet.settings import FleetSection, Positive, Probability
+from fedge.section import Hour, Positive, Probability, Section
 from fedge.seeding import derive_seed
 
 HOUR_S = 3600.0
-Hour = Annotated[float, Field(ge=0, le=24)]
 Online = Callable[[int, int, float | None], bool]
 
 
-class Availability(FleetSection):
+class Availability(Section):
     """The section. The default is `always` without dropout."""
 
     kind: Literal["always", "markov", "trace"] = "always"

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fedge.fleet.settings import FleetSection, Probability
+from fedge.section import Probability, Section
 from fedge.seeding import derive_seed
 
 
@@ -33,14 +33,14 @@ class Fault(StrEnum):
 Place = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]]  # round, client
 
 
-class FaultRule(FleetSection):
+class FaultRule(Section):
     """When one kind strikes: with probability `rate` at each (round, client), and at those listed in `at`."""
 
     rate: Probability = 0.0
     at: tuple[Place, ...] = ()
 
 
-class Faults(FleetSection):
+class Faults(Section):
     """The section: one rule per kind; without any, nothing goes wrong on purpose."""
 
     crash: FaultRule = FaultRule()

@@ -17,11 +17,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedge.fleet.settings import FleetSection, Positive, Probability
+from fedge.section import Positive, Probability, Section
 from fedge.seeding import derive_seed
 
 
-class Selection(FleetSection):
+class Selection(Section):
     """The section `[selection]`. By default everybody is asked and every report counts."""
 
     clients_per_round: Annotated[int, Field(ge=1)] | None = None  # reports wanted; None: of every candidate
