@@ -12,7 +12,7 @@ from torch import nn
 
 from fedge.training.coupling import PINNED, Coupling
 from fedge.training.criteria import PROJECTION_NAMES
-from fedge.training.surgery import LayerShape, cuttable_layers, is_channelwise, parameters_left, shape_of
+from fedge.training.surgery import LayerShape, cuttable_layers, price_of, shape_of
 
 
 @dataclass
@@ -30,8 +30,10 @@ class Ledger:
         self.total = sum(p.numel() for p in model.parameters())
         self.removed = 0
         self._accounting = accounting
-        self._layers = cuttable_layers(model)
-        self._shapes = {name: shape_of(layer) for name, layer in self._layers.items()}
+        layers = cuttable_layers(model)
+        self._full = {name: shape_of(layer) for name, layer in layers.items()}
+        self._shapes = dict(self._full)
+        self._prices = {name: price_of(layer) for name, layer in layers.items()}
         self._losses = self._losses_by_unit(coupling)
         joined = self._joined_layers(coupling, model)
         self.filters = {
@@ -39,23 +41,22 @@ class Ledger:
         }
 
     def leaves(self, unit: int, floors: dict[str, int]) -> bool:
-        """True if every layer keeps at least its floor of filters without this unit."""
-        return all(
-            self._shapes[name].outputs - loss.outputs >= floors.get(name, 1)
-            for name, loss in self._losses[unit].items()
-            if loss.outputs
-        )
+        """True if without this unit every layer keeps its floor of filters, and stays the kind it is."""
+        for name in self._losses[unit]:
+            left = self._shape_without(name, unit)
+            if left.outputs < floors.get(name, 1) or left.separable != self._full[name].separable:
+                return False  # a grouped convolution must not become a separable one, whose units are others
+        return True
 
     def cost(self, unit: int) -> int:
         """Parameters that go with this unit, as the accounting sees it."""
-        names = self._losses[unit]
         if self._accounting == "adapt":
-            names = [name for name in names if self._estimated(name)]
-        return sum(
-            parameters_left(self._layers[name], self._shapes[name])
-            - parameters_left(self._layers[name], self._shape_without(name, unit))
-            for name in names
-        )
+            return self._estimate(unit)
+        total = 0
+        for name in self._losses[unit]:
+            price = self._prices[name]
+            total += price.parameters(self._shapes[name]) - price.parameters(self._shape_without(name, unit))
+        return total
 
     def cut(self, unit: int, cost: int) -> None:
         """Book the unit as cut, at the cost that `cost` gave."""
@@ -63,18 +64,30 @@ class Ledger:
             self._shapes[name] = self._shape_without(name, unit)
         self.removed += cost
 
-    def _estimated(self, name: str) -> bool:
-        return not is_channelwise(self._layers[name]) and PROJECTION_NAMES.isdisjoint(name.split("."))
+    def _estimate(self, unit: int) -> int:
+        """`losses` runs in the network's order: what feeds a projection is the last filter before it."""
+        total = own = 0
+        for name, loss in self._losses[unit].items():
+            price, shape, full = self._prices[name], self._shapes[name], self._full[name]
+            if not price.taps:
+                continue
+            if not PROJECTION_NAMES.isdisjoint(name.split(".")):
+                total += own if loss.inputs else 0
+                continue
+            total += price.weights(shape) - price.weights(self._shape_without(name, unit))
+            if loss.outputs and not full.separable:
+                own = loss.outputs * full.inputs_per_group * price.taps
+        return total
 
     def _shape_without(self, name: str, unit: int) -> LayerShape:
         shape, loss = self._shapes[name], self._losses[unit][name]
         inputs = shape.inputs - loss.inputs
-        separable = shape.groups == shape.inputs and shape.groups > 1
-        return LayerShape(shape.outputs - loss.outputs, inputs, inputs if separable else shape.groups)
+        groups = inputs if self._full[name].separable else shape.groups
+        return LayerShape(shape.outputs - loss.outputs, inputs, groups)
 
     def _losses_by_unit(self, coupling: Coupling) -> list[dict[str, Loss]]:
         losses: list[dict[str, Loss]] = [defaultdict(Loss) for _ in range(coupling.units)]
-        for name in self._layers:
+        for name in self._full:
             for unit in coupling.unit_of_output[name].tolist():
                 if unit != PINNED:
                     losses[unit][name].outputs += 1

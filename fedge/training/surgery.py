@@ -6,6 +6,7 @@ channels and really makes the layer smaller; pruning and rebuilding from a recor
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 
-@dataclass(frozen=True)
-class LayerShape:
+class LayerShape(NamedTuple):
     """A layer's channels: `outputs`, `inputs`, `groups`. A channel-wise layer has all three equal."""
 
     outputs: int
@@ -67,13 +67,29 @@ def filters_of(layer: nn.Module) -> Tensor:
     return weight.flatten(1)
 
 
-def parameters_left(layer: nn.Module, shape: LayerShape) -> int:
-    """The layer's parameters if it had the channels of `shape` instead of its own."""
+@dataclass(frozen=True)
+class Price:
+    """A layer's parameters as a function of its channels: `taps` per weight pair, `per_output` per output."""
+
+    taps: int
+    per_output: int
+
+    def weights(self, shape: LayerShape) -> int:
+        """Weights between channels; none in a channel-wise layer."""
+        return shape.outputs * shape.inputs_per_group * self.taps
+
+    def parameters(self, shape: LayerShape) -> int:
+        """All parameters, biases and norms' scales included."""
+        return self.weights(shape) + shape.outputs * self.per_output
+
+
+def price_of(layer: nn.Module) -> Price:
+    """What the layer's channels cost, whatever their number."""
     if is_channelwise(layer):
-        return shape.outputs * sum(1 for _ in layer.parameters(recurse=False))
-    taps = filters_of(layer).shape[1] // shape_of(layer).inputs_per_group
-    bias = 0 if layer.bias is None else shape.outputs
-    return shape.outputs * shape.inputs_per_group * taps + bias
+        return Price(0, sum(1 for _ in layer.parameters(recurse=False)))
+    shape = shape_of(layer)
+    taps = layer.weight.numel() // (shape.outputs * shape.inputs_per_group)
+    return Price(taps, int(layer.bias is not None))
 
 
 def leading(shape: LayerShape, of: LayerShape) -> tuple[Tensor, Tensor]:
