@@ -14,8 +14,7 @@ classes that no named subset contains. HAR's windows overlap by half, so a rando
 puts neighbours on both sides of it: its figures flatter, for the factory model as for the clients.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,10 +33,6 @@ PARTITIONS: dict[str, str] = {
     "natural": "one client per person who recorded the data (har)",
     "subsets": "CIFAR-100 by ADaPT's subsets; the clients form one group per name, in order",
 }
-
-# A Dirichlet draw may leave a client next to nothing. Of five rows a 60/20/20 split leaves no part empty;
-# flwr-datasets draws up to 11 times to reach them.
-DIRICHLET_MIN_ROWS = 5
 
 
 class Division(Protocol):
@@ -102,8 +97,7 @@ def partition(
     if kind == "subsets":
         shares = _by_subset(dataset, pool, choice.names, clients)
     else:
-        partitioner, column_N = _partitioner(dataset, pool, choice, clients, derive_seed(seed, "partition"))
-        shares = [pool[share] for share in _shares(partitioner, column_N, clients, choice)]
+        shares = _by_flwr(dataset, pool, choice, clients, derive_seed(seed, "partition"))
     return _none_empty(shares, kind)
 
 
@@ -120,26 +114,24 @@ def _generator(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, purpose))
 
 
-def _partitioner(
-    dataset: DataSet, pool: np.ndarray, choice: Any, clients: int, seed: int
-) -> tuple[Any, np.ndarray]:
-    """flwr-datasets' partitioner for the kind, and the column of the pool that it divides by."""
-    from flwr_datasets import partitioner as flwr
+def _by_flwr(dataset: DataSet, pool: np.ndarray, choice: Any, clients: int, seed: int) -> list[np.ndarray]:
+    from fedge.data.flwr_partitioners import positions  # slow
 
-    make: dict[str, Callable[[], Any]] = {
-        "iid": lambda: flwr.IidPartitioner(clients),
-        "dirichlet": lambda: flwr.DirichletPartitioner(
-            clients, "key", alpha=float(choice.alpha), min_partition_size=DIRICHLET_MIN_ROWS, seed=seed
-        ),
-        # every class goes to somebody before chance decides the rest
-        "pathological": lambda: flwr.PathologicalPartitioner(
-            clients, "key", choice.classes, class_assignment_mode="first-deterministic", seed=seed
-        ),
-        "shards": lambda: flwr.ShardPartitioner(clients, "key", choice.per_client, seed=seed),
-        "natural": lambda: flwr.NaturalIdPartitioner("key"),
-    }
-    if choice.kind != "natural":
-        return make[choice.kind](), dataset.y[pool]
+    key = _people(dataset, pool, clients) if choice.kind == "natural" else dataset.y
+    if choice.kind == "shards":
+        pool = pool[np.argsort(key[pool], kind="stable")]
+    try:
+        return [pool[share] for share in positions(key[pool], choice, clients, seed)]
+    except ValueError as error:  # what flwr-datasets raises where the division is impossible
+        wish = ", ".join(f"{name} = {value}" for name, value in _parameters(choice).items())
+        raise UserError(
+            f"data.partition ({wish}) cannot give each of {clients} clients its rows out of {len(pool)}:"
+            f" {_ADVICE[choice.kind]}"
+        ) from error
+
+
+def _people(dataset: DataSet, pool: np.ndarray, clients: int) -> np.ndarray:
+    """Who recorded each row of the data set."""
     if dataset.subject is None:
         raise UserError(
             f"data.partition.kind 'natural' needs to know who recorded each row; '{dataset.name}' does not"
@@ -151,32 +143,12 @@ def _partitioner(
             f"{clients} clients, but '{dataset.name}' comes from {people} people and data.partition.kind is"
             f" 'natural': let the fleet's counts sum to at most {people}"
         )
-    return make["natural"](), dataset.subject[pool]
-
-
-def _shares(partitioner: Any, column_N: np.ndarray, clients: int, choice: Any) -> list[np.ndarray]:
-    """Positions in the column, per client."""
-    from datasets import Dataset
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of every Dirichlet draw that is repeated, and of unused classes
-            partitioner.dataset = Dataset.from_dict({"key": column_N, "position": np.arange(len(column_N))})
-            return [
-                np.asarray(partitioner.load_partition(client)["position"], dtype=np.int64)
-                for client in range(clients)
-            ]
-    except ValueError as error:  # what flwr-datasets raises where the division is impossible
-        wish = ", ".join(f"{name} = {value}" for name, value in _parameters(choice).items())
-        raise UserError(
-            f"data.partition ({wish}) cannot give each of {clients} clients its rows out of {len(column_N)}:"
-            f" {_ADVICE[choice.kind]}"
-        ) from error
+    return dataset.subject
 
 
 _ADVICE = {
     "iid": "have fewer clients",
-    "dirichlet": f"raise alpha or have fewer clients (every client must get {DIRICHLET_MIN_ROWS} rows)",
+    "dirichlet": "raise alpha or have fewer clients (every client must get 5 rows)",
     "pathological": "lower classes or have fewer clients",
     "shards": "lower per_client or have fewer clients",
     "natural": "have fewer clients",
