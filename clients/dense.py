@@ -2,7 +2,8 @@
 
 from flwr.clientapp import ClientApp
 
-from fedge.device.device import Device, on_device
+from fedge.device.device import Device
+from fedge.device.handler import on_device
 from fedge.privacy.egress import egress_gate
 from fedge.protocol import RoundPlan, RoundReport
 

@@ -5,7 +5,8 @@ To write your own, copy this file, change `improve`, and name the copy in the sc
 
 from flwr.clientapp import ClientApp
 
-from fedge.device.device import Device, on_device
+from fedge.device.device import Device
+from fedge.device.handler import on_device
 from fedge.privacy.egress import egress_gate
 from fedge.protocol import RoundPlan, RoundReport
 

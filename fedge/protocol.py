@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field
 
+from fedge.fleet.faults import Fault
 from fedge.scenario import Limits, Training
 
 PLAN, REPORT = "plan", "report"  # record names in a message's content
@@ -23,6 +24,9 @@ class Status(StrEnum):
 
     OK = "ok"
     # said by the device
+    OFFLINE = "offline"
+    BATTERY_LOW = "battery_low"
+    DROPPED_OUT = "dropped_out"
     OUT_OF_MEMORY = "out_of_memory"
     DOES_NOT_FIT = "does_not_fit"
     DIVERGED = "diverged"
@@ -38,6 +42,7 @@ class Status(StrEnum):
     HOST_DIED = "host_died"
     DEADLINE = "deadline_exceeded"
     # said by the coordinator
+    LATE = "late"
     NO_REPLY = "no_reply"
     CORRUPT_REPORT = "corrupt_report"
 
@@ -64,6 +69,8 @@ class RoundPlan(BaseModel):
     seed: int  # of the run; a device derives its own generators from (seed, client, round, purpose)
     training: Training
     limits: Limits = Limits()
+    fault: Fault | None = None  # what goes wrong on purpose on this device in this round
+    dropout: Annotated[float, Field(ge=0, le=1)] | None = None  # it goes away after this share of its work
 
     def to_message(self, node_id: int) -> Message:
         content = RecordDict({PLAN: ConfigRecord({"json": self.model_dump_json()})})

@@ -21,7 +21,7 @@ from fedge.report.observer import Observer
 GATED = """
 from flwr.app import *
 from flwr.clientapp import ClientApp
-from fedge.device.device import on_device
+from fedge.device.handler import on_device
 from fedge.privacy.egress import egress_gate
 from fedge.protocol import RoundPlan, RoundReport
 app = ClientApp(mods=[egress_gate])

@@ -1,7 +1,8 @@
 """One exchange with the fleet: plans out, replies in as they come, on any Flower Grid."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -14,16 +15,25 @@ _POLL_S = 0.05  # between looks on a Grid whose `pull_messages` does not wait by
 _GATHER_S = 60.0  # for a fleet's nodes to come online on a Grid that did not make them
 
 
-def exchange(
-    grid: Grid, plans: Mapping[int, tuple[int, RoundPlan]], patience_s: float
-) -> Iterator[tuple[int, Message | None]]:
-    """Send every client its plan; yield (client, reply) as replies come.
+@dataclass(frozen=True)
+class Parcel:
+    """A plan on its way to one client's node."""
 
-    `plans` maps a client to (node id, plan). When no reply has come for `patience_s` wall-clock seconds, those still
-    out are yielded with None.
+    client: int
+    node_id: int
+    plan: RoundPlan
+
+
+def exchange(
+    grid: Grid, parcels: Sequence[Parcel], patience_s: float
+) -> Iterator[tuple[int, Message | None]]:
+    """Send every parcel; yield (client, reply) as replies come.
+
+    When no reply has come for `patience_s` wall-clock seconds, those still out are yielded with None.
     """
-    messages = [plan.to_message(node_id) for node_id, plan in plans.values()]
-    waiting = dict(zip(grid.push_messages(messages), plans, strict=True))
+    messages = [parcel.plan.to_message(parcel.node_id) for parcel in parcels]
+    clients = [parcel.client for parcel in parcels]
+    waiting = dict(zip(grid.push_messages(messages), clients, strict=True))
     heard_s = time.monotonic()
     while waiting and time.monotonic() - heard_s < patience_s:
         replies = list(grid.pull_messages(waiting.keys()))
@@ -48,7 +58,7 @@ def find_clients(grid: Grid, scenario: Scenario) -> dict[int, int]:
     hello = RoundPlan(round=0, phase="hello", prune=False, seed=scenario.seed, training=Training())
     nodes = _wait_for_nodes(grid, scenario.clients)
     found = {}
-    asked = {index: (node_id, hello) for index, node_id in enumerate(nodes)}
+    asked = [Parcel(index, node_id, hello) for index, node_id in enumerate(nodes)]
     for index, reply in exchange(grid, asked, patience_s=scenario.engine.deadline_s):
         if reply is None or reply.has_error():
             status = status_of(reply) if reply else "no reply"

@@ -9,18 +9,26 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fedge.fleet.selection import Closing
+
 Row = Mapping[str, Any]
 
 SUMMED = ("samples_seen", "samples_kept", "macs_done", "macs_dense", "macs_filter")
 
 
-def summarise_round(round: int, rows: Sequence[Row]) -> dict[str, Any]:
-    """One line of rounds.jsonl: the sums over the clients that reported, and the distribution of their accuracy."""
+def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Closing) -> dict[str, Any]:
+    """One line of rounds.jsonl: the sums over the reports that count, and how their accuracy is spread.
+
+    `online` of the fleet could have been asked, `clients` were, `ok` reported in time, `wanted` were hoped for.
+    """
     ok = [row for row in rows if row["status"] == "ok"]
     sums = {name: sum(row[name] for row in ok) for name in SUMMED}
     return {
         "round": round,
+        "online": online,
         "clients": len(rows),
+        "wanted": closing.wanted,
+        "quorum_met": closing.quorum_met,
         "ok": len(ok),
         "failures": dict(sorted(Counter(row["status"] for row in rows if row["status"] != "ok").items())),
         **sums,
@@ -28,7 +36,7 @@ def summarise_round(round: int, rows: Sequence[Row]) -> dict[str, Any]:
         "accuracy": spread(accuracies(ok, "test_correct")),
         "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
         "parameters_left": parameters_left(ok),
-        "time_s": max((row["time_s"] for row in ok), default=0.0),
+        "time_s": closing.time_s,
         "energy_j": math.fsum(row["energy_j"] for row in ok),
     }
 

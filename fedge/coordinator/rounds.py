@@ -1,52 +1,76 @@
 """The coordinator's loop: plan, exchange, check, write down, commit; round after round."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 from pydantic import ValidationError
 
-from fedge.coordinator.exchange import exchange, find_clients, reply_bytes
+from fedge.coordinator.exchange import Parcel, exchange, find_clients, reply_bytes
+from fedge.coordinator.fleet import Asked, Fleet
 from fedge.coordinator.metrics import accuracies, parameters_left, saved, spread, summarise_round
-from fedge.coordinator.schedule import plan_round
+from fedge.errors import RunError
 from fedge.protocol import REPORT, RoundReport, Status, status_of
 from fedge.report.observer import Observer
 from fedge.report.run_folder import RunFolder
 from fedge.scenario import Scenario
 
+Row = dict[str, Any]
 
-def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Observer) -> dict[str, Any]:
+
+def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Observer) -> Row:
     """Run every round that `folder` does not hold yet and return the summary, which is also written there."""
     started = time.perf_counter()
     nodes = find_clients(grid, scenario)
-    patience_s = scenario.engine.deadline_s * (scenario.engine.retries + 2)
+    fleet = Fleet(scenario)
     last_ok = {row["client"]: row for row in folder.rows("reports.jsonl") if row["status"] == Status.OK}
     for round in range(folder.round + 1, scenario.rounds + 1):
-        plan = plan_round(scenario, round)
-        plans = {client: (node, plan) for client, node in nodes.items()}
-        observer.round_started(round, len(plans))
-        reports: dict[int, dict[str, Any]] = {}
-        egress: dict[int, dict[str, Any]] = {}
-        for client, reply in exchange(grid, plans, patience_s):
-            reports[client] = row = report_row(scenario, round, client, reply)
-            if reply is not None:
-                egress[client] = egress_row(round, client, reply)
-            observer.report_arrived(row)
-        rows = [reports[client] for client in sorted(reports)]
+        asked = fleet.ask(round)
+        observer.round_started(round, len(asked.plans))
+        rows, egress = _ask(grid, scenario, asked, nodes, observer)
+        closing = fleet.close(asked, rows)
         last_ok |= {row["client"]: row for row in rows if row["status"] == Status.OK}
-        figures = summarise_round(round, rows)
-        folder.commit(round, reports=rows, egress=_in_order(egress), summary=figures)
+        figures = summarise_round(round, rows, online=asked.online, closing=closing)
+        folder.commit(round, reports=rows, egress=egress, summary=figures)
         observer.round_finished(figures)
     summary = summarise_run(scenario, folder, last_ok) | {"wall_s": round_s(time.perf_counter() - started)}
     folder.finish(summary)
     return summary
 
 
-def report_row(scenario: Scenario, round: int, client: int, reply: Message | None) -> dict[str, Any]:
+def _ask(
+    grid: Grid, scenario: Scenario, asked: Asked, nodes: Mapping[int, int], observer: Observer
+) -> tuple[list[Row], list[Row]]:
+    """Exchange one round's plans for reports; the rows of reports.jsonl and egress.jsonl, in client order.
+
+    A plan that went out twice is answered twice; the first answer counts, and both are in the egress.
+    """
+    parcels = [Parcel(client, nodes[client], plan) for client, plan in asked.plans.items()]
+    parcels += [parcel for parcel in parcels if parcel.client in asked.twice]
+    reports: dict[int, Row] = {}
+    egress: list[Row] = []
+    patience_s = scenario.engine.deadline_s * (scenario.engine.retries + 2)
+    for client, reply in exchange(grid, parcels, patience_s):
+        arrived = None if client in asked.lost else reply
+        row = report_row(scenario, asked.round, client, arrived)
+        if arrived is not None:
+            egress.append(egress_row(asked.round, client, arrived))
+        if client not in reports:
+            reports[client] = row
+            observer.report_arrived(row)
+        if row["status"] == Status.DOES_NOT_FIT and scenario.limits.memory == "fail":
+            raise RunError(
+                f"client {client}: the plan does not fit device {row['device']!r} and limits.memory is 'fail'; "
+                f"see devices/{client}/errors.log, and `fedge plan` for what each class needs"
+            )
+    return [reports[client] for client in sorted(reports)], sorted(egress, key=lambda row: row["client"])
+
+
+def report_row(scenario: Scenario, round: int, client: int, reply: Message | None) -> Row:
     """One line of reports.jsonl: the report where it is one for this round and client, else only its status."""
-    row: dict[str, Any] = {"round": round, "client": client, "device": scenario.device_class_of(client).label}
+    row: Row = {"round": round, "client": client, "device": scenario.device_class_of(client).label}
     status = Status.NO_REPLY if reply is None else status_of(reply)
     if status is not Status.OK:
         return row | {"status": status.value}
@@ -69,7 +93,7 @@ def _tallies_agree(report: RoundReport) -> bool:
     )
 
 
-def egress_row(round: int, client: int, reply: Message) -> dict[str, Any]:
+def egress_row(round: int, client: int, reply: Message) -> Row:
     """One line of egress.jsonl: what a message that left a device weighed and which fields it held."""
     if reply.has_error():
         fields = ["error"]
@@ -78,9 +102,7 @@ def egress_row(round: int, client: int, reply: Message) -> dict[str, Any]:
     return {"round": round, "client": client, "bytes": reply_bytes(reply), "fields": fields}
 
 
-def summarise_run(
-    scenario: Scenario, folder: RunFolder, last_ok: dict[int, dict[str, Any]]
-) -> dict[str, Any]:
+def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: dict[int, Row]) -> Row:
     """summary.json: accuracy by each client's last good report, sums over all rounds."""
     rows = [last_ok[client] for client in sorted(last_ok)]
     rounds = list(folder.rows("rounds.jsonl"))
@@ -103,17 +125,13 @@ def summarise_run(
     }
 
 
-def _egress_totals(rows: Iterable[dict[str, Any]]) -> tuple[int, int, list[str]]:
+def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:
     messages, sent_bytes, fields = 0, 0, set()
     for row in rows:
         messages += 1
         sent_bytes += row["bytes"]
         fields.update(row["fields"])
     return messages, sent_bytes, sorted(fields)
-
-
-def _in_order(by_client: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return (by_client[client] for client in sorted(by_client))
 
 
 def round_s(seconds: float) -> float:

@@ -65,6 +65,14 @@ class Battery:
         return replace(self, level_j=min(max(level_j, 0.0), self.capacity_j or 0.0))
 
 
+@dataclass(frozen=True)
+class Charge:
+    """A battery at a moment of virtual time, in seconds since the midnight before the run."""
+
+    battery: Battery
+    time_s: float
+
+
 def plugged_seconds(settings: Energy, *, seed: int, client: int, start_s: float, end_s: float) -> float:
     """How long `client` is plugged in between two virtual times, in seconds since a midnight."""
     jitter_h = random.Random(derive_seed(seed, client, "plug")).uniform(-_PLUG_JITTER_H, _PLUG_JITTER_H)

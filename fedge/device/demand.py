@@ -1,7 +1,6 @@
 """What training takes of a device's memory, and what the plan becomes where that is too much."""
 
 import copy
-import functools
 
 import torch
 from torch import nn
@@ -13,18 +12,26 @@ from fedge.scenario import Limits, Training
 from fedge.training.pruning import prune
 
 
+_PEAKS: dict[int, int] = {}
+"""What this process has computed already: unpruned networks of a fleet all have the same shape."""
+
+
 def peak_bytes(
     model: nn.Module, training: Training, batch_size: int, input_shape: tuple[int, int, int]
 ) -> int:
     """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run."""
-    keep = training.error_maps.keep
-    return peak_training_memory(
-        lambda: model,
-        batch_size=batch_size,
-        input_shape=input_shape,
-        optimizer="momentum" if training.momentum else "sgd",
-        error_maps=keep if keep < 1 else None,
-    )
+    layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
+    key = hash((type(model), layers, training, batch_size, input_shape))
+    if key not in _PEAKS:
+        keep = training.error_maps.keep
+        _PEAKS[key] = peak_training_memory(
+            lambda: model,
+            batch_size=batch_size,
+            input_shape=input_shape,
+            optimizer="momentum" if training.momentum else "sgd",
+            error_maps=keep if keep < 1 else None,
+        )
+    return _PEAKS[key]
 
 
 def fit_to_memory(
@@ -45,7 +52,6 @@ def fit_to_memory(
     is tried on a copy, ranked by L1: its shape is what matters.
     """
 
-    @functools.cache
     def need(batch_size: int, level: float) -> int:
         if level == 0 and batch_size == asked and known_bytes:
             return known_bytes
@@ -55,4 +61,5 @@ def fit_to_memory(
         return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape))
 
     asked = min(training.batch_size, samples)
-    return fit(need, profile.memory_bytes, who=who, batch_size=asked, level=0.0, policy=limits.memory)
+    policy = "shrink" if limits.memory == "shrink" else "refuse"
+    return fit(need, profile.memory_bytes, who=who, batch_size=asked, level=0.0, policy=policy)

@@ -1,26 +1,20 @@
-"""A simulated device during one round: its shard, its network, what it spends, what it will say.
+"""A simulated device during one round: its shard, its network, what it spends, what it will say."""
 
-`on_device` turns a step `(device, plan) -> report` into a handler for a Flower ClientApp. A round is a function of
-(plan, shard, state, seed) alone; the state of before is read from the device's folder and the state after is written
-there, keyed by round, before the report leaves. A plan that was executed already is answered from that folder.
-"""
-
-import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from flwr.app import Context, Message
 from torch import nn
 
 from fedge.data.shard import Batch, Shard
+from fedge.device.battery import Charge
 from fedge.device.demand import fit_to_memory, peak_bytes
 from fedge.device.fitting import Fit
 from fedge.device.level import find_level
-from fedge.device.location import Location, locate
-from fedge.device.state import DeviceState, StateFolder
+from fedge.device.location import Location
+from fedge.device.state import DeviceState
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
 from fedge.seeding import derive_seed
@@ -32,29 +26,7 @@ from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
 from fedge.training.topology import Topology
 
-Handler = Callable[[Message, Context], Message]
 EVALUATION_BATCH = 256
-
-
-def on_device(step: Callable[["Device", RoundPlan], RoundReport]) -> Handler:
-    """Make a Flower message handler of `step`; see the module's docstring."""
-
-    @functools.wraps(step)
-    def handler(message: Message, context: Context) -> Message:
-        plan = RoundPlan.from_message(message)
-        location = locate(context)
-        if plan.phase == "hello":
-            return RoundReport(round=plan.round, client=location.client).reply_to(message)
-        folder = StateFolder(location.device_folder)
-        done = folder.at(plan.round)
-        if done is not None and done.report is not None:
-            return RoundReport.model_validate_json(done.report).reply_to(message)
-        device = Device(location, plan, folder.before(plan.round))
-        report = step(device, plan)
-        folder.write(device.state_after(report))
-        return report.reply_to(message)
-
-    return handler
 
 
 class Device:
@@ -63,6 +35,7 @@ class Device:
     def __init__(self, location: Location, plan: RoundPlan, state: DeviceState) -> None:
         self._started = time.perf_counter()
         torch.set_num_threads(location.scenario.engine.threads)
+        self.location = location
         self.client = location.client
         self.plan = plan
         self.training = plan.training  # with a smaller batch where the device could not hold the planned one
@@ -82,6 +55,17 @@ class Device:
     def pruned(self) -> bool:
         """Whether channels have been cut, in this round or before."""
         return self.topology is not None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of this round's training so far."""
+        return sum(stats.steps for stats in self._epochs)
+
+    @property
+    def data_tie(self) -> float:
+        """0..1 from the labels of the training data: where availability is tied to data, this is the tie."""
+        labels = self.shard.labels("train")
+        return float(labels.mean()) / max(1, self.shard.num_classes - 1) if len(labels) else 0.0
 
     def seed(self, purpose: str, *parts: int) -> int:
         """The seed of one purpose in this (run, client, round)."""
@@ -173,7 +157,7 @@ class Device:
             wall_s=time.perf_counter() - self._started,
         )
 
-    def state_after(self, report: RoundReport) -> DeviceState:
+    def state_after(self, report: RoundReport, charge: Charge) -> DeviceState:
         """What the device keeps of this round."""
         return DeviceState(
             round=self.plan.round,
@@ -181,6 +165,7 @@ class Device:
             model=self.model.state_dict(),
             instance_filter=self._filter.state_dict() if self._filter else self._before.instance_filter,
             report=report.model_dump_json(),
+            charge=charge,
         )
 
     def evaluate(self, split: str, model: nn.Module | None = None) -> Evaluation:

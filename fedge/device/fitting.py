@@ -4,7 +4,8 @@ What does not fit is handled as the scenario says:
 
     refuse  the device declines the round; the others go on
     shrink  the batch is halved, down to 2; then the pruning level is raised in steps of 0.05, up to 0.95
-    fail    the run ends
+
+(`limits.memory = "fail"` is refuse on the device; ending the run is the coordinator's part.)
 
 need = peak of the tensors (fedge.device.memory) x overhead. An allocator that gives memory back at once was
 measured at 1.06 of the tensors; glibc's default keeps about 1.7.
@@ -14,9 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fedge.errors import RunError
-
-Policy = Literal["refuse", "shrink", "fail"]
+Policy = Literal["refuse", "shrink"]
 
 SMALLEST_BATCH = 2  # batch normalisation has no statistics of one instance
 LEVEL_STEP = 0.05
@@ -49,15 +48,13 @@ def fit(
 ) -> Fit:
     """Decide for one device. `need(batch_size, level)` is in bytes, overhead included, and is asked only as often
     as necessary; `who` begins the line ("client 17, device 'phone-low'"). `may_prune` false: the network stays
-    as it is in this round, so only the batch can shrink. RunError: policy fail, and it does not fit.
+    as it is in this round, so only the batch can shrink.
     """
     asked = need(batch_size, level)
     said = f"{who}: the plan needs {_mb(asked)}, the device has {_mb(have_bytes)}"
     if asked <= have_bytes:
         return Fit(True, batch_size, level, asked, asked, have_bytes, f"{said}: it fits")
     advice = f"lower batch_size (now {batch_size}) or raise pruning.level (now {level:g})"
-    if policy == "fail":
-        raise RunError(f"{said}: {advice}")
     if policy == "refuse":
         return Fit(False, batch_size, level, asked, asked, have_bytes, f"{said}: declined; {advice}")
     for smaller, higher in _smaller(batch_size, level, may_prune):

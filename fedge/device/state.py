@@ -11,13 +11,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from fedge.device.battery import Battery, Charge
 from fedge.errors import RunError
 
 KEEP_ROUNDS = 3  # this round's state, and two to fall back to
@@ -33,7 +34,12 @@ class DeviceState:
     topology: str | None = None  # JSON record; None: the factory network's own shape
     model: dict[str, torch.Tensor] = field(default_factory=dict)
     instance_filter: dict[str, torch.Tensor] = field(default_factory=dict)
-    report: str | None = None  # RoundReport as JSON
+    report: str | None = None  # RoundReport as JSON; None: the round was not finished
+    charge: Charge | None = None
+
+    def aged(self, round: int, charge: Charge) -> "DeviceState":
+        """The same knowledge after a round that came to nothing but cost energy."""
+        return replace(self, round=round, report=None, charge=charge)
 
 
 class StateFolder:
@@ -58,7 +64,11 @@ class StateFolder:
         """Write atomically, then forget the rounds that nothing can ask for any more."""
         tensors = {f"model.{key}": tensor.contiguous() for key, tensor in state.model.items()}
         tensors |= {f"filter.{key}": tensor.contiguous() for key, tensor in state.instance_filter.items()}
-        header = {"topology": json.dumps(state.topology), "report": json.dumps(state.report)}
+        header = {
+            "topology": json.dumps(state.topology),
+            "report": json.dumps(state.report),
+            "charge": json.dumps(state.charge and asdict(state.charge)),
+        }
         header["digest"] = _digest(tensors, header)
         path = self._path(state.round)
         partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -98,7 +108,12 @@ def _read(path: Path, round: int) -> DeviceState | None:
         model=_under("model.", tensors),
         instance_filter=_under("filter.", tensors),
         report=json.loads(header["report"]),
+        charge=_charge(json.loads(header["charge"])),
     )
+
+
+def _charge(saved: dict | None) -> Charge | None:
+    return Charge(Battery(**saved["battery"]), saved["time_s"]) if saved else None
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,7 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedge.coordinator.metrics import accuracies, parameters_left, saved, spread, summarise_round
+from fedge.fleet.selection import Closing
 from fedge.protocol import RoundReport
+
+CLOSING = Closing(counted=(0, 2), late=(), time_s=1.0, wanted=4, needed=2)
 
 
 def row(client: int, status: str = "ok", **fields) -> dict:
@@ -39,7 +42,7 @@ def test_a_round_with_failures_says_k_of_n() -> None:
             parameters=10, parameters_dense=10),
         row(3, status="host_died"),
     ]  # fmt: skip
-    figures = summarise_round(1, rows)
+    figures = summarise_round(1, rows, online=4, closing=CLOSING)
     assert (figures["ok"], figures["clients"], figures["failures"]) == (2, 4, {"host_died": 2})
     assert (figures["samples_seen"], figures["samples_kept"]) == (30, 10)
     assert figures["saved"] == pytest.approx(0.75)
@@ -49,7 +52,7 @@ def test_a_round_with_failures_says_k_of_n() -> None:
 
 def test_a_round_that_all_failed_is_finite() -> None:
     """Breaks if 100% dropout divides by zero."""
-    figures = summarise_round(1, [row(0, status="deadline_exceeded")])
+    figures = summarise_round(1, [row(0, status="deadline_exceeded")], online=1, closing=CLOSING)
     assert figures["saved"] == 0.0
     assert figures["accuracy"]["clients"] == 0
     assert figures["parameters_left"] is None

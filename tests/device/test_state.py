@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fedge.device.battery import Battery, Charge
 from fedge.device.state import KEEP_ROUNDS, DeviceState, StateFolder
 
 
@@ -14,6 +15,7 @@ def state(round: int) -> DeviceState:
         model={"w": torch.randn(3, 2, generator=generator), "n": torch.tensor(round)},
         instance_filter={"threshold": torch.tensor(0.5)},
         report=f'{{"round": {round}}}',
+        charge=Charge(Battery(1000.0, 10.0 * round), 60.0 * round),
     )
 
 
@@ -22,7 +24,9 @@ def same(a: DeviceState, b: DeviceState) -> bool:
         left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
         for left, right in ((a.model, b.model), (a.instance_filter, b.instance_filter))
     )
-    return tensors and (a.round, a.topology, a.report) == (b.round, b.topology, b.report)
+    return tensors and all(
+        getattr(a, name) == getattr(b, name) for name in ("round", "topology", "report", "charge")
+    )
 
 
 def test_what_was_written_comes_back(tmp_path) -> None:

@@ -1,0 +1,86 @@
+"""From a plan that arrives to a report that leaves: what happens around a client program's step.
+
+    locate -> answer a repeated plan from memory -> is the device there, has it power -> step -> price it -> commit
+
+A round is a function of (plan, shard, state, seed) alone: the state of before is read from the device's folder, the
+state after is written there, keyed by round, before the report leaves.
+"""
+
+import functools
+from collections.abc import Callable
+
+from flwr.app import Context, Message
+
+from fedge.device.clock import Work, round_cost, spread
+from fedge.device.device import Device
+from fedge.device.fate import Power, corrupted, is_online, strike
+from fedge.device.location import Location, locate
+from fedge.device.memory_limit import memory_limit
+from fedge.device.state import StateFolder
+from fedge.fleet.faults import Fault
+from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, content_bytes
+
+Step = Callable[[Device, RoundPlan], RoundReport]
+Handler = Callable[[Message, Context], Message]
+
+
+def on_device(step: Step) -> Handler:
+    """Make a Flower message handler of `step`, which gets the opened device and its plan."""
+
+    @functools.wraps(step)
+    def handler(message: Message, context: Context) -> Message:
+        plan = RoundPlan.from_message(message)
+        location = locate(context)
+        if plan.phase == "hello":
+            return RoundReport(round=plan.round, client=location.client).reply_to(message)
+        folder = StateFolder(location.device_folder)
+        done = folder.at(plan.round)
+        if done is not None and done.report is not None:
+            report = RoundReport.model_validate_json(done.report)
+        else:
+            report = _execute(step, plan, location, folder, message)
+        return (corrupted(report) if plan.fault is Fault.CORRUPT_REPORT else report).reply_to(message)
+
+    return handler
+
+
+def _execute(
+    step: Step, plan: RoundPlan, location: Location, folder: StateFolder, message: Message
+) -> RoundReport:
+    """Run the step on the device's state and keep what came of it; DeviceFailure where nothing is to be sent."""
+    before = folder.before(plan.round)
+    device = Device(location, plan, before)
+    if not is_online(location.scenario, device.client, plan.round, device.data_tie):
+        raise DeviceFailure(Status.OFFLINE)
+    power = Power(location.scenario, location.profile, device.client, plan.round)
+    battery = power.at_start(before.charge)
+    report = _priced(_run(step, device, plan), device, message)
+    strike(plan.fault)
+    charge, finished = power.after(battery, report, plan)
+    if not finished:
+        folder.write(before.aged(plan.round, charge))
+        raise DeviceFailure(Status.DROPPED_OUT)
+    folder.write(device.state_after(report, charge))
+    return report
+
+
+def _run(step: Step, device: Device, plan: RoundPlan) -> RoundReport:
+    if not plan.limits.hard:
+        return step(device, plan)
+    with memory_limit(device.profile.memory_bytes):
+        return step(device, plan)
+
+
+def _priced(report: RoundReport, device: Device, message: Message) -> RoundReport:
+    """The report with its virtual time and energy."""
+    clock, seed = device.location.scenario.clock, device.plan.seed
+    work = Work(
+        macs=report.macs_done,
+        steps=device.steps,
+        memory_bytes=report.memory_bytes,
+        received_bytes=content_bytes(message.content),
+        sent_bytes=content_bytes(report.reply_to(message).content),
+    )
+    slowness = spread(clock, seed=seed, client=device.client, round=report.round)
+    cost = round_cost(device.profile, work, clock, spread=slowness)
+    return report.model_copy(update={"time_s": cost.time_s, "energy_j": cost.energy_j})
