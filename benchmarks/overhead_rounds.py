@@ -19,7 +19,8 @@ CHANGES = (
     'client="dense"',
     "data.factory_fraction=0.9",  # 7,000 of MNIST's pictures for the clients
     "model.factory.epochs=0",
-    'fleet=[{device="jetson-nano", count=10}]',
+    'fleet=[{device="jetson-nano", count=6}]',  # about 700 pictures to train on each
+    "training.epochs=3",
     "engine.hosts=1",
 )
 

@@ -2,6 +2,7 @@
 `send_and_receive`.
 """
 
+import pickle
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence, Set
@@ -34,8 +35,8 @@ class FleetGrid(Grid):
         self._done: dict[str, Message] = {}
 
     @abstractmethod
-    def _enqueue(self, member: Member, message: Message) -> None:
-        """Take one stamped message for a member."""
+    def _enqueue(self, client: int, packed: bytes) -> None:
+        """Take one stamped and pickled message for a client."""
 
     @abstractmethod
     def _work(self, wait_s: float) -> bool:
@@ -45,8 +46,9 @@ class FleetGrid(Grid):
     def close(self) -> None:
         """End everything this grid started. May be called twice."""
 
-    def _deliver(self, message: Message, payload: RecordDict | Error) -> None:
-        """Keep the answer to a message until it is pulled."""
+    def _deliver(self, packed: bytes, payload: RecordDict | Error) -> None:
+        """Keep the answer to a pickled message until it is pulled."""
+        message = pickle.loads(packed)
         self._done[message.metadata.message_id] = Message(payload, reply_to=message)
 
     def __enter__(self) -> Self:
@@ -82,8 +84,9 @@ class FleetGrid(Grid):
         return range(node_id_of(0), node_id_of(len(self.roster)))
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Queue messages for their devices and return their ids, in order. Raises UserError for an unknown
-        node.
+        """Queue copies of messages for their devices; their ids, in order. UserError for an unknown node.
+
+        The messages themselves are not kept, so from a generator ten thousand never exist at once.
         """
         ids = []
         for message in messages:
@@ -95,7 +98,7 @@ class FleetGrid(Grid):
                 )
             self._pushed += 1
             stamp(message, f"{self._pushed:012d}")
-            self._enqueue(self.roster[client], message)
+            self._enqueue(client, pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
             ids.append(message.metadata.message_id)
         return ids
 

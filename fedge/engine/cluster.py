@@ -1,6 +1,7 @@
 """A Ray cluster for one run: started here, or joined because the scenario names its address.
 
-Preparation runs as a Ray task, so that the process which coordinates neither imports torch nor opens a data file.
+Preparation runs as a Ray task, so that the process which coordinates neither imports torch nor opens a data
+file.
 """
 
 import logging

@@ -6,8 +6,6 @@ import pickle
 from collections import deque
 from collections.abc import Sequence
 
-from flwr.app import Message
-
 from fedge.engine.base import FleetGrid
 from fedge.engine.program import answer, load
 from fedge.engine.roster import ClientProgram, Member, NodeConfig
@@ -28,17 +26,17 @@ class InlineGrid(FleetGrid):
         super().__init__(roster)
         self._app = load(program, threads)
         self._run_config = dict(run_config)
-        self._queue: deque[tuple[Member, Message, bytes]] = deque()
+        self._queue: deque[tuple[int, bytes]] = deque()
 
-    def _enqueue(self, member: Member, message: Message) -> None:
-        self._queue.append((member, message, pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)))
+    def _enqueue(self, client: int, packed: bytes) -> None:
+        self._queue.append((client, packed))
 
     def _work(self, wait_s: float) -> bool:
         if not self._queue:
             return False
-        member, message, packed = self._queue.popleft()
-        payload = pickle.loads(answer(self._app, packed, dict(member.node_config), self._run_config))
-        self._deliver(message, payload)
+        client, packed = self._queue.popleft()
+        node_config = dict(self.roster[client].node_config)
+        self._deliver(packed, pickle.loads(answer(self._app, packed, node_config, self._run_config)))
         return True
 
     def close(self) -> None:

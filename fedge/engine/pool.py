@@ -6,10 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flwr.app import Message
 from ray.actor import ActorHandle
 
-from fedge.engine.roster import HostRequest, Member
+from fedge.engine.roster import HostRequest
 
 EventKind = Literal["host_started", "host_released", "host_died", "deadline_exceeded", "message_retried"]
 
@@ -29,10 +28,9 @@ class HostEvent:
 
 @dataclass
 class Job:
-    """A message for a member, pickled once; `attempts` counts the hosts that died under it."""
+    """A message for a client, pickled when it was pushed; `attempts` counts the hosts that died under it."""
 
-    member: Member
-    message: Message
+    client: int
     packed: bytes
     attempts: int = 0
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import ray
-from flwr.app import Message
 from ray import ObjectRef
 from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -27,7 +26,7 @@ from fedge.engine.host import Host
 from fedge.engine.placement import Placement
 from fedge.engine.pool import EventKind, HostEvent, HostHandle, Job, Pool
 from fedge.engine.replies import Reason, failure
-from fedge.engine.roster import ClientProgram, HostRequest, Member, NodeConfig
+from fedge.engine.roster import ClientProgram, HostRequest, Member, NodeConfig, node_id_of
 from fedge.errors import RunError, UserError
 
 _START_LIMIT_S = (
@@ -90,9 +89,8 @@ class RayGrid(FleetGrid):
 
     # Messages in
 
-    def _enqueue(self, member: Member, message: Message) -> None:
-        packed = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        self._pool_of(member).queue.append(Job(member, message, packed))
+    def _enqueue(self, client: int, packed: bytes) -> None:
+        self._pool_of(self.roster[client]).queue.append(Job(client, packed))
         self._settled = False
 
     def _pool_of(self, member: Member) -> Pool:
@@ -143,7 +141,8 @@ class RayGrid(FleetGrid):
             self._settled = False
             return
         job = pool.queue.popleft()
-        ref = host.actor.handle.remote(job.packed, job.message.metadata.dst_node_id, job.member.node_config)
+        node_config = self.roster[job.client].node_config
+        ref = host.actor.handle.remote(job.packed, node_id_of(job.client), node_config)
         self._flying[ref] = (pool, host, job, time.monotonic())
 
     def _land(self, ref: ObjectRef) -> None:
@@ -152,18 +151,18 @@ class RayGrid(FleetGrid):
         try:
             payload = pickle.loads(ray.get(ref))
         except RayError as error:
-            self._lose(pool, host, "host_died", job.member.client)
+            self._lose(pool, host, "host_died", job.client)
             self._retry(
                 pool, job, Reason.OUT_OF_MEMORY if isinstance(error, OutOfMemoryError) else Reason.HOST_DIED
             )
             return
-        self._deliver(job.message, payload)
+        self._deliver(job.packed, payload)
         self._dispatch(pool, host)
 
     def _retry(self, pool: Pool, job: Job, reason: Reason) -> None:
         job.attempts += 1
         if job.attempts > self._retries:
-            self._deliver(job.message, failure(reason))
+            self._deliver(job.packed, failure(reason))
         else:
             pool.queue.appendleft(job)
             self._settled = False
@@ -176,8 +175,8 @@ class RayGrid(FleetGrid):
             if now_s - since_s < self._deadline_s:
                 break
             del self._flying[ref]
-            self._lose(pool, host, "deadline_exceeded", job.member.client)
-            self._deliver(job.message, failure(Reason.DEADLINE))
+            self._lose(pool, host, "deadline_exceeded", job.client)
+            self._deliver(job.packed, failure(Reason.DEADLINE))
         for pool, _, since_s in self._starting.values():
             if now_s - since_s > _START_LIMIT_S:
                 raise RunError(
