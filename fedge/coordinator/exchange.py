@@ -12,6 +12,7 @@ from fedge.protocol import RoundPlan, content_bytes, status_of
 from fedge.scenario import Scenario, Training
 
 _POLL_S = 0.05  # between looks on a Grid whose `pull_messages` does not wait by itself
+_PORTION = 500  # messages pushed in one call
 _GATHER_S = 60.0  # for a fleet's nodes to come online on a Grid that did not make them
 
 
@@ -31,9 +32,7 @@ def exchange(
 
     When no reply has come for `patience_s` wall-clock seconds, those still out are yielded with None.
     """
-    messages = [parcel.plan.to_message(parcel.node_id) for parcel in parcels]
-    clients = [parcel.client for parcel in parcels]
-    waiting = dict(zip(grid.push_messages(messages), clients, strict=True))
+    waiting = _push(grid, parcels)
     heard_s = time.monotonic()
     while waiting and time.monotonic() - heard_s < patience_s:
         replies = list(grid.pull_messages(waiting.keys()))
@@ -46,6 +45,16 @@ def exchange(
         elif waiting:
             time.sleep(_POLL_S)
     yield from ((client, None) for client in waiting.values())
+
+
+def _push(grid: Grid, parcels: Sequence[Parcel]) -> dict[str, int]:
+    """Message id -> client. In portions, so that a large fleet's messages never exist all at once."""
+    waiting: dict[str, int] = {}
+    for start in range(0, len(parcels), _PORTION):
+        portion = parcels[start : start + _PORTION]
+        ids = grid.push_messages([parcel.plan.to_message(parcel.node_id) for parcel in portion])
+        waiting |= dict(zip(ids, (parcel.client for parcel in portion), strict=True))
+    return waiting
 
 
 def find_clients(grid: Grid, scenario: Scenario) -> dict[int, int]:

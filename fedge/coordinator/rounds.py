@@ -1,5 +1,6 @@
 """The coordinator's loop: plan, exchange, check, write down, commit; round after round."""
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -98,7 +99,7 @@ def egress_row(round: int, client: int, reply: Message) -> Row:
     if reply.has_error():
         fields = ["error"]
     else:
-        fields = [f"{name}.{key}" for name, record in reply.content.items() for key in record]
+        fields = [sys.intern(f"{name}.{key}") for name, record in reply.content.items() for key in record]
     return {"round": round, "client": client, "bytes": reply_bytes(reply), "fields": fields}
 
 
