@@ -43,12 +43,12 @@ class Preset:
     criteria: dict[str, tuple[str, ...]]
     seeds: int
     budget: Budget
-    pictures_per_class: int = 500  # of the training split; 500 is all
+    pictures_per_class: int = 500  # that fine-tuning and retraining may use, of 500; the base has them all
 
 
 PRESETS = {
     "smoke": Preset(
-        base_epochs={"resnet8": 1},
+        base_epochs={"resnet8": 0},
         subsets=("aquatic",),
         levels=(0.5,),
         criteria={"aware": ("l1", "taylor"), "selection": ("l1",), "agnostic": ("l1",)},
@@ -67,6 +67,7 @@ PRESETS = {
         },
         seeds=2,
         budget=Budget(finetune=1, retrain=4, agnostic=2),
+        pictures_per_class=250,
     ),
     "full": Preset(
         base_epochs={"alexnet": 30, "resnet20": 30, "mobilenet_v2": 30, "squeezenet": 30},
@@ -100,9 +101,8 @@ class Experiment:
 
     def __init__(self, preset: Preset, pictures: Pictures, train_count: int, cache: Path) -> None:
         self.preset, self.pictures, self.cache = preset, pictures, cache
-        self._split = lru_cache(
-            lambda classes: self._capped(Split.of_classes(pictures.y_N, train_count, classes))
-        )
+        self.train_count = train_count
+        self._split = lru_cache(self._split)
         self._base = lru_cache(self._base)
         self._tuned = lru_cache(maxsize=1)(self._tuned)
         self._agnostic = lru_cache(maxsize=1)(self._agnostic)
@@ -139,10 +139,8 @@ class Experiment:
         )
 
     def _base(self, net: str) -> nn.Module:
-        name_of_cap = "" if self.preset.pictures_per_class >= 500 else f"{self.preset.pictures_per_class}"
-        return base_network(
-            net, self.preset.base_epochs[net], self.pictures, self._split(None), self.cache / name_of_cap
-        )
+        everything = Split.of_classes(self.pictures.y_N, self.train_count)
+        return base_network(net, self.preset.base_epochs[net], self.pictures, everything, self.cache)
 
     def _tuned(self, net: str, subset: str, seed: int) -> nn.Module:
         return self._protocol(net, subset, seed).fine_tune()
@@ -150,9 +148,10 @@ class Experiment:
     def _agnostic(self, net: str, level: float, criterion: str, seed: int) -> Outcome:
         return self._protocol(net, self.preset.subsets[0], seed).agnostic(level, criterion)
 
-    def _capped(self, split: Split) -> Split:
-        """At most `pictures_per_class` of each class, 4 to train for 1 to validate."""
-        cap, labels_N = self.preset.pictures_per_class, self.pictures.y_N
+    def _split(self, classes: frozenset[int] | None) -> Split:
+        """The authors' split, with at most `pictures_per_class` of each class: 4 to train for 1 to validate."""
+        labels_N, cap = self.pictures.y_N, self.preset.pictures_per_class
+        split = Split.of_classes(labels_N, self.train_count, classes)
         train, validation = (
             torch.cat([rows[labels_N[rows] == label][:most] for label in labels_N[rows].unique()])
             for rows, most in ((split.train, cap * 4 // 5), (split.validation, cap // 5))

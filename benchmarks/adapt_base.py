@@ -32,7 +32,7 @@ def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache:
         model.parameters(), lr=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     steps = epochs * -(-len(split.train) // BATCH_SIZE)
-    rise = steps / 5
+    rise = max(steps / 5, 1)
     peak = PEAK_RATE.get(net, DEFAULT_PEAK_RATE)
     cycle = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: peak * min((step + 1) / rise, (steps - step) / (steps - rise))

@@ -20,36 +20,14 @@ Place = tuple[str, str, float, int]  # net, subset, level, seed
 
 def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
     """Write `.md` and `.json` beside the cells' `.jsonl`; returns the Markdown."""
-    top1 = {
-        (row["arm"], row["criterion"]): {} for row in rows if row["arm"] != "unpruned"
-    }  # (arm, criterion) -> place -> accuracy
-    for row in rows:
-        if row["arm"] != "unpruned":
-            top1[row["arm"], row["criterion"]][_place(row)] = row["top1"]
-    summary = {
-        "data-aware minus data-agnostic (l1)": difference(top1, ("aware", "l1"), ("agnostic", "l1")),
-        "of it by retraining on the subset: selection minus agnostic (l1)": difference(
-            top1, ("selection", "l1"), ("agnostic", "l1")
-        ),
-        "of it by choosing on the subset: aware minus selection (l1)": difference(
-            top1, ("aware", "l1"), ("selection", "l1")
-        ),
-        "choosing on the subset: aware minus selection (taylor)": difference(
-            top1, ("aware", "taylor"), ("selection", "taylor")
-        ),
-        **{
-            f"aware, {criterion} minus l1": difference(top1, ("aware", criterion), ("aware", "l1"))
-            for criterion in preset.criteria["aware"]
-            if criterion != "l1"
-        },
-    }
+    summary = summarise(rows, preset.criteria["aware"])
     text = "\n\n".join(
         [
             f"# ADaPT on CIFAR-100, `python -m benchmarks.adapt --preset {cells_path.stem.removeprefix('adapt_')}`",
             _setup(preset, rows),
             "Paired differences of test top-1 on the subset, in percentage points:",
             _summary_table(summary),
-            "The arm and criterion as a whole, over the places that all of them have:",
+            "Arms and criteria over the places that all of them have:",
             _criteria_table(rows),
             "Test top-1 (%), mean ± standard deviation over seeds:",
             _cell_table(rows),
@@ -62,10 +40,28 @@ def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
     return text
 
 
-def difference(top1: dict, first: tuple[str, str], second: tuple[str, str]) -> dict[str, float] | None:
+def summarise(rows: Rows, criteria: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The paper's question, its two parts, and every criterion against the paper's; what was not run is left out."""
+    top1 = defaultdict(dict)  # (arm, criterion) -> place -> accuracy
+    for row in rows:
+        top1[row["arm"], row["criterion"]][_place(row)] = row["top1"]
+    questions = {
+        "aware - agnostic (l1): the paper's gain": (("aware", "l1"), ("agnostic", "l1")),
+        "selection - agnostic (l1): by retraining on the subset": (("selection", "l1"), ("agnostic", "l1")),
+        "aware - selection (l1): by choosing on the subset": (("aware", "l1"), ("selection", "l1")),
+        "aware - selection (taylor): by choosing on the subset": (
+            ("aware", "taylor"),
+            ("selection", "taylor"),
+        ),
+        **{f"aware, {name} - l1": (("aware", name), ("aware", "l1")) for name in criteria if name != "l1"},
+    }
+    gaps = {name: difference(top1[first], top1[second]) for name, (first, second) in questions.items()}
+    return {name: gap for name, gap in gaps.items() if gap is not None}
+
+
+def difference(first: dict[Place, float], second: dict[Place, float]) -> dict[str, float] | None:
     """Of `first` minus `second` over the places both have, in percentage points; None without any."""
-    places = top1.get(first, {}).keys() & top1.get(second, {}).keys()
-    gaps = [100 * (top1[first][place] - top1[second][place]) for place in sorted(places)]
+    gaps = [100 * (first[place] - second[place]) for place in sorted(first.keys() & second.keys())]
     if not gaps:
         return None
     return {
@@ -94,7 +90,8 @@ def _setup(preset: "Preset", rows: Rows) -> str:
     return (
         f"Base networks: {bases}. Seeds: {seeds}. Epochs: {budget.finetune} of fine-tuning and {budget.retrain} of "
         f"retraining on the subset (paper: 5 and 25), {budget.agnostic} on all of CIFAR-100 for the agnostic arm "
-        f"(paper: 30). Training pictures per class: {preset.pictures_per_class * 4 // 5} (paper: 400). "
+        f"(paper: 30), on {preset.pictures_per_class * 4 // 5} training pictures per class (paper: 400; the base has "
+        f"them all). "
         f"Cells: {len(rows)}; {sum(row['wall_s'] for row in rows) / 60:.0f} minutes."
     )
 
@@ -103,14 +100,13 @@ def _unpruned(rows: Rows, net: str) -> Iterable[tuple[str, float]]:
     return ((row["subset"], row["top1"]) for row in rows if row["arm"] == "unpruned" and row["net"] == net)
 
 
-def _summary_table(summary: dict[str, dict[str, float] | None]) -> str:
+def _summary_table(summary: dict[str, dict[str, float]]) -> str:
     lines = ["| difference | mean ± std | min | max | above 0 |", "| --- | --- | --- | --- | --- |"]
     for name, gap in summary.items():
-        if gap is not None:
-            lines.append(
-                f"| {name} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {gap['min']:+.1f} | {gap['max']:+.1f} "
-                f"| {gap['above 0']} of {gap['cells']} |"
-            )
+        lines.append(
+            f"| {name} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {gap['min']:+.1f} | {gap['max']:+.1f} "
+            f"| {gap['above 0']} of {gap['cells']} |"
+        )
     return "\n".join(lines)
 
 
@@ -132,13 +128,7 @@ def _criteria_table(rows: Rows) -> str:
 def _cell_table(rows: Rows) -> str:
     pruned = [row for row in rows if row["arm"] != "unpruned"]
     columns = sorted({(row["arm"], row["criterion"]) for row in pruned}, key=_column_order)
-    heads = [
-        "net",
-        "subset",
-        "level",
-        *(f"{arm} {criterion}" for arm, criterion in columns),
-        "MACs left (aware l1)",
-    ]
+    heads = ["net", "subset", "level", *(f"{arm} {criterion}" for arm, criterion in columns)]
     lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     for (net, subset, level), here in _grouped(pruned, lambda row: (row["net"], row["subset"], row["level"])):
         values = [

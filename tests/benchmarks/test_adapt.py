@@ -1,0 +1,62 @@
+"""The ADaPT benchmark's grid and its tables; running it takes real pictures, so that is left to the presets."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from benchmarks.adapt import PRESETS, cells, read_rows
+from benchmarks.adapt_report import difference, summarise, write_report
+
+
+def row(arm: str, criterion: str, top1: float, seed: int = 0, level: float = 0.5) -> dict:
+    return {
+        "net": "resnet8", "arm": arm, "criterion": criterion, "level": level, "subset": "aquatic", "seed": seed,
+        "top1": top1, "epoch": 1, "parameters": 10, "macs": 50 if arm != "unpruned" else 100, "wall_s": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_cell_is_run_twice(preset):
+    """Cells are found again by what they are; a doubled one would weigh double in every mean."""
+    grid = list(cells(PRESETS[preset]))
+    assert len(grid) == len(set(grid))
+
+
+def test_full_is_the_papers_grid():
+    """4 networks x 5 subsets x 19 levels x 5 seeds for each criterion of the data-aware arm."""
+    grid = [cell for cell in cells(PRESETS["full"]) if (cell.arm, cell.criterion) == ("aware", "l1")]
+    assert len(grid) == 4 * 5 * 19 * 5
+
+
+def test_differences_are_paired():
+    """Only places that both have count; else an unfinished run would compare easy cells with hard ones."""
+    first = {("n", "s", 0.5, 0): 0.6, ("n", "s", 0.5, 1): 0.5, ("n", "s", 0.9, 0): 0.1}
+    second = {("n", "s", 0.5, 0): 0.5, ("n", "s", 0.5, 1): 0.5}
+    gap = difference(first, second)
+    assert gap["mean"] == pytest.approx(5.0)
+    assert (gap["cells"], gap["above 0"]) == (2, 1)
+
+
+def test_gain_is_split_into_retraining_and_choosing():
+    """What the third arm is for: the two parts must add up to the paper's gain."""
+    rows = [row("agnostic", "l1", 0.20), row("selection", "l1", 0.28), row("aware", "l1", 0.30)]
+    means = [gap["mean"] for gap in summarise(rows, ("l1",)).values()]
+    assert means == pytest.approx([10.0, 8.0, 2.0])
+
+
+def test_report_is_written_and_a_torn_line_is_left_out(tmp_path):
+    """A benchmark killed while writing must go on from the whole lines."""
+    path = tmp_path / "adapt_smoke.jsonl"
+    rows = [row("unpruned", "none", 0.4), row("aware", "l1", 0.3), row("aware", "taylor", 0.35, seed=1)]
+    path.write_text("\n".join(json.dumps(r) for r in rows) + '\n{"net": "resn')
+    assert read_rows(path) == rows
+    text = write_report(PRESETS["smoke"], rows, path)
+    assert "| resnet8 | aquatic | 0.5 | 30.0 | 35.0 |" in text
+    assert json.loads(path.with_suffix(".json").read_text())["cells"] == rows
+
+
+def test_rows_name_their_cell():
+    """Resuming finds a finished cell by its fields."""
+    cell = next(cells(PRESETS["smoke"]))
+    assert set(asdict(cell)) <= set(row("aware", "l1", 0.1))
