@@ -48,3 +48,31 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What `fedge plan` prints: a column per device class."""
+    table = Table(title="one round of a mean client, after pruning", caption="estimates: docs/devices.md")
+    table.add_column("per client")
+    for row in rows:
+        table.add_column(f"{row['class']} x {row['clients']}", justify="right")
+    lines = {
+        "memory needed / there is": lambda row: f"{_mb(row['memory_need_bytes'])} / {_mb(row['memory_have_bytes'])}",
+        "fits": lambda row: "yes" if row["fits"] else "no: declines",
+        "training samples": lambda row: f"{row['samples']:,}",
+        "pruning level": lambda row: "found on the device" if row["level"] is None else f"{row['level']:.2f}",
+        "parameters left": lambda row: percent(row["parameters_left"]),
+        "MACs": lambda row: f"{row['macs_done']:.3g}",
+        "MACs, dense": lambda row: f"{row['macs_dense']:.3g}",
+        "saved": lambda row: percent(1 - row["macs_done"] / row["macs_dense"]),
+        "virtual time": lambda row: f"{row['time_s']:.3g} s",
+        "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
+        "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
+    }
+    for name, cell in lines.items():
+        table.add_row(name, *(cell(row) for row in rows))
+    return table
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.3g} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:,.3g} GB"
