@@ -13,7 +13,7 @@ from pathlib import Path
 from flwr.app import Context
 
 from fedge.device.profiles import DeviceProfile, profile
-from fedge.prepare import prepare
+from fedge.prepare import prepare_json
 from fedge.run_config import device_folder, scenario_of
 from fedge.scenario import Scenario
 
@@ -35,7 +35,7 @@ def locate(context: Context) -> Location:
     node, run = context.node_config, context.run_config
     scenario = scenario_of(run)
     client = int(node["partition-id"])
-    data = node.get("data-path") or run.get("data-path") or _prepared(scenario)
+    data = node.get("data-path") or run.get("data-path") or _prepared(scenario.model_dump_json(exclude_none=True))
     return Location(
         client=client,
         shard=0 if "data-path" in node else client,
@@ -47,5 +47,5 @@ def locate(context: Context) -> Location:
 
 
 @functools.lru_cache(maxsize=2)
-def _prepared(scenario: Scenario) -> str:
-    return prepare(scenario).folder
+def _prepared(scenario_json: str) -> str:
+    return str(prepare_json(scenario_json)["folder"])
