@@ -1,0 +1,113 @@
+"""SIGKILL at random moments, of the coordinator's process or of a host: after `--resume` the reports are the same.
+
+    pytest tests/test_kills.py                 three kills, of the inline engine's one process
+    pytest tests/test_kills.py -m slow         fifty kills under Ray: coordinator or host, by seed
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fedge.protocol import TIMING_FIELDS
+from fedge.seeding import derive_seed
+
+DRIVER = """
+import sys, fedge
+from fedge.report.observer import Observer
+
+class Watch(Observer):
+    def host_event(self, event):
+        if event.kind == "host_started":
+            print(event.pid, flush=True)
+
+changes, out, resume = sys.argv[1].split("|"), sys.argv[2], sys.argv[3] == "resume"
+print("go", flush=True)
+fedge.run(fedge.load_scenario("quickstart", changes), out, resume=resume, observer=Watch())
+"""
+SMALL = ["rounds=3", "training.epochs=1", "model.factory.epochs=1", "fleet.2.count=1", "fleet.0.count=2", "fleet.1.count=2"]
+SHARES = [f"fleet.{index}.ray.num_cpus=0.5" for index in range(3)]
+LIMIT_S = 600
+
+
+@dataclass
+class Run:
+    """One process of a run; its output, one line per host that started, tells the hosts' process ids."""
+
+    process: subprocess.Popen
+    started_s: float
+
+    @classmethod
+    def start(cls, engine: str, out: Path, *, resume: bool = False) -> "Run":
+        changes = "|".join([f"engine.kind={engine}", "engine.hosts=1", *SMALL, *SHARES])
+        command = [sys.executable, "-c", DRIVER, changes, str(out), "resume" if resume else "start"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "go\n", process.stderr.read()
+        os.set_blocking(process.stdout.fileno(), False)
+        return cls(process, time.monotonic())
+
+    def kill_coordinator(self, after_s: float) -> None:
+        time.sleep(after_s)
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(LIMIT_S)
+
+    def kill_host(self, after_s: float) -> None:
+        """Kill the host that started last, `after_s` after the first one did."""
+        pids: list[str] = []
+        first_s = None
+        while self.process.poll() is None and (first_s is None or time.monotonic() < first_s + after_s):
+            pids += (self.process.stdout.read() or "").split()
+            first_s = first_s or (time.monotonic() if pids else None)
+            time.sleep(0.02)
+        if self.process.poll() is None:
+            os.kill(int(pids[-1]), signal.SIGKILL)
+
+    def end(self) -> None:
+        _, errors = self.process.communicate(timeout=LIMIT_S)
+        assert self.process.returncode == 0, errors[-2000:]
+
+
+def reports(out: Path) -> list[str]:
+    import json
+
+    rows = [json.loads(line) for line in (out / "reports.jsonl").read_text().splitlines()]
+    return [json.dumps({key: row[key] for key in row if key not in TIMING_FIELDS}) for row in rows]
+
+
+def kill_again_and_again(engine: str, folder: Path, kills: int) -> None:
+    """Every killed run ends, after a resume where its coordinator was killed, with the undisturbed run's reports."""
+    undisturbed = Run.start(engine, folder / "whole")
+    undisturbed.end()
+    whole_s = time.monotonic() - undisturbed.started_s
+    expected = reports(folder / "whole")
+    assert len(expected) == 15
+    for kill in range(kills):
+        draw = random.Random(derive_seed(7, kill, "kill"))
+        out = folder / str(kill)
+        run = Run.start(engine, out)
+        if engine == "ray" and draw.random() < 0.5:
+            run.kill_host(draw.uniform(0, whole_s / 2))
+            run.end()
+        else:
+            run.kill_coordinator(draw.uniform(0, whole_s))
+            begun = (out / "scenario.toml").exists()
+            Run.start(engine, out, resume=begun).end()
+        assert reports(out) == expected, f"kill {kill}"
+
+
+def test_inline_killed_at_three_moments_ends_like_undisturbed(tmp_path) -> None:
+    """Breaks if a kill at any moment loses, repeats or changes a report."""
+    kill_again_and_again("inline", tmp_path, kills=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_ray_killed_at_fifty_moments_ends_like_undisturbed(tmp_path) -> None:
+    """The same, fifty times, with hosts and the coordinator killed under Ray."""
+    kill_again_and_again("ray", tmp_path, kills=int(os.environ.get("FEDGE_KILLS", "50")))
