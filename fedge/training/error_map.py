@@ -32,7 +32,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fedge.errors import UserError
 from fedge.training.error_scores import SCORES, keep_best, kept_channels
 from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
-from fedge.training.pruned_backward import Geometry, Link, PrunedConv, PrunedNorm, PrunedReLU, Rounding
+from fedge.training.pruned_backward import (
+    Geometry,
+    Link,
+    PrunedConv,
+    PrunedNorm,
+    PrunedReLU,
+    RoundedLinear,
+    Rounding,
+)
 
 ScoreName = Literal["error", "paper", "product", "random"]
 
@@ -93,7 +101,7 @@ class ErrorMapPruner:
     def pruning(self) -> bool:
         """Whether a forward pass now will be followed by a pruned backward."""
         resting = self.alternate and self.epoch % 2 == 0
-        return torch.is_grad_enabled() and self.steps >= self.warmup_steps and not resting
+        return self.steps >= self.warmup_steps and not resting
 
     def __enter__(self) -> Self:
         if self.entered:
@@ -102,14 +110,9 @@ class ErrorMapPruner:
         handle = self.model.register_forward_hook(self._count_step)
         self._attached.append(handle.remove)
         for name, layer in self.model.named_modules():
-            if isinstance(layer, nn.Conv2d):
-                self._replace(layer, partial(self._conv, name, layer, layer.forward))
-            elif isinstance(layer, nn.BatchNorm2d):
-                self._replace(layer, partial(self._norm, layer, layer.forward))
-            elif isinstance(layer, nn.ReLU):
-                self._replace(layer, partial(self._relu, layer.forward))
-            elif isinstance(layer, COUNTED):
-                self._replace(layer, partial(self._dense, layer, layer.forward))
+            forward = self._forward_of(name, layer)
+            if forward is not None:
+                self._attached.append(replace_forward(layer, forward))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -117,10 +120,15 @@ class ErrorMapPruner:
             self._attached.pop()()
         self.entered = False
 
-    def _replace(self, layer: nn.Module, forward: Callable[..., Tensor]) -> None:
-        own = layer.__dict__.get("forward")
-        layer.forward = forward
-        self._attached.append(partial(_restore, layer, own))
+    def _forward_of(self, name: str, layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """What takes the place of the layer's forward; None leaves it."""
+        if isinstance(layer, nn.Conv2d):
+            return partial(self._conv, name, layer, layer.forward)
+        if isinstance(layer, nn.BatchNorm2d):
+            return partial(self._norm, layer, layer.forward)
+        if isinstance(layer, nn.ReLU):
+            return partial(self._relu, layer.forward)
+        return partial(self._dense, layer, layer.forward) if isinstance(layer, COUNTED) else None
 
     def _count_step(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.steps += model.training and torch.is_grad_enabled()
@@ -129,14 +137,16 @@ class ErrorMapPruner:
         self.cost += cost
 
     def _conv(self, name: str, layer: nn.Conv2d, dense: Callable[..., Tensor], x_BIHW: Tensor) -> Tensor:
-        keep = self.keep.get(name, 1.0)
-        if keep == 1 or not self.pruning or x_BIHW.dim() != 4:
+        keep = self.keep.get(name, 1.0) if self.pruning else 1.0
+        plain = keep == 1 and self.roundings is None
+        if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
             return self._dense(layer, dense, x_BIHW)
         x_BIHW, geometry = _geometry(layer, x_BIHW, self.roundings)
         depthwise = geometry.depthwise(layer.weight)
         groups = 1 if depthwise else layer.groups
         kept = kept_channels(layer.out_channels, keep, groups)
-        link = Link(partial(self._rank, name, layer, kept, groups), self._record)
+        rank = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
+        link = Link(rank, self._record)
         out_BCHW = PrunedConv.apply(x_BIHW, layer.weight, layer.bias, geometry, link)
         self._links[out_BCHW] = link
         return out_BCHW
@@ -160,8 +170,11 @@ class ErrorMapPruner:
         return dense(z_BCHW) if before is None else PrunedReLU.apply(z_BCHW, before)
 
     def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
-        """PyTorch's own layer, its backward counted when it runs."""
-        out = dense(x)
+        """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
+        if isinstance(layer, nn.Linear) and self.roundings is not None:
+            out = RoundedLinear.apply(x, layer.weight, layer.bias, self.roundings)
+        else:
+            out = dense(x)
         if out.requires_grad:
             macs = out.numel() * kernel_macs(layer.weight)
             cost = BackwardCost(macs * x.requires_grad, macs * layer.weight.requires_grad)
@@ -169,11 +182,11 @@ class ErrorMapPruner:
         return out
 
 
-def _restore(layer: nn.Module, own: Callable[..., Tensor] | None) -> None:
-    if own is None:
-        del layer.forward
-    else:
-        layer.forward = own
+def replace_forward(layer: nn.Module, forward: Callable[..., Tensor]) -> Callable[[], None]:
+    """Give this one object another forward; calling what is returned puts back the one it had."""
+    own = layer.__dict__.get("forward")
+    layer.forward = forward
+    return partial(delattr, layer, "forward") if own is None else partial(setattr, layer, "forward", own)
 
 
 def _geometry(

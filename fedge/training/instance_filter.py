@@ -1,19 +1,22 @@
-"""The filters by name, for scenarios; selection.py says what a filter is."""
-
-from collections.abc import Callable
+"""The filters by name, for scenarios; selection.py says what a filter is and how to add one."""
 
 from fedge.errors import UserError
 from fedge.training.chance_filters import MiniBatchFilter, RandomFilter
 from fedge.training.early_filter import EarlyInstanceFilter
-from fedge.training.selection import InstanceFilter, MiniBatch
+from fedge.training.loss_filters import HardestFilter, InfoBatchFilter, SelectiveBackpropFilter
+from fedge.training.selection import Filter, InstanceFilter, MiniBatch
 
 __all__ = ["FILTERS", "EarlyInstanceFilter", "InstanceFilter", "MiniBatch", "make_filter"]
 
-KINDS: dict[str, type[RandomFilter] | type[MiniBatchFilter]] = {
+FILTERS: dict[str, type[Filter] | None] = {
+    "none": None,
+    "early": EarlyInstanceFilter,
     "random": RandomFilter,
     "smb": MiniBatchFilter,
+    "ohem": HardestFilter,
+    "selective_backprop": SelectiveBackpropFilter,
+    "infobatch": InfoBatchFilter,
 }
-FILTERS = ("none", "early", *KINDS)
 
 
 def make_filter(
@@ -25,11 +28,14 @@ def make_filter(
     seed: int = 0,
     **options: float | str,
 ) -> InstanceFilter | None:
-    """The filter of that kind, or None for "none" (and for keep = 1, which is the same). `options` are the class's own."""
+    """A filter of that kind, None for "none". `options` are the class's own, beyond keep and seed."""
     if kind not in FILTERS:
         raise UserError(f"instance filter: kind is '{kind}'; take one of {', '.join(FILTERS)}")
-    if kind == "none":
+    made_by = FILTERS[kind]
+    if made_by is None:
         return None
-    if kind == "early":
-        return EarlyInstanceFilter(in_channels, image_size, keep, seed, **options)
-    return KINDS[kind](keep, seed, **options)
+    shape = (in_channels, image_size) if made_by is EarlyInstanceFilter else ()
+    try:
+        return made_by(*shape, keep=keep, seed=seed, **options)
+    except TypeError as error:
+        raise UserError(f"instance filter '{kind}': {error}; see docs/training.md for its options") from error

@@ -113,6 +113,8 @@ def train(
     total = TrainStats()
     step = _Step(model, optimizer, instance_filter, error_maps, quantization)
     with ExitStack() as stack:
+        if quantization is not None and error_maps is not None:
+            quantization.pruner = error_maps
         for method in (error_maps, quantization):
             if method is not None and not method.entered:
                 stack.enter_context(method)

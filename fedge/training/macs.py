@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from fedge.errors import UserError
 
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_UNCOUNTABLE = (nn.modules.conv._ConvTransposeNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
+_UNCOUNTABLE = (
+    nn.modules.conv._ConvTransposeNd,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+    nn.Bilinear,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,9 @@ class Kept:
 
 
 class Link:
-    """Between a layer and the next one of its block: how to rank, and the kept maps on their way back."""
+    """Between a layer and the next one of its block: how to rank (None: keep all), and the kept maps on their way."""
 
-    def __init__(self, ranking: Ranking, record: Callable[[BackwardCost], None]) -> None:
+    def __init__(self, ranking: Ranking | None, record: Callable[[BackwardCost], None]) -> None:
         self.ranking = ranking
         self.record = record
         self.scale_C: Tensor | None = None
@@ -99,6 +99,8 @@ class Link:
         """Rank the maps and gather the best; `active` is a ReLU's output, which blocks the error where it is 0."""
         if active_BCHW is not None:
             error_BCHW = torch.ops.aten.threshold_backward(error_BCHW, active_BCHW, 0)
+        if self.ranking is None:
+            return Kept(torch.arange(error_BCHW.shape[1], device=error_BCHW.device), error_BCHW)
         norm_C = error_BCHW.abs().sum((0, 2, 3))  # torch's vector_norm over these axes is four times slower
         self.record(BackwardCost(selection_adds=error_BCHW.numel()))
         channel_K = self.ranking(norm_C if self.scale_C is None else norm_C * self.scale_C)
@@ -146,7 +148,7 @@ class PrunedNorm(torch.autograd.Function):
         uses_batch = layer.training or layer.running_mean is None
         mean_C, variance_C = layer.running_mean, layer.running_var
         out_BCHW, batch_mean_C, batch_scale_C = torch.ops.aten.native_batch_norm(
-            y_BCHW, gamma_C, beta_C, mean_C, variance_C, uses_batch, _momentum(layer), layer.eps
+            y_BCHW, gamma_C, beta_C, mean_C, variance_C, uses_batch, next_momentum(layer), layer.eps
         )
         if not uses_batch:
             batch_mean_C, batch_scale_C = mean_C, (variance_C + layer.eps).rsqrt()
@@ -289,9 +291,31 @@ def _rounded(error: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     return for_x(error), for_weight(error)
 
 
-def _momentum(layer: nn.BatchNorm2d) -> float:
-    """Also counts the batch, as the layer's own forward does."""
+def next_momentum(layer: nn.BatchNorm2d) -> float:
+    """Of the running statistics; also counts the batch, as the layer's own forward does."""
     if not layer.training or layer.running_mean is None:
         return 0.0
     layer.num_batches_tracked.add_(1)
     return 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+
+
+class RoundedLinear(torch.autograd.Function):
+    """Linear layer whose backward rounds the error as quantised training does. x: [..., inputs]."""
+
+    @staticmethod
+    def forward(ctx, x, weight_CI, bias_C, roundings: tuple[Rounding, Rounding]):
+        ctx.save_for_backward(x, weight_CI)
+        ctx.roundings, ctx.has_bias = roundings, bias_C is not None
+        return F.linear(x, weight_CI, bias_C)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, error):
+        x, weight_CI = ctx.saved_tensors
+        for_x, for_weight = ctx.roundings
+        grad_x = for_x(error) @ weight_CI if ctx.needs_input_grad[0] else None
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = for_weight(error).flatten(0, -2).T @ x.flatten(0, -2)
+        grad_bias = error.flatten(0, -2).sum(0) if ctx.has_bias else None
+        return grad_x, grad_weight, grad_bias, None

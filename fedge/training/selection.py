@@ -89,19 +89,27 @@ class Filter:
         """Most filters have nothing to learn after the update."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Generator and learned tensors."""
+        """Generator, count and learned tensors."""
         state = {name: getattr(self, name).clone() for name in self.tensors}
         return {"generator": self.generator.get_state(), "macs": torch.tensor(self.macs)} | state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`; UserError when it belongs to another filter."""
-        wanted = {"generator", "macs", *self.tensors}
-        if set(state) != wanted:
-            raise UserError(
-                f"{type(self).__name__}: the saved state has {sorted(state)}, this filter needs {sorted(wanted)}: "
-                "load the state of a filter of the same kind"
-            )
+        """Go on from `state`; UserError when it belongs to a filter of another kind or shape."""
+        self.check_state(state)
         self.generator.set_state(state["generator"])
         self.macs = int(state["macs"])
         for name in self.tensors:
             setattr(self, name, state[name].clone())
+
+    def check_state(self, state: dict[str, Tensor], more: dict[str, Tensor] | None = None) -> None:
+        """Refuse a state whose names or shapes are not those of this filter (`more`: a subclass's own)."""
+        wanted = Filter.state_dict(self) | (more or {})
+        shapes = [{name: tuple(tensor.shape) for name, tensor in part.items()} for part in (state, wanted)]
+        if shapes[0] != shapes[1]:
+            odd = sorted(
+                name for name in set(state) | set(wanted) if shapes[0].get(name) != shapes[1].get(name)
+            )
+            raise UserError(
+                f"{type(self).__name__}: the saved state is not one of this filter (at {', '.join(odd[:3])}): "
+                "load it into a filter of the same kind and settings, or start without it"
+            )

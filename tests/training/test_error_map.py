@@ -29,7 +29,9 @@ def drop(kept: Tensor):
 
 
 def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()} | {"x": x.grad.clone()}
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()} | {
+        "x": x.grad.clone()
+    }
 
 
 def pruned_and_reference(model: nn.Sequential, x: Tensor, blocks: dict[str, int], **options):
@@ -85,7 +87,9 @@ def convolutions(draw):
     score=st.sampled_from(["error", "paper", "product", "random"]),
     batch=st.integers(1, 3),
 )
-def test_any_convolution_has_the_gradients_of_zeroed_error_maps(dtype, tolerance, convolution, keep, score, batch):
+def test_any_convolution_has_the_gradients_of_zeroed_error_maps(
+    dtype, tolerance, convolution, keep, score, batch
+):
     """If this fails, some stride, padding, dilation, group count or bias trains on wrong gradients."""
     model = nn.Sequential(convolution).to(dtype)
     x = torch.randn(batch, convolution.in_channels, 7, 8, dtype=dtype)

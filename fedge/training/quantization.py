@@ -1,0 +1,167 @@
+"""Quantised training (+Q), simulated in float: numbers are rounded as 8-bit hardware would, products stay float.
+
+Banner, Hubara, Hoffer, Soudry, "Scalable methods for 8-bit training of neural networks", NeurIPS 2018 (1805.11046),
+which EIF + EMP (arXiv 2007.03213) uses in its "+Q" rows. For every convolution and linear layer:
+
+    forward              y   = Q8(W) * Q8(x)
+    error propagation    dx  = rot(Q8(W)) * Q8(dy)            gradient bifurcation: an 8-bit copy of the error here,
+    weight gradient      dW  = Q8(x) * Q16(dy)                a 16-bit one there; both rounded stochastically
+    Q_b(v) = lo + step * round((v - lo) / step),   lo = min v,  step = (max v - min v) / (2^b - 1)
+
+Weights are kept in float and updated in float. The rounding passes gradients through unchanged.
+Range-BN (optional) takes the spread of a channel from its range instead of its variance:
+
+    sigma = scale * mean over 16 chunks of the B H W values of (max - min),
+    scale = 0.5 * 0.35 * (1 + sqrt(pi ln 4)) / sqrt(2 ln N)        N values in a chunk
+
+It saves no time here: the simulation adds work. What it would save is counted apart from MACs, in bit operations: one
+product of an a-bit by a b-bit number is a * b of them (float: 32 * 32). The paper does not say how it weighs bits.
+
+What we changed: ranges are those of the tensor at hand, not running averages; a round depends on its data alone.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from fedge.errors import UserError
+from fedge.training.error_map import ErrorMapPruner, replace_forward
+from fedge.training.macs import BackwardCost
+from fedge.training.pruned_backward import Rounding, next_momentum
+
+RANGE_CHUNKS = 16
+
+
+def quantize(value: Tensor, bits: int, generator: torch.Generator | None = None) -> Tensor:
+    """To 2^bits even steps between its least and largest element; stochastically with a generator, else to the nearest.
+
+    A constant tensor comes back unchanged. The mean is kept in expectation when stochastic.
+    """
+    low, high = torch.aminmax(value.detach())
+    step = (high - low) / (2**bits - 1)
+    if not step > 0:
+        return value
+    level = (value - low) / step
+    if generator is not None:
+        level = level + torch.rand(value.shape, generator=generator).to(value.device) - 0.5
+    return low + step * level.round().clamp(0, 2**bits - 1)
+
+
+class Quantization:
+    """Context manager: inside it, `model`'s convolutions, linear layers and (if asked) norms compute quantised.
+
+    bits: 2..16 of weights, activations and propagated errors; weight_gradient_bits: 2..24 of the other error copy.
+    range_norm: Range-BN in place of batch norm while training. seed: of the stochastic rounding.
+    pruner: set it to an ErrorMapPruner of the same model (as `train` does) to round its kept error maps only.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        bits: int = 8,
+        weight_gradient_bits: int = 16,
+        *,
+        range_norm: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not 2 <= bits <= 16:
+            raise UserError(f"quantization: bits is {bits}; take 2 to 16 (8 is Banner et al.'s)")
+        if not bits <= weight_gradient_bits <= 24:
+            raise UserError(
+                f"quantization: weight_gradient_bits is {weight_gradient_bits}; take {bits} (bits) to 24"
+            )
+        self.model = model
+        self.bits = bits
+        self.weight_gradient_bits = weight_gradient_bits
+        self.range_norm = range_norm
+        self.entered = False
+        self.pruner: ErrorMapPruner | None = None
+        self.generator = torch.Generator().manual_seed(seed)
+        self._attached: list[Callable[[], None]] = []
+
+    @property
+    def roundings(self) -> tuple[Rounding, Rounding]:
+        """What is done to the error before error propagation and before the weight gradient."""
+        return tuple(
+            partial(quantize, bits=bits, generator=self.generator)
+            for bits in (self.bits, self.weight_gradient_bits)
+        )
+
+    def bit_operations(self, macs_forward: int, backward: BackwardCost) -> int:
+        """Products weighed by the bits of both factors."""
+        error = self.bits * self.bits
+        weight = self.bits * self.weight_gradient_bits
+        return (
+            macs_forward * self.bits * self.bits
+            + backward.error_propagation * error
+            + backward.weight_gradient * weight
+        )
+
+    def __enter__(self) -> Self:
+        if self.entered:
+            raise UserError("quantization: attached already; leave it before entering it again")
+        self.entered = True
+        pruner = self.pruner or ErrorMapPruner(self.model, keep=1)
+        if not pruner.entered:
+            pruner.__enter__()
+            self._attached.append(partial(pruner.__exit__, None, None, None))
+        pruner.roundings = self.roundings
+        self._attached.append(partial(setattr, pruner, "roundings", None))
+        for layer in self.model.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                self._attached.append(replace_forward(layer, partial(self._layer, layer, layer.forward)))
+            elif self.range_norm and isinstance(layer, nn.BatchNorm2d):
+                self._attached.append(replace_forward(layer, partial(_range_norm, layer, layer.forward)))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._attached:
+            self._attached.pop()()
+        self.entered = False
+
+    def _layer(self, layer: nn.Module, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """The layer's own forward on rounded inputs and weights; its parameter stays in float."""
+        rounded_weight = straight_through(layer.weight, self.bits)
+        layer.__dict__["weight"] = (
+            rounded_weight  # seen before the parameter of that name, by whatever `inner` is
+        )
+        try:
+            return inner(straight_through(x, self.bits))
+        finally:
+            del layer.__dict__["weight"]
+
+
+def straight_through(value: Tensor, bits: int) -> Tensor:
+    """Rounded forward, as if not rounded backward."""
+    return value + (quantize(value.detach(), bits) - value).detach()
+
+
+def _range_norm(layer: nn.BatchNorm2d, batch_norm: Callable[[Tensor], Tensor], y_BCHW: Tensor) -> Tensor:
+    """Range-BN in training; in evaluation, or with fewer values than chunks, the layer's own forward."""
+    channels = y_BCHW.shape[1]
+    values_CN = y_BCHW.transpose(0, 1).reshape(channels, -1)
+    per_chunk = values_CN.shape[1] // RANGE_CHUNKS
+    if not layer.training or per_chunk < 2:
+        return batch_norm(y_BCHW)
+    chunks_CKN = values_CN[:, : per_chunk * RANGE_CHUNKS].reshape(channels, RANGE_CHUNKS, per_chunk)
+    spread_C = (chunks_CKN.amax(2) - chunks_CKN.amin(2)).mean(1)
+    scale = 0.5 * 0.35 * (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(2 * math.log(per_chunk))
+    mean_C, sigma_C = values_CN.mean(1), spread_C * scale
+    _track(layer, mean_C.detach(), sigma_C.detach().square())
+    normed_BCHW = (y_BCHW - mean_C[:, None, None]) / (sigma_C + layer.eps)[:, None, None]
+    if layer.weight is None:
+        return normed_BCHW
+    return normed_BCHW * layer.weight[:, None, None] + layer.bias[:, None, None]
+
+
+def _track(layer: nn.BatchNorm2d, mean_C: Tensor, variance_C: Tensor) -> None:
+    """Running statistics as batch norm keeps them."""
+    if layer.running_mean is None:
+        return
+    momentum = next_momentum(layer)
+    layer.running_mean.lerp_(mean_C, momentum)
+    layer.running_var.lerp_(variance_C, momentum)

@@ -1,0 +1,105 @@
+"""The training loop: plain SGD when no method is on, and counts that add up."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fedge.models import build
+from fedge.training.error_map import ErrorMapPruner
+from fedge.training.instance_filter import make_filter
+from fedge.training.loop import TrainStats, evaluate, train
+from fedge.training.macs import count_macs
+from fedge.training.quantization import Quantization
+
+torch.set_num_threads(1)
+
+
+def data(count: int = 4, size: int = 8):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(size, 3, 16, 16, generator=generator), torch.randint(0, 4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def model_and_optimizer():
+    model = build("resnet8", num_classes=4, in_channels=3, image_size=16, seed=5)
+    return model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
+
+
+@pytest.mark.parametrize("with_idle_methods", [False, True])
+def test_without_methods_it_is_plain_sgd_bit_for_bit(with_idle_methods):
+    """If this fails, `dense` is no yardstick: it is not what a PyTorch user would have trained."""
+    ours, optimizer = model_and_optimizer()
+    idle = {"error_maps": ErrorMapPruner(ours, keep=1)} if with_idle_methods else {}
+    stats = train(ours, data(), optimizer=optimizer, **idle)
+    plain, optimizer = model_and_optimizer()
+    losses = []
+    for x, y in data():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(plain(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    for (name, mine), other in zip(ours.state_dict().items(), plain.state_dict().values(), strict=True):
+        assert torch.equal(mine, other), name
+    assert stats.loss == pytest.approx(sum(losses) / 4)
+    assert stats.macs_done == stats.macs_dense == 32 * count_macs(plain, (3, 16, 16)).training
+    assert stats.bit_operations == 1024 * stats.macs_done
+
+
+def test_all_methods_together():
+    """If this fails, filter, error maps and quantisation cannot share a round."""
+    model, optimizer = model_and_optimizer()
+    stats = train(
+        model,
+        data(6, 16),
+        optimizer=optimizer,
+        instance_filter=make_filter("early", 0.5, in_channels=3, image_size=16),
+        error_maps=ErrorMapPruner(model, keep=0.5),
+        quantization=Quantization(model),
+    )
+    assert 0 < stats.samples_kept < stats.samples_seen == 96
+    assert 0 < stats.macs_done < stats.macs_dense
+    assert stats.macs_filter > 0
+    assert math.isfinite(stats.loss)
+    assert "forward" not in model.stem.conv.__dict__
+
+
+def test_stats_add_up():
+    """If this fails, a round of several epochs reports the cost or the loss of one."""
+    a = TrainStats(
+        samples_seen=4, samples_kept=2, macs_forward=10, macs_filter=1, macs_dense=40, loss_sum=6.0
+    )
+    b = TrainStats(samples_seen=4, samples_kept=1, macs_forward=5, macs_dense=40, loss_sum=3.0)
+    both = a + b
+    assert (both.samples_kept, both.macs_done, both.macs_dense, both.loss) == (3, 16, 80, 3.0)
+    assert both.saved == pytest.approx(0.8)
+    assert sum([a, b], TrainStats()) == both
+
+
+def test_no_batches_do_nothing():
+    """If this fails, a client without training data crashes or reports a loss of 0."""
+    model, optimizer = model_and_optimizer()
+    stats = train(model, [], optimizer=optimizer)
+    assert stats == TrainStats()
+    assert math.isnan(stats.loss)
+    assert math.isnan(evaluate(model, []).accuracy)
+
+
+def test_evaluation_counts_and_leaves_modes_alone():
+    """If this fails, accuracies are wrong, or evaluating changes the training that follows."""
+    model, _ = model_and_optimizer()
+    model.train()
+    model.stem.eval()
+    x, y = data(1)[0]
+    with torch.no_grad():
+        logits = build("resnet8", num_classes=4, in_channels=3, image_size=16, seed=5).eval()(x)
+    result = evaluate(model, [(x[:3], y[:3]), (x[3:], y[3:])])
+    assert result.correct == int((logits.argmax(1) == y).sum())
+    assert result.count == 8
+    assert result.loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
+    assert model.training
+    assert not model.stem.training
