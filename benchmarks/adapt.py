@@ -183,7 +183,9 @@ def main() -> None:
     preset = PRESETS[arguments.preset]
     path = arguments.out / f"adapt_{arguments.preset}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {Cell(*(row[f] for f in Cell.__dataclass_fields__)) for row in read_rows(path)}
+    rows = read_rows(path)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))  # without a line that a crash cut short
+    done = {Cell(*(row[f] for f in Cell.__dataclass_fields__)) for row in rows}
     waiting = [cell for cell in cells(preset) if cell not in done]
     if waiting:
         data = load_dataset("cifar100", arguments.data)

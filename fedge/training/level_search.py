@@ -105,7 +105,7 @@ def search_level(
     target: Target,
     *,
     example_input: Tensor,
-    criterion: str | Criterion = "l1",
+    criterion: str | Criterion | None = None,
     batches: Callable[[], Batches] | None = None,
     seed: int = 0,
     levels: Sequence[float] = LEVELS,

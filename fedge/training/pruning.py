@@ -42,7 +42,7 @@ def prune(
     level: float,
     *,
     example_input: Tensor,
-    criterion: str | Criterion = "l1",
+    criterion: str | Criterion | None = None,
     accounting: str = "exact",
     batches: Batches | None = None,
     seed: int = 0,
@@ -51,12 +51,15 @@ def prune(
 
     `level` is a share, 0 <= level < 1; 0 leaves the network as it is. `example_input` [B, C, H, W] is only traced;
     its values do not matter. `criterion` is a name of `CRITERIA` or a function like them; those that look at data
-    go through `batches` of (x, y) once. `accounting="exact"` meets the level as closely as whole units allow.
+    go through `batches` of (x, y) once. Left out, it is 'taylor' where there are batches and the paper's 'l1' where
+    there are none (docs/pruning.md: measured). `accounting="exact"` meets the level as closely as units allow.
 
     The parameters are new objects: make a new optimizer. Training mode and `requires_grad` stay as they were.
     With the network untouched, LevelOutOfReachError if a floor stops the cut short of the level, and UserError if
     the network has nothing to cut or cannot be traced.
     """
+    if criterion is None:
+        criterion = "l1" if batches is None else "taylor"
     _require_arguments(level, criterion, accounting)
     if level > 0:
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
@@ -64,6 +67,7 @@ def prune(
         spare = copy.deepcopy(model).requires_grad_(True).eval()
         coupling = _traced(spare, example_input)
         score_U = rank(Evidence(spare, coupling, batches, generator))
+        _require_scores(score_U, coupling)
         cut = Cut(coupling, choose_units(score_U, level, Ledger(spare, coupling, accounting)))
         _check(cut, spare, torch.randn(example_input.shape, generator=generator).to(example_input))
         cut.apply(model)
@@ -89,6 +93,14 @@ def _traced(spare: nn.Module, example_input: Tensor) -> Coupling:
         raise UserError(
             f"the network cannot be traced for pruning ({reason}): check that example_input fits it"
         ) from error
+
+
+def _require_scores(score_U: Tensor, coupling: Coupling) -> None:
+    if score_U.shape != (coupling.units,) or bool(score_U.isnan().any()):
+        raise UserError(
+            f"the pruning criterion gave scores of shape {list(score_U.shape)} with {int(score_U.isnan().sum())} "
+            f"nan among them; [{coupling.units}] numbers are needed: look for nan in the weights and the data"
+        )
 
 
 def choose_units(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:

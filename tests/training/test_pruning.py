@@ -286,6 +286,27 @@ def test_wrong_arguments_are_one_clear_line(change, message):
         prune(ThreeBranches(), arguments.pop("level"), **arguments)
 
 
+def test_default_criterion_is_taylor_with_data_and_l1_without():
+    """The default is the one that measured best; without data the paper's must still work."""
+    batches = [(torch.randn(4, *INPUT_SHAPE), torch.tensor([0, 1, 2, 3]))]
+    model = ThreeBranches()
+    for named, data in (("taylor", batches), ("l1", None)):
+        weights = []
+        for criterion in (None, named):
+            pruned = copy.deepcopy(model)
+            prune(pruned, 0.3, example_input=torch.zeros(1, *INPUT_SHAPE), criterion=criterion, batches=data)
+            weights.append(pruned.stem.weight)
+        assert torch.equal(*weights)
+
+
+def test_diverged_network_is_refused():
+    """Ranking by nan would cut at random and say nothing."""
+    model = ThreeBranches()
+    model.stem.weight.data[0] = torch.nan
+    with pytest.raises(UserError, match="nan"):
+        prune(model, 0.3, example_input=torch.zeros(1, *INPUT_SHAPE))
+
+
 def test_pruning_again_composes():
     """A device prunes what it pruned before; two records must lead to one network that the last record rebuilds."""
     model = family("resnet8")
