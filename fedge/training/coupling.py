@@ -109,8 +109,8 @@ def _traced_ties(model: nn.Module, example_input: Tensor) -> Iterator[Tie]:
     partner must not be cut: the network's input or output, or a layer that mixes channels. One of a tie, not both.
     """
     graph = torch_pruning.DependencyGraph()
-    pictured = _Pictured(model, example_input)
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        pictured = _Pictured(model, example_input)
         graph.build_dependency(pictured, example_input, verbose=False)
     for group in graph.get_all_groups():
         root = group[0].dep.target.module

@@ -299,6 +299,16 @@ def test_default_criterion_is_taylor_with_data_and_l1_without():
         assert torch.equal(*weights)
 
 
+def test_global_randomness_is_left_alone():
+    """A draw inside prune would change every batch order after it: same seed, different run."""
+    model = ThreeBranches()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    prune(model, 0.3, example_input=torch.zeros(1, *INPUT_SHAPE), criterion="random")
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_diverged_network_is_refused():
     """Ranking by nan would cut at random and say nothing."""
     model = ThreeBranches()
