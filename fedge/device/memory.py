@@ -85,8 +85,8 @@ def train_steps(
     input_shape: tuple[int, int, int],
     error_maps: float | None,
 ) -> None:
-    """What is estimated: plain training steps. The batch is left as the allocator gives it: values have no size."""
-    x_BCHW = torch.empty(batch_size, *input_shape)
+    """What is estimated: plain training steps, on a batch of zeros, as values have no size."""
+    x_BCHW = torch.zeros(batch_size, *input_shape)
     y_B = torch.zeros(batch_size, dtype=torch.long)
     with nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
         for _ in range(steps):
