@@ -1,7 +1,7 @@
 """SIGKILL at random moments, of the coordinator's process or of a host: after `--resume` the reports are the same.
 
-    pytest tests/test_kills.py                 three kills, of the inline engine's one process
-    pytest tests/test_kills.py -m slow         fifty kills under Ray: coordinator or host, by seed
+pytest tests/test_kills.py                 three kills, of the inline engine's one process
+pytest tests/test_kills.py -m slow         fifty kills under Ray: coordinator or host, by seed
 """
 
 import os
@@ -28,29 +28,36 @@ class Watch(Observer):
             print(event.pid, flush=True)
 
 changes, out, resume = sys.argv[1].split("|"), sys.argv[2], sys.argv[3] == "resume"
-print("go", flush=True)
 fedge.run(fedge.load_scenario("quickstart", changes), out, resume=resume, observer=Watch())
 """
-SMALL = ["rounds=3", "training.epochs=1", "model.factory.epochs=1", "fleet.2.count=1", "fleet.0.count=2", "fleet.1.count=2"]
+SMALL = [
+    "rounds=3",
+    "training.epochs=1",
+    "model.factory.epochs=1",
+    "fleet.2.count=1",
+    "fleet.0.count=2",
+    "fleet.1.count=2",
+]
 SHARES = [f"fleet.{index}.ray.num_cpus=0.5" for index in range(3)]
 LIMIT_S = 600
 
 
 @dataclass
 class Run:
-    """One process of a run; its output, one line per host that started, tells the hosts' process ids."""
+    """One process of a run; `hosts` holds a line per host that has started: its process id."""
 
     process: subprocess.Popen
+    hosts: Path
     started_s: float
 
     @classmethod
     def start(cls, engine: str, out: Path, *, resume: bool = False) -> "Run":
         changes = "|".join([f"engine.kind={engine}", "engine.hosts=1", *SMALL, *SHARES])
         command = [sys.executable, "-c", DRIVER, changes, str(out), "resume" if resume else "start"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "go\n", process.stderr.read()
-        os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, time.monotonic())
+        hosts = out.with_suffix(".hosts")
+        with open(hosts, "w") as lines:
+            process = subprocess.Popen(command, stdout=lines, stderr=subprocess.PIPE, text=True)
+        return cls(process, hosts, time.monotonic())
 
     def kill_coordinator(self, after_s: float) -> None:
         time.sleep(after_s)
@@ -59,14 +66,11 @@ class Run:
 
     def kill_host(self, after_s: float) -> None:
         """Kill the host that started last, `after_s` after the first one did."""
-        pids: list[str] = []
-        first_s = None
-        while self.process.poll() is None and (first_s is None or time.monotonic() < first_s + after_s):
-            pids += (self.process.stdout.read() or "").split()
-            first_s = first_s or (time.monotonic() if pids else None)
+        while self.process.poll() is None and not self.hosts.read_text():
             time.sleep(0.02)
+        time.sleep(after_s)
         if self.process.poll() is None:
-            os.kill(int(pids[-1]), signal.SIGKILL)
+            os.kill(int(self.hosts.read_text().split()[-1]), signal.SIGKILL)
 
     def end(self) -> None:
         _, errors = self.process.communicate(timeout=LIMIT_S)
