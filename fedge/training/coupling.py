@@ -70,12 +70,12 @@ def find_coupling(model: nn.Module, example_input: Tensor) -> Coupling:
         slots.couple_within(name, layer)
     names = {layer: name for name, layer in layers.items()}
     for root, target, side, root_channels, channels in _traced_ties(model, example_input):
-        if root not in names:
-            slots.pin(names[target], side, channels)
-        elif target not in names:
-            slots.pin(names[root], OUTPUT, root_channels)
-        else:
+        if root in names and target in names:
             slots.couple(names[root], root_channels, names[target], side, channels)
+        elif root in names:
+            slots.pin(names[root], OUTPUT, root_channels)
+        elif target in names:
+            slots.pin(names[target], side, channels)
     coupling = slots.close()
     if not coupling.units:
         raise UserError(
@@ -105,8 +105,8 @@ Tie = tuple[nn.Module, nn.Module, int, list[int], list[int]]
 def _traced_ties(model: nn.Module, example_input: Tensor) -> Iterator[Tie]:
     """Torch-Pruning's groups as (root, target, side of the target, root's channels, target's channels).
 
-    Operations without parameters are left out. Root and target are layers of `model`, or something whose
-    partner must not be cut: the network's input or output, or a layer that mixes channels. One of a tie, not both.
+    Operations without parameters are left out. What is no cuttable layer of `model` is its input, its output, or
+    a layer that mixes channels, and its partner in the tie must not be cut.
     """
     graph = torch_pruning.DependencyGraph()
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
@@ -119,8 +119,7 @@ def _traced_ties(model: nn.Module, example_input: Tensor) -> Iterator[Tie]:
             if _is_passive(graph, node.module):
                 continue
             reads = graph.is_in_channel_pruning_fn(handler) and not graph.is_out_channel_pruning_fn(handler)
-            if root is not pictured.picture or node.module is not root:
-                yield root, node.module, INPUT if reads else OUTPUT, item.root_idxs, item.idxs
+            yield root, node.module, INPUT if reads else OUTPUT, item.root_idxs, item.idxs
 
 
 def _is_passive(graph: torch_pruning.DependencyGraph, operation: nn.Module) -> bool:

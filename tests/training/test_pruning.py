@@ -237,12 +237,12 @@ def test_classifier_outputs_are_never_cut():
 def test_layers_that_mix_channels_are_left_whole():
     """GroupNorm's statistics run over channels: cut, the rest would change, so what enters it stays."""
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1),
+        nn.GroupNorm(1, 3), nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip
     prune(model, 0.3, example_input=torch.zeros(1, *INPUT_SHAPE))
-    assert model[0].out_channels == 8
-    assert model[3].out_channels < 8
+    assert model[1].out_channels == 8
+    assert model[4].out_channels < 8
 
 
 def test_network_without_anything_to_cut_is_refused():
