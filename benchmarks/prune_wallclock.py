@@ -90,7 +90,8 @@ def main() -> None:
     rows = [compare(net, criterion, arguments.turns) for net in NETS for criterion in ("l1", "random")]
     times = pruning_times()
     lines = [
-        f"# Pruned to level {LEVEL}, batch {BATCH_SIZE}, one thread: `python -m benchmarks.prune_wallclock`",
+        f"# Pruned to level {LEVEL}, batch {BATCH_SIZE}, one thread: "
+        f"`python -m benchmarks.prune_wallclock --turns {arguments.turns}`",
         "",
         f"| net | channels chosen by | time left | MACs left | time / MACs (at most {ALLOWED}) | dense step, ms |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -237,9 +237,16 @@ def test_classifier_outputs_are_never_cut():
 def test_layers_that_mix_channels_are_left_whole():
     """GroupNorm's statistics run over channels: cut, the rest would change, so what enters it stays."""
     model = nn.Sequential(
-        nn.GroupNorm(1, 3), nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
+        nn.GroupNorm(1, 3),
+        nn.Conv2d(3, 8, 3),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 5, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     prune(model, 0.3, example_input=torch.zeros(1, *INPUT_SHAPE))
     assert model[1].out_channels == 8
     assert model[4].out_channels < 8
