@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,15 @@ def test_profiles_need_no_torch():
     """The process that checks scenarios would import torch."""
     code = "import sys, fedge.device.profiles; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_documentation_shows_the_table_as_it_is():
+    """docs/devices.md would promise other numbers than a run uses."""
+    text = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+    for device in PROFILES.values():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {device.name} |")]
+        shown = [cell.split()[0] for cell in row.strip("| ").split(" | ")[1:8]]
+        numbers = (device.train_gflops, device.memory_mb, device.memory_gbs, device.down_mbps)
+        powers = (device.idle_w, device.load_w)
+        battery = "mains" if device.battery_wh is None else f"{device.battery_wh:g}"
+        assert shown == [f"{number:g}" for number in (*numbers, *powers)] + [battery]
