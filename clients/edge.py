@@ -19,5 +19,9 @@ def improve(device: Device, plan: RoundPlan) -> RoundReport:
     """One round: ADaPT's pruning where the plan asks for it, then training with EIF and EMP."""
     if plan.prune and not device.pruned:
         device.prune()
-    device.train(instance_filter=device.instance_filter(), error_maps=device.error_maps())
+    device.train(
+        instance_filter=device.instance_filter(),
+        error_maps=device.error_maps(),
+        quantization=device.quantization(),
+    )
     return device.report()

@@ -82,7 +82,8 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
     requests = {device_class.label: host_request(device_class) for device_class in scenario.fleet}
     with RayCluster(engine.address) as cluster:
         Placement(cluster.nodes()).check(requests)  # before minutes of preparation
-        config["data-path"] = cluster.run_task(target, arguments)["folder"]
+        sticky = engine.state == "sticky"
+        config["data-path"] = cluster.run_task(target, arguments, on_every_node=sticky)["folder"]
         with RayGrid(
             program,
             roster,
@@ -93,6 +94,7 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
             deadline_s=engine.deadline_s,
             retries=engine.retries,
             threads=engine.threads,
+            sticky=sticky,
             on_event=observer.host_event,
         ) as grid:
             yield grid

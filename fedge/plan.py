@@ -40,7 +40,9 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
         in_channels=facts.shape[0],
         image_size=facts.shape[1:],
     )
-    return [_plan_class(scenario, device_class, model, facts.shape, samples) for device_class in scenario.fleet]
+    return [
+        _plan_class(scenario, device_class, model, facts.shape, samples) for device_class in scenario.fleet
+    ]
 
 
 def _plan_class(
@@ -117,20 +119,23 @@ def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int]) -> nn.M
     return pruned
 
 
-def _dry_run(scenario: Scenario, model: nn.Module, shape: tuple[int, int, int], batch_size: int) -> TrainStats:
+def _dry_run(
+    scenario: Scenario, model: nn.Module, shape: tuple[int, int, int], batch_size: int
+) -> TrainStats:
     """Train a copy on noise with the scenario's methods, to count what they cost."""
     training = scenario.training
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(scenario.seed)
     x_BCHW = torch.randn(batch_size, *shape, generator=generator)
     y_B = torch.randint(0, 2, (batch_size,), generator=generator)
-    choice, keep = training.instance_filter, training.error_maps.keep
     return train(
         model,
         [(x_BCHW, y_B)] * DRY_BATCHES,
         optimizer=torch.optim.SGD(model.parameters(), lr=training.learning_rate),
-        instance_filter=make_filter(choice.kind, choice.keep, in_channels=shape[0], image_size=shape[1:]),
-        error_maps=ErrorMapPruner(model, keep=keep, score=training.error_maps.score) if keep < 1 else None,
+        instance_filter=make_filter(
+            **training.instance_filter.model_dump(), in_channels=shape[0], image_size=shape[1:]
+        ),
+        error_maps=ErrorMapPruner(model, **training.error_maps.model_dump()),
     )
 
 

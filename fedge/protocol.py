@@ -99,6 +99,7 @@ class RoundReport(BaseModel):
     macs_done: Macs = 0  # multiply-accumulates of training, the filter's and the pruner's own included
     macs_dense: Macs = 0  # plain SGD on every instance of the unpruned network
     macs_filter: Macs = 0
+    bit_operations: Annotated[int, Field(ge=0, le=9 * 10**18)] = 0  # each product by the bits of its factors
     train_loss: Loss = 0.0  # mean over the instances kept; 0 when none was
     epoch_loss: Annotated[list[Loss], Field(max_length=64)] = []  # the same, per local epoch
     validation_correct: Tally = 0

@@ -166,11 +166,25 @@ class Pruning(Section):
     accounting: Literal["exact", "adapt"] = "exact"
 
 
-class InstanceFilterChoice(Section):
-    """Which instances are trained on. keep: the target share of them; 1 with kind "none": all."""
+class EarlyFilter(Section):
+    """EIF: a small network, trained on the device, keeps the instances it predicts to have the highest losses."""
 
-    kind: Literal["none", "early", "random", "smb"] = "none"
+    kind: Literal["early"]
+    keep: Share = 0.4  # share of instances trained on
+    controller: Literal["quantile", "paper"] = "quantile"  # what holds the share (docs/training.md)
+    explore: Share = 0.25  # least share of the kept that is drawn by lot
+    distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
+    downsample: Count = 2  # the filter sees the picture averaged over so many pixels squared
+
+
+class OtherFilter(Section):
+    """No filter, or a plain one: random, smb (whole mini-batches), ohem, selective_backprop, infobatch."""
+
+    kind: Literal["none", "random", "smb", "ohem", "selective_backprop", "infobatch"] = "none"
     keep: Share = 0.4
+
+
+InstanceFilter = Annotated[EarlyFilter | OtherFilter, Field(discriminator="kind")]
 
 
 class ErrorMaps(Section):
@@ -178,6 +192,17 @@ class ErrorMaps(Section):
 
     keep: Share = 1.0
     score: Literal["error", "paper", "product", "random"] = "error"
+    dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
+    alternate: bool = False  # every other local epoch stays exact
+
+
+class Quantization(Section):
+    """Training in few bits, simulated in float: it is counted (bit_operations), and saves no time here."""
+
+    bits: Annotated[int, Field(ge=2, le=16)] = 8  # weights, activations, propagated errors
+    weight_gradient_bits: Annotated[int, Field(ge=2, le=24)] = 16  # the errors that make weight gradients
+    range_norm: bool = False  # Range-BN in place of batch norm
 
 
 class Training(Section):
@@ -190,8 +215,9 @@ class Training(Section):
     weight_decay: NotNegative = 0.0
     augment: Literal["none", "crop_flip"] = "none"
     pruning: Pruning = Pruning()
-    instance_filter: InstanceFilterChoice = InstanceFilterChoice()
+    instance_filter: InstanceFilter = OtherFilter()
     error_maps: ErrorMaps = ErrorMaps()
+    quantization: Quantization | None = None
 
 
 class Limits(Section):
@@ -258,7 +284,8 @@ class Engine(Section):
 
     kind: Literal["ray", "inline"] = "ray"
     address: str = "local"  # "local": a Ray of our own; else a running cluster's address
-    hosts: Count | None = None  # Ray hosts per device class; None: as many as fit
+    state: Literal["shared", "sticky"] = "shared"  # device folders: on storage all nodes share, or each on one node
+    hosts: Count | None = None  # Ray hosts per device class; None: one, and more while there are more CPUs than hosts
     threads: Count = 1  # torch threads per host; part of the numbers, so it is fixed here
     deadline_s: Positive = 600.0  # wall-clock seconds for one message; then its host is replaced
     retries: Annotated[int, Field(ge=0)] = 2  # times a message is sent again after its host died

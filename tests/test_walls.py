@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 import fedge
-from fedge.scenario import ModelName
+from fedge.scenario import EarlyFilter, ModelName, OtherFilter, Pruning
 
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 ROOT = Path(fedge.__file__).parent
@@ -48,3 +48,17 @@ def test_scenarios_know_every_model_and_no_other() -> None:
     from fedge.models import MODELS
 
     assert set(get_args(ModelName)) == set(MODELS)
+
+
+def test_scenarios_know_every_filter_and_criterion() -> None:
+    """Breaks if a method is added that no scenario can name, or a name stays without a method."""
+    from fedge.training.criteria import CRITERIA
+    from fedge.training.instance_filter import FILTERS
+
+    filters = {*_words(EarlyFilter, "kind"), *_words(OtherFilter, "kind")}
+    assert filters == set(FILTERS)
+    assert _words(Pruning, "criterion") == set(CRITERIA)
+
+
+def _words(section: type, key: str) -> set[str]:
+    return set(get_args(section.model_fields[key].annotation))

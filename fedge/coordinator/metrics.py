@@ -13,7 +13,7 @@ from fedge.fleet.selection import Closing
 
 Row = Mapping[str, Any]
 
-SUMMED = ("samples_seen", "samples_kept", "macs_done", "macs_dense", "macs_filter")
+SUMMED = ("samples_seen", "samples_kept", "macs_done", "macs_dense", "macs_filter", "bit_operations")
 
 
 def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Closing) -> dict[str, Any]:

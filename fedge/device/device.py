@@ -24,6 +24,7 @@ from fedge.training.level_search import Found
 from fedge.training.loop import Evaluation, TrainStats, evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
+from fedge.training.quantization import Quantization
 from fedge.training.topology import Topology
 
 EVALUATION_BATCH = 256
@@ -100,8 +101,7 @@ class Device:
         choice = self.training.instance_filter
         channels, *image_size = self.prepared.input_shape
         self._filter = make_filter(
-            choice.kind,
-            choice.keep,
+            **choice.model_dump(),
             in_channels=channels,
             image_size=tuple(image_size),
             seed=derive_seed(self.plan.seed, self.client, "instance_filter"),
@@ -115,17 +115,29 @@ class Device:
         choice = self.training.error_maps
         if choice.keep == 1:
             return None
-        return ErrorMapPruner(self.model, keep=choice.keep, score=choice.score, seed=self.seed("error_maps"))
+        return ErrorMapPruner(self.model, **choice.model_dump(), seed=self.seed("error_maps"))
+
+    def quantization(self) -> Quantization | None:
+        """The quantised training that `training.quantization` describes; None: 32-bit floats."""
+        choice = self.training.quantization
+        if choice is None:
+            return None
+        return Quantization(self.model, **choice.model_dump(), seed=self.seed("quantization"))
 
     def train(
-        self, *, instance_filter: InstanceFilter | None = None, error_maps: ErrorMapPruner | None = None
+        self,
+        *,
+        instance_filter: InstanceFilter | None = None,
+        error_maps: ErrorMapPruner | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         """`training.epochs` local epochs of SGD over the training part of the shard, as far as memory allows.
 
         Raises DeviceFailure where the plan does not fit and may not be shrunk, or where the loss diverges.
         """
         self._fit_to_memory()
-        for stats in self._sgd(self.model, "shuffle", instance_filter=instance_filter, error_maps=error_maps):
+        methods = {"instance_filter": instance_filter, "error_maps": error_maps, "quantization": quantization}
+        for stats in self._sgd(self.model, "shuffle", **methods):
             if stats.samples_kept and not math.isfinite(stats.loss):
                 raise DeviceFailure(
                     Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self._epochs) + 1}"
@@ -144,6 +156,7 @@ class Device:
             macs_done=total.macs_done + self._pruning_macs,
             macs_dense=total.samples_seen * self.prepared.macs_training,
             macs_filter=total.macs_filter,
+            bit_operations=total.bit_operations,
             train_loss=finite(total.loss),
             epoch_loss=[finite(stats.loss) for stats in self._epochs[:64]],
             validation_correct=validation.correct,
