@@ -4,7 +4,7 @@ A criterion gives every unit of a `Coupling` a score; the lowest are cut first. 
 over the whole network, so they must mean the same in every layer.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,14 +31,16 @@ class Evidence:
     batches: Batches | None
     generator: torch.Generator
 
-    def data(self, criterion: str) -> Batches:
-        """The client's batches of (x, y); UserError if `prune` was called without."""
-        if self.batches is None:
+    def data(self, criterion: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """The client's batches of (x, y); UserError if `prune` was called without, or with none in them."""
+        batch = None
+        for batch in self.batches or ():
+            yield batch
+        if batch is None:
             raise UserError(
-                f"criterion {criterion!r} ranks channels by the client's own data: pass batches=, "
-                "or take 'l1', which needs none"
+                f"criterion {criterion!r} ranks channels by the client's own data and got none: pass batches= "
+                "with at least one, or take 'l1', which needs none"
             )
-        return self.batches
 
 
 class Criterion(Protocol):
@@ -65,7 +67,7 @@ def l1(evidence: Evidence) -> Tensor:
 
 
 def taylor(evidence: Evidence) -> Tensor:
-    """First-order effect on the client's loss of cutting the unit (Molchanov et al., CVPR 2019, eq. 8).
+    """First-order effect on the client's loss of cutting the unit (Molchanov et al., CVPR 2019, section 3).
 
         score(u) = mean over samples n of  ( sum over gates z of u:  d loss_n / d z )^2  at z = 1
 
@@ -82,7 +84,7 @@ def taylor(evidence: Evidence) -> Tensor:
             _add_by_unit(slope_BU, slope_BC.flatten(1), evidence.coupling.unit_of_input[name])
         total_U += slope_BU.square().sum(dim=0)
         samples += len(y_B)
-    return total_U / max(samples, 1)
+    return total_U / samples
 
 
 def activation(evidence: Evidence) -> Tensor:
@@ -130,7 +132,7 @@ def _gate_of(gates: Gates, name: str, x_BC: Tensor) -> Tensor:
 
 
 @contextmanager
-def _gated(evidence: Evidence, at_input: Callable[[Gates, str, Tensor], Tensor]):
+def _gated(evidence: Evidence, at_input: Callable[[Gates, str, Tensor], Tensor]) -> Iterator[Gates]:
     """Put `at_input` before every layer that reads units, for one forward pass."""
     gates: Gates = {}
     handles = [

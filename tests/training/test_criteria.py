@@ -54,7 +54,7 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_the_cut():
             for scale in (fading_U, whole_U)
         ]
         slope_B = (losses[1] - losses[0]) / step
-        assert float(score_U[unit]) == pytest.approx(float(slope_B.square().mean()), rel=1e-3)
+        assert float(score_U[unit]) == pytest.approx(float(slope_B.square().mean().detach()), rel=1e-3)
 
 
 def _scaled(evidence: Evidence, scale_U: torch.Tensor) -> nn.Module:
@@ -111,10 +111,11 @@ ThreeBranches_state = ThreeBranches().state_dict()
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "activation"])
-def test_data_criteria_ask_for_data(criterion):
-    """Ranking by data without data would rank by nothing."""
+@pytest.mark.parametrize("batches", [None, []])
+def test_data_criteria_ask_for_data(criterion, batches):
+    """Ranking by data without data, or by a shard that gave no batch, would rank by nothing."""
     with pytest.raises(UserError, match="pass batches="):
-        CRITERIA[criterion](evidence_of(ThreeBranches()))
+        CRITERIA[criterion](evidence_of(ThreeBranches(), batches))
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "activation"])
