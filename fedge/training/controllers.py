@@ -14,7 +14,7 @@ well above R_set.
 Quantile controller (ours, the default). It holds the kept share itself, and explores:
 
     easy    = share of the population with loss < easy_loss
-    explore = max(least_explore, 1 - easy / (1 - keep))
+    explore = 1 - (easy - 1/2) / (1 - keep - 1/2), within least_explore .. 1        (1 while easy < 1/2)
     ranked  : the share keep * (1 - explore) with the largest z_H - z_L
     explored: by lot among the rest, to make up `keep`
     T_l     = the (1 - keep) quantile of the population's loss over the last W losses known
@@ -24,8 +24,9 @@ Quantile controller (ours, the default). It holds the kept share itself, and exp
   one 1. Without the weights T_l would be the quantile of the hard instances that the filter itself chose, which rises
   until nothing is H.
 - What is explored is trained on as well, so nothing is looked at in vain, and the filter cannot shut itself in.
-- Dropping in favour of harder instances pays once there is something learnt to drop. Before, hard means odd, and a coin
-  is better: that is what `easy` says.
+- Dropping in favour of harder instances pays once what is dropped is learnt. Before, and again when a drifting stream
+  brings what is new, hard means odd, and a coin is better: that is what `easy` says. (The ramp is 0.05 wide at
+  least.)
 - A near-duplicate of instances just seen (near_duplicates.py) is put behind those that are not.
 
 Shapes: B instances on offer, N of known loss, M margins, W losses remembered.
@@ -36,6 +37,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+LEARNT = 0.5
+"""Share of easy instances in the population below which nothing is ranked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,7 @@ class QuantileController:
     """Holds the kept share at `keep`; explores at least the share `least_explore` of what is kept."""
 
     def __init__(
-        self, keep: float, *, least_explore: float = 0.25, easy_loss: float = 0.1, losses: int = 1024
+        self, keep: float, *, least_explore: float = 0.5, easy_loss: float = 0.1, losses: int = 384
     ) -> None:
         self.keep, self.least_explore, self.easy_loss = keep, least_explore, easy_loss
         self._ranked, self._explored = RunningShare("ranked"), RunningShare("explored")
@@ -129,7 +133,8 @@ class QuantileController:
         weight_W = self._own["loss_weight"]
         known = float(weight_W.sum())
         easy = float(weight_W[self._own["loss"] < self.easy_loss].sum()) / known if known else 0.0
-        return min(1.0, max(self.least_explore, 1 - easy / (1 - self.keep)))
+        learnt = (easy - LEARNT) / max(1 - self.keep - LEARNT, 0.05)
+        return min(1.0, max(self.least_explore, 1 - learnt))
 
     def choose(self, margin_B: Tensor, seen_B: Tensor, generator: torch.Generator) -> Choice:
         ranked_share = self.keep * (1 - self.explore)

@@ -56,7 +56,7 @@ class EarlyInstanceFilter(Filter):
         seed: int = 0,
         *,
         controller: ControllerName = "quantile",
-        explore: float = 0.25,
+        explore: float = 0.5,
         distrust: float = 0.0,
         learning_rate: float = 0.1,
         network: FilterNetworkName = "auto",

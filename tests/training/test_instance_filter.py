@@ -159,16 +159,16 @@ def test_the_loss_threshold_is_the_populations_quantile_not_the_samples():
 
 def test_it_explores_until_something_is_learnt():
     """If this fails, the filter prefers odd instances before the network knows the ordinary ones."""
-    controller = QuantileController(0.2, least_explore=0.25)
+    controller = QuantileController(0.2, least_explore=0.1)
     all_kept = torch.ones(1024, dtype=torch.bool)
     assert controller.explore == 1
     controller.learn(torch.full((1024,), 2.0), torch.ones(1024), all_kept, 1024)
     assert controller.explore == 1
-    half_easy = torch.where(torch.arange(1024) % 2 == 0, 0.01, 2.0)
-    controller.learn(half_easy, torch.ones(1024), all_kept, 1024)
-    assert controller.explore == pytest.approx(1 - 0.5 / 0.8)
+    mostly_easy = torch.where(torch.arange(1024) % 4 == 0, 2.0, 0.01)
+    controller.learn(mostly_easy, torch.ones(1024), all_kept, 1024)
+    assert controller.explore == pytest.approx(1 - 0.25 / 0.3)
     controller.learn(torch.full((1024,), 0.01), torch.ones(1024), all_kept, 1024)
-    assert controller.explore == 0.25
+    assert controller.explore == 0.1
 
 
 def test_near_duplicates_are_counted():
@@ -184,15 +184,15 @@ def test_the_filter_finds_the_hard_instances():
     """If this fails, the early filter is a coin."""
     generator = torch.Generator().manual_seed(0)
     hard_kept = easy_kept = 0
-    instance_filter = EarlyInstanceFilter(1, 12, keep=0.3, seed=0)
+    instance_filter = EarlyInstanceFilter(1, 12, keep=0.2, seed=0, explore=0.1)
     instance_filter.duplicates = None  # these made-up images are all alike
     model = small_model()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for step in range(200):
         y = torch.randint(0, 2, (32,), generator=generator)
         x = 0.3 * torch.randn(32, 1, 12, 12, generator=generator)
-        x[:16] += y[:16, None, None, None] * 2.0 - 1.0  # the first half says its label, the second does not
-        x[16:] += 2 * torch.eye(12)
+        x[:28] += y[:28, None, None, None] * 2.0 - 1.0  # these say their label, the last four do not
+        x[28:] += 2 * torch.eye(12)
         batch = MiniBatch(x, y, model)
         kept_K, _ = instance_filter.select(batch)
         loss_K = F.cross_entropy(model(x[kept_K]), y[kept_K], reduction="none")
@@ -201,9 +201,9 @@ def test_the_filter_finds_the_hard_instances():
         optimizer.step()
         instance_filter.learn(batch, kept_K, loss_K.detach())
         if step >= 150:
-            hard_kept += int((kept_K >= 16).sum())
-            easy_kept += int((kept_K < 16).sum())
-    assert hard_kept > 3 * easy_kept
+            hard_kept += int((kept_K >= 28).sum())
+            easy_kept += int((kept_K < 28).sum())
+    assert hard_kept / 4 > 4 * easy_kept / 28  # as shares of what there was
 
 
 @pytest.mark.parametrize("kind", KINDS)
