@@ -5,6 +5,7 @@ file.
 """
 
 import logging
+import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from fedge.engine.tasks import JsonValue, call, unpack
 from fedge.errors import RunError, UserError
 
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least is 75 MB; messages are a few kilobytes and bypass it
+_PROBE_S = 5.0
 
 
 class RayCluster:
@@ -34,6 +36,8 @@ class RayCluster:
 
     def _connect(self, address: str, num_cpus: float | None) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address != "local":
+            probe(address)
         if address == "local":
             options |= {
                 "include_dashboard": False,
@@ -42,11 +46,6 @@ class RayCluster:
             }
         try:
             ray.init(address=address, **options)
-        except (ConnectionError, ValueError) as error:
-            raise UserError(
-                f"no Ray cluster answers at '{address}' ({_first_line(error)}): "
-                'start one with `ray start --head`, or use engine.address = "local"'
-            ) from error
         except Exception as error:
             raise RunError(f"Ray did not start: {_first_line(error)}") from error
 
@@ -108,6 +107,22 @@ class RayCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def probe(address: str) -> None:
+    """Raise UserError unless somebody listens there; Ray itself would try for a minute, then end the process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(
+            f"engine.address is '{address}'; it must be \"local\" or host:port, as `ray start` prints it"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_S).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at '{address}' ({error}): start one with `ray start --head`, "
+            'or use engine.address = "local"'
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fedge.engine.cluster import probe
 from fedge.engine.tasks import run_task
 from fedge.errors import RunError, UserError
 
@@ -39,3 +40,16 @@ def test_another_error_says_where_its_traceback_is(call, tmp_path):
     file = Path(re.search(r"see (.*)$", str(caught.value)).group(1))
     assert file.parent == tmp_path / "logs"
     assert "Traceback" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'"),
+        ("ray://host", 'must be "local" or host:port'),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_clear_line(address, words):
+    """If this fails, a mistyped address ends the process a minute later with Ray's own words, or none."""
+    with pytest.raises(UserError, match=words):
+        probe(address)

@@ -162,6 +162,32 @@ def test_sticky_clients_stay_on_their_node_across_runs(nodes):
     assert all(report["node"] == homes[report["client"]] for run in runs for report in run)
 
 
+def whole_run(out: Path, changes: list[str]) -> list[dict[str, Any]]:
+    """`fedge.run` of a small quickstart; its reports without the seconds that the simulation took."""
+    from fedge.checks import load_scenario
+    from fedge.launch import run
+
+    shape = [
+        "rounds=2",
+        "training.epochs=1",
+        "model.factory.epochs=1",
+        *(f"fleet.{i}.count=2" for i in range(3)),
+    ]
+    reports = run(load_scenario("quickstart", [*shape, *changes]), out).reports()
+    return [{name: value for name, value in row.items() if name != "wall_s"} for row in reports]
+
+
+@pytest.mark.parametrize("state", ["shared", "sticky"])
+def test_a_whole_run_on_two_nodes_equals_the_inline_one(nodes, tmp_path, state):
+    """If this fails, the numbers of a run depend on the machines it ran on."""
+    found = []
+    for engine in (["engine.kind=inline"], [f"engine.address={nodes.address}", f"engine.state={state}"]):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found.append(pool.submit(whole_run, tmp_path / engine[0], engine).result(timeout=200))
+    assert found[0] == found[1]
+    assert len(found[0]) == 12
+
+
 def test_a_node_that_dies_costs_no_message(nodes):
     """If this fails, losing a machine of a cluster ends the run. Last in the file, since it ends the node."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
