@@ -73,8 +73,10 @@ def prepare_json(scenario_json: str) -> dict[str, object]:
 def prepare(scenario: Scenario) -> Prepared:
     """Prepare `scenario`, or find it prepared. Safe to call from many processes at once.
 
+    The factory model is a function of the scenario: torch is set to `engine.threads`, wherever this runs.
     Raises UserError where the data are not there or cannot be divided as asked.
     """
+    torch.set_num_threads(scenario.engine.threads)
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
     base = cache_folder() / "prepared"
     folder = base / f"{dataset.name}-{scenario.model.name}-{_content_hash(scenario, dataset)}"
@@ -87,8 +89,9 @@ def prepare(scenario: Scenario) -> Prepared:
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     """Changes with anything that the prepared folder depends on: the data's bytes, the sections read, the versions."""
     data = scenario.data.model_dump(exclude={"root"})
-    choice = [FORMAT, torch.__version__, scenario.seed, scenario.clients, data, scenario.model.model_dump()]
-    digest = hashlib.blake2b(json.dumps(choice, sort_keys=True).encode(), digest_size=8)
+    choices = [scenario.seed, scenario.clients, scenario.engine.threads, data, scenario.model.model_dump()]
+    key = json.dumps([FORMAT, torch.__version__, *choices], sort_keys=True)
+    digest = hashlib.blake2b(key.encode(), digest_size=8)
     digest.update(memoryview(dataset.x).cast("B"))
     digest.update(memoryview(dataset.y).cast("B"))
     return digest.hexdigest()
@@ -97,6 +100,8 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
 def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     """Fill a folder beside `folder`, then move it there whole."""
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
+    for left in folder.parent.glob(f".{folder.name}-*"):  # by a preparation that was killed
+        shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         write_shards(dataset, division.clients, partial / "shards")
