@@ -1,6 +1,4 @@
-"""What both grids share: message ids, replies kept until they are pulled, and Flower's blocking
-`send_and_receive`.
-"""
+"""What both grids share: message ids, replies kept until they are pulled, the blocking `send_and_receive`."""
 
 import pickle
 import time

@@ -1,19 +1,16 @@
-"""A grid that runs every device in this process, one message after another: for tests, debugging and small
-machines.
-"""
+"""A grid that runs every device in this process, one message after another: for tests and for debugging."""
 
-import pickle
 from collections import deque
 from collections.abc import Sequence
 
 from fedge.engine.base import FleetGrid
+from fedge.engine.payload import unseal
 from fedge.engine.program import answer, load
 from fedge.engine.roster import ClientProgram, Member, NodeConfig
 
 
 class InlineGrid(FleetGrid):
-    """Runs messages in the order they were pushed. They are pickled on both ways, so nothing is shared by
-    accident.
+    """Runs messages in the order they were pushed; pickled on both ways, so nothing is shared by accident.
 
     It has no hosts, hence no resource requests, deadline or retries: a program that hangs or kills its
     process does so to the run. `threads` bounds what the program's libraries use, as on a host. Raises
@@ -36,7 +33,7 @@ class InlineGrid(FleetGrid):
             return False
         client, packed = self._queue.popleft()
         node_config = dict(self.roster[client].node_config)
-        self._deliver(packed, pickle.loads(answer(self._app, packed, node_config, self._run_config)))
+        self._deliver(packed, unseal(answer(self._app, packed, node_config, self._run_config)))
         return True
 
     def close(self) -> None:

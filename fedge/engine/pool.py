@@ -1,6 +1,4 @@
-"""The books of the Ray grid: a message on its way, a host, and a pool of hosts with the messages that wait
-for it.
-"""
+"""The books of the Ray grid: a message on its way, a host, and a pool of hosts with its waiting messages."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -10,14 +8,12 @@ from ray.actor import ActorHandle
 
 from fedge.engine.roster import HostRequest
 
-EventKind = Literal["host_started", "host_released", "host_died", "deadline_exceeded", "message_retried"]
+EventKind = Literal["host_started", "host_released", "host_died", "deadline_exceeded"]
 
 
 @dataclass(frozen=True)
 class HostEvent:
-    """Something that happened to a host. `client` is the one whose message it held; `pid` is 0 until it has
-    started.
-    """
+    """Something that happened to a host. `client`: whose message it held; `pid`: 0 before it has started."""
 
     kind: EventKind
     device_class: str

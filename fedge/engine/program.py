@@ -12,6 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedge.engine.flower_private import RUN_ID
+from fedge.engine.payload import seal
 from fedge.engine.replies import Reason, failure, raised
 from fedge.engine.roster import ClientProgram, NodeConfig
 from fedge.errors import UserError
@@ -58,7 +59,7 @@ def _load_failure(program: ClientProgram, error: BaseException) -> str:
 
 
 def answer(app: ClientApp, packed: bytes, node_config: NodeConfig, run_config: NodeConfig) -> bytes:
-    """Give one pickled message to the app; what it answers, a RecordDict or an Error, pickled.
+    """Give one pickled message to the app; what it answers, a RecordDict or an Error, sealed.
 
     Only the payload goes back, and the grid addresses it, so that a program cannot answer for another device.
     Each message gets a context of its own; its `state` is empty and dropped afterwards, for what a device
@@ -73,6 +74,6 @@ def answer(app: ClientApp, packed: bytes, node_config: NodeConfig, run_config: N
             payload = failure(Reason.NO_MESSAGE)
         else:
             payload = reply.error if reply.has_error() else reply.content
-        return pickle.dumps(payload, protocol=pickle.HIGHEST_PROTOCOL)
+        return seal(payload)
     except (Exception, SystemExit) as error:
-        return pickle.dumps(raised(error), protocol=pickle.HIGHEST_PROTOCOL)
+        return seal(raised(error))

@@ -11,7 +11,6 @@ If the classes do not fit the cluster all at once they take turns: a host that i
 nothing waiting, is released when another class has messages but no host.
 """
 
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,15 +22,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fedge.engine.base import FleetGrid
 from fedge.engine.cluster import RayCluster
 from fedge.engine.host import Host
+from fedge.engine.payload import unseal
 from fedge.engine.placement import Placement
 from fedge.engine.pool import EventKind, HostEvent, HostHandle, Job, Pool
 from fedge.engine.replies import Reason, failure
 from fedge.engine.roster import ClientProgram, HostRequest, Member, NodeConfig, node_id_of
 from fedge.errors import RunError, UserError
 
-_START_LIMIT_S = (
-    300.0  # a host that is not up by then waits for somebody else's resources, or its program hangs
-)
+_START_LIMIT_S = 300.0  # a host not up by then waits for others' resources, or its program hangs
 _START_ATTEMPTS = 3  # hosts of a class that may die while starting before the run is given up
 
 
@@ -94,9 +92,7 @@ class RayGrid(FleetGrid):
         self._settled = False
 
     def _pool_of(self, member: Member) -> Pool:
-        """The pool of a member's class; if state is sticky, of its class on its node: the same one in every
-        run.
-        """
+        """The pool of a member's class, and if state is sticky, on its node: the same one in every run."""
         request = self._requests.get(member.device_class)
         if request is None:
             known = ", ".join(sorted(self._requests))
@@ -149,7 +145,7 @@ class RayGrid(FleetGrid):
         """Take a reply, or learn that the host died under the message."""
         pool, host, job, _ = self._flying.pop(ref)
         try:
-            payload = pickle.loads(ray.get(ref))
+            payload = unseal(ray.get(ref))
         except RayError as error:
             self._lose(pool, host, "host_died", job.client)
             self._retry(
@@ -172,7 +168,7 @@ class RayGrid(FleetGrid):
         now_s = time.monotonic()
         while self._deadline_s is not None and self._flying:
             ref, (pool, host, job, since_s) = next(iter(self._flying.items()))
-            if now_s - since_s < self._deadline_s:
+            if now_s - since_s < self._deadline_s or ray.wait([ref], timeout=0)[0]:
                 break
             del self._flying[ref]
             self._lose(pool, host, "deadline_exceeded", job.client)
@@ -187,9 +183,7 @@ class RayGrid(FleetGrid):
     # Hosts
 
     def _settle(self) -> None:
-        """Hand waiting messages to idle hosts, then start hosts where they fit: first for pools that have
-        fewest.
-        """
+        """Hand waiting messages to idle hosts, then start hosts, first for the pools that have fewest."""
         self._settled = True
         for pool in self._pools.values():
             while pool.queue and pool.idle:
@@ -204,9 +198,7 @@ class RayGrid(FleetGrid):
                 del growing[0]
 
     def _more_hosts_help(self) -> bool:
-        """Unless the user says how many: no more hosts than CPUs, as they would only take turns and
-        memory.
-        """
+        """Unless the user says how many: no more hosts than CPUs, for they would only take memory."""
         hosts = sum(len(pool.hosts) for pool in self._pools.values())
         return self._hosts_per_class is not None or hosts < self._placement.cpus
 
@@ -241,9 +233,7 @@ class RayGrid(FleetGrid):
         return True
 
     def _open(self, ref: ObjectRef) -> None:
-        """A host has started, or has died while starting, or its program does not load, which ends the
-        run.
-        """
+        """A host has started, or died while starting; or its program does not load, which ends the run."""
         pool, host, _ = self._starting.pop(ref)
         pool.starting -= 1
         try:
@@ -278,7 +268,7 @@ class RayGrid(FleetGrid):
             if not nodes or (pool.only_node is not None and pool.only_node not in nodes):
                 raise RunError(
                     f"device class '{pool.device_class}' has lost the Ray node that it runs on: "
-                    "bring the node back and resume the run"
+                    "resume the run when the node, or Ray itself, is back"
                 )
 
     def _end(self, pool: Pool, host: HostHandle) -> None:

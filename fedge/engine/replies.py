@@ -1,5 +1,4 @@
-"""The errors a grid answers with when a client gives no reply: a Flower code and one of a closed list of
-reasons.
+"""The errors a grid answers with where a client gives no reply: a Flower code and a reason of a closed list.
 
 An exception's own text and class name may hold a data value, so neither is sent: the reason is the name of
 the nearest class that is built into Python ("ValueError" for any subclass of it).
@@ -20,6 +19,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DEADLINE = "deadline_exceeded"
     NO_MESSAGE = "handler_returned_no_message"
+    NO_RECORDS = "reply_is_no_record"
 
 
 _CODES = {
@@ -27,6 +27,7 @@ _CODES = {
     Reason.OUT_OF_MEMORY: ErrorCode.CLIENT_APP_CRASHED,
     Reason.DEADLINE: ErrorCode.NODE_UNAVAILABLE,
     Reason.NO_MESSAGE: ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
+    Reason.NO_RECORDS: ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
 }
 
 

@@ -79,6 +79,22 @@ return reply(message, value=client)
     assert [client_of(reply.metadata.src_node_id) for reply in replies] == [0, 1]
 
 
+def test_a_reply_that_would_run_code_is_not_opened(open_grid, program, fleet, plans, tmp_path):
+    """If this fails, a client program can make the coordinator execute what it sends."""
+    body = """
+class Trojan(RecordDict):
+    def __reduce__(self):
+        return open, (context.run_config["trace"], "w")
+
+return Message(Trojan(), reply_to=message)
+"""
+    trace = tmp_path / "opened"
+    with open_grid(program(body), fleet(a=1), {"trace": str(trace)}) as grid:
+        (reply,) = grid.send_and_receive(plans(1))
+    assert (reply.error.code, reply.error.reason) == (RAISED, "reply_is_no_record")
+    assert not trace.exists()
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
