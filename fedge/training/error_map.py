@@ -53,6 +53,8 @@ class ErrorMapPruner:
     dense_first: how many of the first convolutions stay dense; 0 prunes all.
     warmup_steps: forward passes in training before pruning begins.
     alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
+    rank_every: channels are ranked on every so manieth instance of the mini-batch; 1 is equation 11's sum over all,
+        4 saves most of the ranking's time.
     seed: of the score "random".
 
     `.cost` counts what backward passes did since `.reset()`, linear layers included; `.kept` holds the channels of the
@@ -68,16 +70,20 @@ class ErrorMapPruner:
         dense_first: int = 0,
         warmup_steps: int = 0,
         alternate: bool = False,
+        rank_every: int = 1,
         seed: int = 0,
     ) -> None:
         if score not in SCORES:
             raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
+        if rank_every < 1:
+            raise UserError(f"error maps: rank_every is {rank_every}; take 1 (all instances) or more")
         refuse_uncountable(model)
         self.model = model
         self.keep = _keep_by_layer(model, keep, dense_first)
         self.score = score
         self.warmup_steps = warmup_steps
         self.alternate = alternate
+        self.rank_every = rank_every
         self.epoch = 0
         self.steps = 0
         self.entered = False
@@ -146,7 +152,7 @@ class ErrorMapPruner:
         groups = 1 if depthwise else layer.groups
         kept = kept_channels(layer.out_channels, keep, groups)
         rank = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
-        link = Link(rank, self._record)
+        link = Link(rank, self._record, self.rank_every)
         out_BCHW = PrunedConv.apply(x_BIHW, layer.weight, layer.bias, geometry, link)
         self._links[out_BCHW] = link
         return out_BCHW
@@ -158,9 +164,10 @@ class ErrorMapPruner:
 
     def _norm(self, layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
         before = self._links.pop(y_BCHW, None)
-        if before is None:
+        one_value = layer.training and y_BCHW.shape[0] == y_BCHW.shape[2] == y_BCHW.shape[3] == 1
+        if before is None or one_value:  # PyTorch refuses one value per channel; so do we, by its own words
             return dense(y_BCHW)
-        after = Link(before.ranking, self._record)
+        after = Link(before.ranking, self._record, self.rank_every)
         out_BCHW = PrunedNorm.apply(y_BCHW, layer.weight, layer.bias, layer, before, after)
         self._links[out_BCHW] = after
         return out_BCHW

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
 from fedge.training.selection import InstanceFilter, MiniBatch
@@ -185,10 +186,21 @@ class _Step:
 
     def _update(self, x_KCHW: Tensor, y_K: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float:
         self.optimizer.zero_grad()
-        loss = loss_of(self.model(x_KCHW))
+        loss = loss_of(self._logits(x_KCHW))
         loss.backward()
         self.optimizer.step()
         return loss.item()
+
+    def _logits(self, x_KCHW: Tensor) -> Tensor:
+        """A single instance on a map of one pixel has no spread: norms then use their running statistics."""
+        try:
+            return self.model(x_KCHW)
+        except ValueError as error:  # torch's, before it has touched the running statistics of that norm
+            if len(x_KCHW) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+        norms = nn.ModuleList(module for module in self.model.modules() if isinstance(module, _BatchNorm))
+        with evaluating(norms):
+            return self.model(x_KCHW)
 
     def _stats(
         self, *, seen: int, kept: int, loss: float, looked_at: int = 0, macs_network: int = 0

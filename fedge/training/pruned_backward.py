@@ -70,8 +70,11 @@ class Kept:
 class Link:
     """Between a layer and the next one of its block: how to rank (None: keep all), and the kept maps on their way."""
 
-    def __init__(self, ranking: Ranking | None, record: Callable[[BackwardCost], None]) -> None:
+    def __init__(
+        self, ranking: Ranking | None, record: Callable[[BackwardCost], None], rank_every: int = 1
+    ) -> None:
         self.ranking = ranking
+        self.rank_every = rank_every
         self.record = record
         self.scale_C: Tensor | None = None
         """What the norm's backward multiplies each map by: |gamma| / sigma."""
@@ -97,14 +100,24 @@ class Link:
 
     def choose(self, error_BCHW: Tensor, active_BCHW: Tensor | None = None) -> Kept:
         """Rank the maps and gather the best; `active` is a ReLU's output, which blocks the error where it is 0."""
-        if active_BCHW is not None:
-            error_BCHW = torch.ops.aten.threshold_backward(error_BCHW, active_BCHW, 0)
         if self.ranking is None:
-            return Kept(torch.arange(error_BCHW.shape[1], device=error_BCHW.device), error_BCHW)
-        norm_C = error_BCHW.abs().sum((0, 2, 3))  # torch's vector_norm over these axes is four times slower
-        self.record(BackwardCost(selection_adds=error_BCHW.numel()))
+            return Kept(
+                torch.arange(error_BCHW.shape[1], device=error_BCHW.device), _mask(error_BCHW, active_BCHW)
+            )
+        judged = error_BCHW[:: self.rank_every]
+        judged = _mask(judged, None if active_BCHW is None else active_BCHW[:: self.rank_every])
+        norm_C = judged.abs().sum((0, 2, 3))  # torch's vector_norm over these axes is four times slower
+        self.record(BackwardCost(selection_adds=judged.numel()))
         channel_K = self.ranking(norm_C if self.scale_C is None else norm_C * self.scale_C)
-        return Kept(channel_K, gather(error_BCHW, channel_K))
+        if self.rank_every == 1:
+            return Kept(channel_K, gather(judged, channel_K))
+        active_BKHW = None if active_BCHW is None else gather(active_BCHW, channel_K)
+        return Kept(channel_K, _mask(gather(error_BCHW, channel_K), active_BKHW))
+
+
+def _mask(error: Tensor, active: Tensor | None) -> Tensor:
+    """ReLU's backward."""
+    return error if active is None else torch.ops.aten.threshold_backward(error, active, 0)
 
 
 class PrunedConv(torch.autograd.Function):

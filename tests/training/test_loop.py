@@ -68,6 +68,22 @@ def test_all_methods_together():
     assert "forward" not in model.stem.conv.__dict__
 
 
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_single_instance_on_a_one_pixel_map_trains(pruned):
+    """If this fails, a client whose last mini-batch has one instance ends its round with an error."""
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 4), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 2)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    batches = [(torch.randn(size, 1, 4, 4), torch.zeros(size, dtype=torch.int64)) for size in (3, 1)]
+    stats = train(
+        model, batches, optimizer=optimizer, error_maps=ErrorMapPruner(model, 0.5) if pruned else None
+    )
+    assert stats.samples_kept == 4
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    assert all(module.training for module in model.modules())
+
+
 def test_stats_add_up():
     """If this fails, a round of several epochs reports the cost or the loss of one."""
     a = TrainStats(
