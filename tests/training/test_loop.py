@@ -11,6 +11,7 @@ from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import make_filter
 from fedge.training.loop import TrainStats, evaluate, train
 from fedge.training.macs import count_macs
+from fedge.training.pruning import prune
 from fedge.training.quantization import Quantization
 
 torch.set_num_threads(1)
@@ -50,9 +51,13 @@ def test_without_methods_it_is_plain_sgd_bit_for_bit(with_idle_methods):
     assert stats.bit_operations == 1024 * stats.macs_done
 
 
-def test_all_methods_together():
-    """If this fails, filter, error maps and quantisation cannot share a round."""
-    model, optimizer = model_and_optimizer()
+@pytest.mark.parametrize("level", [0.0, 0.4])
+def test_all_methods_together(level):
+    """If this fails, pruning, filter, error maps and quantisation cannot share a round."""
+    model, _ = model_and_optimizer()
+    if level:
+        prune(model, level, example_input=torch.zeros(1, 3, 16, 16))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
     stats = train(
         model,
         data(6, 16),
