@@ -159,10 +159,13 @@ class LevelSearch(Section):
 
 
 class Pruning(Section):
-    """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning."""
+    """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning.
+
+    criterion: "l1" is ADaPT's, which hardly sees the data; "taylor" ranks by them and won (docs/pruning.md).
+    """
 
     level: Fraction | LevelSearch = 0.0
-    criterion: Literal["l1", "taylor", "activation", "random"] = "l1"
+    criterion: Literal["l1", "taylor", "activation", "random"] = "taylor"
     accounting: Literal["exact", "adapt"] = "exact"
 
 
