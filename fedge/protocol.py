@@ -109,6 +109,7 @@ class RoundReport(BaseModel):
     factory_correct: Tally = 0  # the untouched factory model on the same test data
     parameters: Tally = 0
     parameters_dense: Tally = 0
+    level_tries: Tally = 0  # networks pruned in search of a level; with an accuracy target, retrained too
     batch_size: Tally = 0  # as used: smaller than planned where the device shrank it
     memory_bytes: Macs = 0  # peak training memory as used, estimated, overhead included
     memory_asked_bytes: Macs = 0  # the same as planned

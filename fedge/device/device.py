@@ -51,6 +51,7 @@ class Device:
         self._filter: InstanceFilter | None = None
         self._epochs: list[TrainStats] = []
         self._pruning_macs = 0
+        self._level_tries = 0
 
     @property
     def pruned(self) -> bool:
@@ -93,6 +94,7 @@ class Device:
             batches=self._ranking_batches,
             seed=self.seed("prune"),
         )
+        self._level_tries = found.tries
         self._cut(found.level)
         return found
 
@@ -166,6 +168,7 @@ class Device:
             factory_correct=self._factory_correct(),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             parameters_dense=self.prepared.parameters,
+            level_tries=self._level_tries,
             **self._memory_figures(),
             wall_s=time.perf_counter() - self._started,
         )

@@ -138,6 +138,7 @@ def test_a_device_finds_its_own_level(small, tmp_path, search: str) -> None:
     rows = [row for row in result.reports() if row["round"] == 2 and row["status"] == "ok"]
     assert rows
     for row in rows:
+        assert 1 <= row["level_tries"] <= 6
         if search == "macs":
             assert row["macs_done"] <= 0.5 * row["macs_dense"]
         if search == "memory":
