@@ -57,7 +57,7 @@ PRESETS = {
         pictures_per_class=50,
     ),
     "cpu": Preset(
-        base_epochs={"resnet8": 10, "alexnet": 6},
+        base_epochs={"resnet8": 10},
         subsets=("aquatic", "indoor"),
         levels=(0.5, 0.8),
         criteria={
