@@ -11,8 +11,8 @@ One process; in every pair the contenders take one step each in turn, so that wh
                     it ranks channels on all instances (equation 11), or on every fourth
 
 Reported: the median over the pairs of the time saved, as a share of the saving counted in MACs. Time is that of the
-process's threads (not waiting for a core), so that a busy machine blurs it less. Peak memory is measured in a child
-process per contender, over three steps, above what the process held before the model was built.
+process's threads (not waiting for a core), so that a busy machine blurs it less. With --memory, peak memory is measured
+in a child process per contender, over three steps, above what the process held before the model was built.
 """
 
 import argparse
@@ -79,7 +79,9 @@ def measure(model_name: str, batch_size: int, keep: float, pairs: int) -> dict:
     times = [[contender() for contender in contenders] for _ in range(pairs)]
     counted = counted_saving(contenders[-1])
     saved = {
-        kind: median(1 - row[-1] / row[place] for row in times) for place, kind in enumerate(CONTENDERS[:-1])
+        f"{pruned} against {dense}": median(1 - row[CONTENDERS.index(pruned)] / row[place] for row in times)
+        for place, dense in enumerate(DENSE)
+        for pruned in PRUNED
     }
     return {
         "model": model_name,
@@ -138,6 +140,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too (Linux)")
     parser.add_argument("--peak", nargs=4, metavar=("KIND", "MODEL", "BATCH", "KEEP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -147,7 +150,8 @@ def main() -> None:
     for model_name in arguments.models:
         case = (model_name, arguments.batch_size, arguments.keep)
         line = measure(*case, arguments.pairs)
-        line["peak_memory_mb"] = {kind: round(peak_memory_mb(kind, *case), 1) for kind in CONTENDERS}
+        if arguments.memory:
+            line["peak_memory_mb"] = {kind: round(peak_memory_mb(kind, *case), 1) for kind in CONTENDERS}
         with arguments.out.open("a") as out:
             out.write(json.dumps(line) + "\n")
         print(json.dumps(line, indent=1), flush=True)
