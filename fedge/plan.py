@@ -20,6 +20,7 @@ from fedge.launch import host_request
 from fedge.models import build
 from fedge.protocol import RoundReport, content_bytes
 from fedge.scenario import DeviceClass, LevelSearch, Scenario
+from fedge.training.criteria import CRITERIA
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import make_filter
 from fedge.training.loop import TrainStats, train
@@ -93,11 +94,11 @@ def _level(
     if isinstance(pruning.level, LevelSearch) and pruning.level.search == "accuracy":
         return None
     batch_size = min(training.batch_size, samples)
-    by_shape = pruning.model_copy(update={"criterion": "l1"})  # the level follows from shapes; no data needed
     try:
         return find_level(
             model,
-            by_shape,
+            pruning,
+            criterion=CRITERIA["l1"],  # a plan has no data to rank by
             example_input=torch.zeros(1, *shape),
             batch_size=batch_size,
             memory_bytes=profile(device_class.device).memory_bytes,

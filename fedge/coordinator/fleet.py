@@ -14,7 +14,6 @@ from fedge.fleet.selection import Closing, close_round, select, wanted_reports
 from fedge.protocol import RoundPlan, Status
 from fedge.scenario import Scenario
 
-
 ON_THE_WAY = (Fault.LOST_MESSAGE, Fault.DUPLICATE)  # faults of the messages; a device notices nothing
 
 

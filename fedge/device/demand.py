@@ -11,7 +11,6 @@ from fedge.device.profiles import DeviceProfile
 from fedge.scenario import Limits, Training
 from fedge.training.pruning import prune
 
-
 _PEAKS: dict[int, int] = {}
 """What this process has computed already: unpruned networks of a fleet all have the same shape."""
 

@@ -12,12 +12,13 @@ from fedge.data.shard import Batch, Shard
 from fedge.device.battery import Charge
 from fedge.device.demand import fit_to_memory, peak_bytes
 from fedge.device.fitting import Fit
-from fedge.device.level import find_level
+from fedge.device.level import find_level, remembered
 from fedge.device.location import Location
 from fedge.device.state import DeviceState
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
 from fedge.seeding import derive_seed
+from fedge.training.criteria import Criterion
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import InstanceFilter, make_filter
 from fedge.training.level_search import Found
@@ -78,10 +79,11 @@ class Device:
 
         Returns the level and, where it was searched for, the levels tried.
         """
-        choice = self.training.pruning
+        criterion = remembered(self.training.pruning.criterion)
         found = find_level(
             self.model,
-            choice,
+            self.training.pruning,
+            criterion=criterion,
             example_input=self._example(),
             batch_size=self._batch_size,
             memory_bytes=self.profile.memory_bytes,
@@ -95,7 +97,7 @@ class Device:
             seed=self.seed("prune"),
         )
         self._level_tries = found.tries
-        self._cut(found.level)
+        self._cut(found.level, criterion)
         return found
 
     def instance_filter(self) -> InstanceFilter | None:
@@ -188,14 +190,13 @@ class Device:
         """Count right answers on one part of the shard: train, validation or test."""
         return evaluate(model or self.model, self.shard.batches(split, EVALUATION_BATCH))
 
-    def _cut(self, level: float) -> None:
-        choice = self.training.pruning
+    def _cut(self, level: float, criterion: str | Criterion) -> None:
         self.topology = prune(
             self.model,
             level,
             example_input=self._example(),
-            criterion=choice.criterion,
-            accounting=choice.accounting,
+            criterion=criterion,
+            accounting=self.training.pruning.accounting,
             batches=self._ranking_batches(),
             seed=self.seed("prune"),
         )
@@ -271,7 +272,7 @@ class Device:
             raise DeviceFailure(Status.DOES_NOT_FIT, self._fit.line)
         self.training = self.training.model_copy(update={"batch_size": self._fit.batch_size})
         if self._fit.level:
-            self._cut(self._fit.level)
+            self._cut(self._fit.level, self.training.pruning.criterion)
 
     def _memory_figures(self) -> dict[str, int]:
         if self._fit is None:  # a program that did not train

@@ -5,14 +5,27 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fedge.scenario import LevelSearch, Pruning
-from fedge.training.criteria import Batches
+from fedge.training.criteria import CRITERIA, Batches, Criterion, Evidence
 from fedge.training.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level
+
+
+def remembered(criterion: str) -> Criterion:
+    """The criterion with its first answer kept: a search asks it of the same network and data at every level."""
+    answer: list[Tensor] = []
+
+    def rank(evidence: Evidence) -> Tensor:
+        if not answer:
+            answer.append(CRITERIA[criterion](evidence))
+        return answer[0]
+
+    return rank
 
 
 def find_level(
     model: nn.Module,
     pruning: Pruning,
     *,
+    criterion: Criterion,
     example_input: Tensor,
     batch_size: int,
     memory_bytes: int,
@@ -42,7 +55,7 @@ def find_level(
         model,
         targets[choice.search](),
         example_input=example_input,
-        criterion=pruning.criterion,
+        criterion=criterion,
         batches=batches,
         seed=seed,
     )

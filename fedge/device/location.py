@@ -35,7 +35,11 @@ def locate(context: Context) -> Location:
     node, run = context.node_config, context.run_config
     scenario = scenario_of(run)
     client = int(node["partition-id"])
-    data = node.get("data-path") or run.get("data-path") or _prepared(scenario.model_dump_json(exclude_none=True))
+    data = (
+        node.get("data-path")
+        or run.get("data-path")
+        or _prepared(scenario.model_dump_json(exclude_none=True))
+    )
     return Location(
         client=client,
         shard=0 if "data-path" in node else client,

@@ -134,7 +134,12 @@ def test_a_fleet_whose_every_device_is_too_small_ends_with_finite_figures(small,
 def test_a_device_finds_its_own_level(small, tmp_path, search: str) -> None:
     """Breaks if a searched level misses its target, or if the search's retraining is not counted."""
     level = f"training.pruning.level={{search='{search}', share=0.5, slack=0.2}}"
-    result = fedge.run(small(level, "fleet.0.device=esp32-s3", *OFF[1:], "limits.overhead=1.0"), tmp_path)
+    result = fedge.run(
+        small(
+            level, "training.pruning.criterion=l1", "fleet.0.device=esp32-s3", *OFF[1:], "limits.overhead=1.0"
+        ),
+        tmp_path,
+    )
     rows = [row for row in result.reports() if row["round"] == 2 and row["status"] == "ok"]
     assert rows
     for row in rows:
