@@ -5,15 +5,18 @@ The bare loop is what one would write with PyTorch alone: for each client in tur
 memory, train its batches with SGD, count right answers on its validation and test data. It reads the same
 prepared shards with the same seeds on one thread, so both must find the same accuracies; that is checked.
 
-The two take turns round by round, so that whatever else the machine does meets both alike.
+The two take turns round by round, and at the same niceness, so that whatever else the machine does meets both
+alike.
 """
 
+import os
 import time
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+RAY_NICENESS = 15  # what Ray gives its workers
 CHANGES = (
     'name="overhead"',
     'client="dense"',
@@ -26,30 +29,35 @@ CHANGES = (
 
 
 def paired_rounds(rounds: int, out: str) -> dict[str, Any]:
-    """Seconds of each round, fedge's and the bare loop's; fedge's first holds the start of its host."""
-    from benchmarks.process import peak_rss_mb
+    """Seconds of each round, by the clock and of the processors: fedge's (all its processes), the bare loop's.
+
+    fedge's first round holds the start of its host.
+    """
+    from benchmarks.process import tree_cpu_s
     from fedge.checks import load_scenario
     from fedge.launch import run
     from fedge.report.observer import Observer
 
     changes = [*CHANGES, f"rounds={rounds}"]
     ours, theirs = get_context("spawn").Pipe()
-    bare = get_context("spawn").Process(target=bare_rounds, args=(theirs, changes))
+    bare = get_context("spawn").Process(target=bare_rounds, args=(theirs, changes), daemon=True)
     bare.start()
     fedge_s: list[float] = []
+    fedge_cpu_s: list[float] = []
     bare_s: list[float] = []
+    bare_cpu_s: list[float] = []
     bare_correct: list[list[int]] = []
 
     class Pairs(Observer):
         def round_started(self, round: int, clients: int) -> None:
             ours.send(round)
-            seconds, correct = ours.recv()
-            bare_s.append(seconds)
-            bare_correct.append(correct)
-            self.began_s = time.perf_counter()
+            for figures, figure in zip((bare_s, bare_cpu_s, bare_correct), ours.recv(), strict=True):
+                figures.append(figure)
+            self.began_s, self.began_cpu_s = time.perf_counter(), tree_cpu_s(without=bare.pid)
 
         def round_finished(self, figures: Any) -> None:
             fedge_s.append(time.perf_counter() - self.began_s)
+            fedge_cpu_s.append(tree_cpu_s(without=bare.pid) - self.began_cpu_s)
 
     result = run(load_scenario("mnist-dirichlet", changes), out, observer=Pairs())
     ours.send(0)
@@ -58,11 +66,11 @@ def paired_rounds(rounds: int, out: str) -> dict[str, Any]:
     correct = [[row["test_correct"] for row in reports if row["round"] == r] for r in range(1, rounds + 1)]
     if correct != bare_correct:
         raise RuntimeError("fedge and the bare loop did not do the same work")
-    return {"fedge_s": fedge_s, "bare_s": bare_s, "coordinator_rss_mb": peak_rss_mb()}
+    return {"fedge_s": fedge_s, "bare_s": bare_s, "fedge_cpu_s": fedge_cpu_s, "bare_cpu_s": bare_cpu_s}
 
 
 def bare_rounds(pipe: Connection, changes: list[str]) -> None:
-    """Run the round that comes through the pipe, and send back its seconds and right answers; 0 ends."""
+    """Run the round that comes through the pipe; send back seconds, processor seconds, right answers. 0 ends."""
     import torch
 
     from fedge.checks import load_scenario
@@ -70,13 +78,14 @@ def bare_rounds(pipe: Connection, changes: list[str]) -> None:
     from fedge.prepare import prepare
 
     torch.set_num_threads(1)
+    os.nice(RAY_NICENESS)
     scenario = load_scenario("mnist-dirichlet", changes)
     prepared = prepare(scenario)
     shards = [Shard.open(Path(prepared.folder) / "shards", client) for client in range(scenario.clients)]
     model, factory = prepared.build_model(), prepared.factory_model().state_dict()
     weights = [factory for _ in shards]
     while round := pipe.recv():
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         correct = []
         for client, shard in enumerate(shards):
             model.load_state_dict(weights[client])
@@ -84,7 +93,7 @@ def bare_rounds(pipe: Connection, changes: list[str]) -> None:
             _count_correct(model, shard, "validation")
             correct.append(_count_correct(model, shard, "test"))
             weights[client] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        pipe.send((time.perf_counter() - began_s, correct))
+        pipe.send((time.perf_counter() - began_s, time.process_time() - began_cpu_s, correct))
 
 
 def _train(model: Any, shard: Any, scenario: Any, round: int) -> None:

@@ -25,6 +25,20 @@ def tree_pss_mb() -> float:
     return sum(_pss_bytes(process) for process in _descendants(os.getpid())) / 1e6
 
 
+def tree_cpu_s(without: int) -> float:
+    """Seconds of processor time that this process and all below it have used, those below `without` left out."""
+    processes = set(_descendants(os.getpid())) - set(_descendants(without))
+    return sum(_cpu_ticks(process) for process in processes) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_ticks(process: int) -> int:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])  # user and system, counted from the field after the name
+
+
 def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
