@@ -88,6 +88,16 @@ def test_family_equals_itself_with_channels_zeroed(name):
     assert_equals_zeroed(model, cut, FAMILIES[name], 1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("level", [0.2, 0.7])
+def test_family_equals_itself_in_double_precision(name, level):
+    """Nothing but rounding may be between the two: in float64 a wrong channel cannot hide behind it."""
+    model = shaken(family(name)).double()
+    cut = random_cut(model, level, FAMILIES[name], seed=5)
+    assert_equals_zeroed(model, cut, FAMILIES[name], 1e-10)
+
+
 @pytest.mark.parametrize("make", HAND_WRITTEN)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("level", [0.2, 0.5])
