@@ -247,6 +247,14 @@ def _fewer_iterations() -> list[Cell]:
     return [Cell(task, regime, fewer_iterations(0.213), seed) for seed in range(3) for regime in order]
 
 
+def _variants() -> list[Cell]:
+    """One seed each: the paper's controller, less exploring, and distrust of the highest losses."""
+    task = replace(LENET, iterations=1000)
+    cells = [Cell(task, regime, early(0.2, explore=0.25), 0) for regime in ("long_tail", "drift")]
+    cells += [Cell(task, "noise", early(0.2, distrust=0.1), 0)]
+    return [*cells, Cell(task, "plain", early(0.2, controller="paper"), 0)]
+
+
 def _lenet() -> list[Cell]:
     methods = (early(0.19), random_keep(0.2), fewer_iterations(0.2), Method())
     return [Cell(LENET, "plain", method, seed) for seed in range(3) for method in methods]
@@ -263,7 +271,8 @@ def _cpu() -> list[Cell]:
     """Ordered so that a run that is cut short has compared everything with few seeds, not little with many."""
     full_length = _lenet()
     return [
-        *_regimes(range(2)), *full_length[:1], *_regimes([2]), *_cifar_narrow(), *_fewer_iterations(), *full_length,
+        *_regimes(range(2)), *full_length[:1], *_regimes([2]), *_variants(), *_cifar_narrow(), *_fewer_iterations(),
+        *full_length,
     ]  # fmt: skip
 
 

@@ -94,6 +94,7 @@ class EarlyInstanceFilter(Filter):
         """By the image alone: no look at labels or losses."""
         if self.keep == 1:
             return torch.arange(len(batch.y_B)), None
+        self.network.to(batch.x_BCHW.device)
         with torch.no_grad():
             logits_B2 = self.network(batch.x_BCHW)
         self.macs += len(logits_B2) * self.table.forward
@@ -106,7 +107,7 @@ class EarlyInstanceFilter(Filter):
         if self.duplicates is None:
             return torch.zeros(len(x_BCHW))
         self.macs += len(x_BCHW) * self.duplicates.macs_per_instance
-        return self.duplicates.count(x_BCHW)
+        return self.duplicates.count(x_BCHW.cpu())
 
     def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
         """Label all whose loss is known and take one step on them."""
