@@ -49,13 +49,16 @@ def cluster() -> Iterator[RayCluster]:
     ray.shutdown()
 
 
+SIX_CLIENTS = tuple(f"fleet.{index}.count=2" for index in range(3))
+
+
 @pytest.fixture
 def small() -> Callable[..., Scenario]:
-    """Quickstart cut to six clients and two rounds; further arguments are --set changes."""
+    """Quickstart cut to six clients and two rounds; further arguments are --set changes,
+    and `shape=()` leaves the fleet to them."""
 
-    def make(*changes: str) -> Scenario:
-        counts = [f"fleet.{index}.count=2" for index in range(3)]
-        shape = ["rounds=2", "training.epochs=1", "model.factory.epochs=1", "engine.kind=inline"]
-        return load_scenario("quickstart", [*shape, *counts, *changes])
+    def make(*changes: str, shape: tuple[str, ...] = SIX_CLIENTS) -> Scenario:
+        short = ["rounds=2", "training.epochs=1", "model.factory.epochs=1", "engine.kind=inline"]
+        return load_scenario("quickstart", [*short, *shape, *changes])
 
     return make

@@ -8,7 +8,16 @@ import pytest
 
 from fedge import cli
 
-FAST = ["--engine", "inline", "--set", "rounds=2", "--set", "training.epochs=1", "--set", "model.factory.epochs=1"]
+FAST = [
+    "--engine",
+    "inline",
+    "--set",
+    "rounds=2",
+    "--set",
+    "training.epochs=1",
+    "--set",
+    "model.factory.epochs=1",
+]
 FEW = [part for index in range(3) for part in ("--set", f"fleet.{index}.count=1")]
 
 
@@ -34,7 +43,14 @@ def test_run_prints_rounds_and_the_table(fedge, tmp_path) -> None:
     code, out, err = fedge("run", "quickstart", *FAST, *FEW, "--out", str(tmp_path / "r"))
     assert code == 0
     assert [line.split()[:2] for line in err.splitlines()] == [["round", "1"], ["round", "2"]]
-    for figure in ("factory model's accuracy", "worst decile", "MACs saved", "parameters left", "bytes", "failed"):
+    for figure in (
+        "factory model's accuracy",
+        "worst decile",
+        "MACs saved",
+        "parameters left",
+        "bytes",
+        "failed",
+    ):
         assert figure in out
     assert (tmp_path / "r" / "summary.json").is_file()
 
@@ -92,7 +108,9 @@ def test_a_client_program_with_a_syntax_error_is_named(fedge, tmp_path) -> None:
     """Breaks if a person's own program fails without its line."""
     program = tmp_path / "mine.py"
     program.write_text("def broken(:\n")
-    code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(tmp_path / "r"))
+    code, _, err = fedge(
+        "run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(tmp_path / "r")
+    )
     assert code == 2
     assert "mine" in err
     assert "line 1" in err

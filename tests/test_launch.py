@@ -143,10 +143,9 @@ class Killer(Observer):
 @pytest.mark.parametrize("retries", [0, 2])
 def test_sigkill_of_a_host_costs_at_most_its_message(cluster, small, tmp_path, retries: int) -> None:
     """Breaks if a dead host takes more than its client's message along, or is not replaced for the next round."""
-    shares = [f"fleet.{index}.ray.num_cpus=0.5" for index in range(3)]
-    scenario = small(
-        "engine.kind=ray", "engine.hosts=1", f"engine.retries={retries}", "training.epochs=3", *shares
-    )
+    fleet = "fleet=[{device='jetson-nano', count=6}]"
+    changes = ["engine.kind=ray", "engine.hosts=1", f"engine.retries={retries}", "training.epochs=3"]
+    scenario = small(fleet, *changes, shape=())
     killer = Killer()
     result = fedge.run(scenario, tmp_path, observer=killer)
     assert killer.killed

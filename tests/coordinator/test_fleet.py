@@ -1,4 +1,4 @@
-"""Fleets under faults, dropout, selection and low batteries: defined outcomes, finite figures, nothing dropped silently."""
+"""Fleets under faults, dropout, selection and low batteries: defined outcomes, finite figures, nothing lost."""
 
 from collections import Counter
 
@@ -47,7 +47,9 @@ def test_a_lost_message_is_of_work_that_was_done(small, tmp_path) -> None:
     """Breaks if a device whose report was lost forgets the round: its next report must be the undisturbed one's."""
     lost = fedge.run(small(*PLAIN, "faults.lost_message.at=[[1, 0]]"), tmp_path / "lost")
     whole = fedge.run(small(*PLAIN), tmp_path / "whole")
-    last = [[row for row in timeless(run) if row["round"] == 2 and row["client"] == 0] for run in (lost, whole)]
+    last = [
+        [row for row in timeless(run) if row["round"] == 2 and row["client"] == 0] for run in (lost, whole)
+    ]
     assert last[0] == last[1]
 
 
@@ -77,10 +79,14 @@ def test_over_selection_counts_the_first_and_calls_the_others_late(small, tmp_pa
 
 def test_a_deadline_makes_the_slow_late_and_never_waits(small, tmp_path) -> None:
     """Breaks if the virtual deadline is not kept, or if the simulation itself waits for it."""
-    result = fedge.run(small(*PLAIN, "selection.deadline_s=0.11", "selection.quorum=0.9"), tmp_path)
-    times = {row["client"]: (row["time_s"], row["status"]) for row in result.reports() if row["round"] == 1}
-    assert all((status == "ok") == (time_s <= 0.11) for time_s, status in times.values())
-    assert {status for _, status in times.values()} == {"ok", "late"}
+    times_s = [
+        row["time_s"] for row in fedge.run(small(*PLAIN), tmp_path / "free").reports() if row["round"] == 1
+    ]
+    deadline_s = sorted(times_s)[2]  # of six
+    result = fedge.run(small(*PLAIN, f"selection.deadline_s={deadline_s}"), tmp_path / "bound")
+    rows = [row for row in result.reports() if row["round"] == 1]
+    assert all((row["status"] == "ok") == (row["time_s"] <= deadline_s) for row in rows)
+    assert sorted(row["status"] for row in rows) == ["late"] * 3 + ["ok"] * 3
 
 
 def test_offline_devices_are_not_asked(small, tmp_path) -> None:
@@ -102,7 +108,10 @@ def test_availability_tied_to_data_is_answered_by_the_device(small, tmp_path) ->
 def test_a_low_battery_stays_at_home_and_comes_back_charged(small, tmp_path) -> None:
     """Breaks if batteries neither run down nor recharge."""
     phones = ["fleet.0.device=pixel-6", "energy.start=0.2", "energy.admit=0.3", "rounds=5"]
-    clock = ["availability.start_h=12", "availability.round_every_h=6"]  # noon, 18 h, midnight (plugged in) ...
+    clock = [
+        "availability.start_h=12",
+        "availability.round_every_h=6",
+    ]  # noon, 18 h, midnight (plugged in) ...
     result = fedge.run(small(*PLAIN, *phones, *clock), tmp_path)
     phone = [row["status"] for row in result.reports() if row["client"] == 0]
     assert phone[:2] == ["battery_low", "battery_low"]

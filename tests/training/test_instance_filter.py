@@ -258,6 +258,7 @@ def test_infobatch_weighs_up_the_easy_ones_it_keeps():
         lambda: make("early", explore=0),
         lambda: make("early", distrust=0.5),
         lambda: make("early", network="vgg"),
+        lambda: make("early", downsample=0),
         lambda: make("early").load_state_dict(make("random").state_dict()),
     ],
 )
