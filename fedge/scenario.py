@@ -287,8 +287,8 @@ class Engine(Section):
 
     kind: Literal["ray", "inline"] = "ray"
     address: str = "local"  # "local": a Ray of our own; else a running cluster's address
-    state: Literal["shared", "sticky"] = "shared"  # device folders: on storage all nodes share, or each on one node
-    hosts: Count | None = None  # Ray hosts per device class; None: one, and more while there are more CPUs than hosts
+    state: Literal["shared", "sticky"] = "shared"  # device folders: on common storage, or each on one node
+    hosts: Count | None = None  # per device class; None: one, and more while CPUs are left
     threads: Count = 1  # torch threads per host; part of the numbers, so it is fixed here
     deadline_s: Positive = 600.0  # wall-clock seconds for one message; then its host is replaced
     retries: Annotated[int, Field(ge=0)] = 2  # times a message is sent again after its host died

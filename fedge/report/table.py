@@ -57,7 +57,9 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         table.add_column(f"{row['class']} x {row['clients']}", justify="right")
     lines = {
-        "memory needed / there is": lambda row: f"{_mb(row['memory_need_bytes'])} / {_mb(row['memory_have_bytes'])}",
+        "memory needed / there is": lambda row: (
+            f"{_mb(row['memory_need_bytes'])} / {_mb(row['memory_have_bytes'])}"
+        ),
         "fits": lambda row: "yes" if row["fits"] else "no: declines",
         "training samples": lambda row: f"{row['samples']:,}",
         "pruning level": lambda row: "found on the device" if row["level"] is None else f"{row['level']:.2f}",
