@@ -29,6 +29,8 @@ def build_filter_network(
 
     `downsample` averages the image over that many pixels each way first (1: not), never below 4 pixels a side.
     """
+    if downsample < 1:
+        raise UserError(f"instance filter: downsample is {downsample}; take 1 (the whole image), 2, 4, ...")
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     factors = tuple(downsample if side >= 4 * downsample else 1 for side in size)
     height, width = (side // factor for side, factor in zip(size, factors, strict=True))
