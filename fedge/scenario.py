@@ -175,9 +175,22 @@ class EarlyFilter(Section):
     kind: Literal["early"]
     keep: Share = 0.4  # share of instances trained on
     controller: Literal["quantile", "paper"] = "quantile"  # what holds the share (docs/training.md)
-    explore: Share = 0.25  # least share of the kept that is drawn by lot
+    explore: Share = 0.5  # least share of the kept that is drawn by lot
     distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
+    learning_rate: Positive = 0.1  # of the filter's own SGD
+    network: Literal["auto", "slim_lenet", "resnet8"] = (
+        "auto"  # the filter's; auto: slim_lenet for one channel
+    )
     downsample: Count = 2  # the filter sees the picture averaged over so many pixels squared
+
+    @model_validator(mode="after")
+    def _some_high_losses_are_trusted(self) -> "EarlyFilter":
+        if self.distrust >= self.keep:
+            raise ValueError(
+                f"distrust is {self.distrust:g} and keep {self.keep:g}; distrust must be the smaller, "
+                "or everything worth keeping is taken for mislabelled"
+            )
+        return self
 
 
 class OtherFilter(Section):
@@ -198,6 +211,7 @@ class ErrorMaps(Section):
     dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
     alternate: bool = False  # every other local epoch stays exact
+    rank_every: Count = 1  # channels are ranked on every so manieth instance of a mini-batch; 1: on all
 
 
 class Quantization(Section):
@@ -206,6 +220,15 @@ class Quantization(Section):
     bits: Annotated[int, Field(ge=2, le=16)] = 8  # weights, activations, propagated errors
     weight_gradient_bits: Annotated[int, Field(ge=2, le=24)] = 16  # the errors that make weight gradients
     range_norm: bool = False  # Range-BN in place of batch norm
+
+    @model_validator(mode="after")
+    def _weight_gradient_is_the_finer(self) -> "Quantization":
+        if self.weight_gradient_bits < self.bits:
+            raise ValueError(
+                f"weight_gradient_bits is {self.weight_gradient_bits} and bits {self.bits}; "
+                "the errors that make weight gradients need at least as many"
+            )
+        return self
 
 
 class Training(Section):

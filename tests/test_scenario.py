@@ -17,6 +17,8 @@ BROKEN = {  # --set on quickstart: what the line must name
     "training.error_maps.keep=0": "training.error_maps.keep is 0; it should be greater than 0",
     "training.instance_filter.keep=0": "training.instance_filter.keep",
     "training.instance_filter.kind=eraly": "training.instance_filter",
+    "training.instance_filter={kind='early', keep=0.2, distrust=0.3}": "distrust must be the smaller",
+    "training.quantization={bits=8, weight_gradient_bits=4}": "weight_gradient_bits is 4 and bits 8",
     "data.partition.kind=foo": "'dirichlet'",
     "data.partition={kind='dirichlet', alpha=-1}": "data.partition.alpha is -1",
     "data.partition={kind='iid', alpha=3}": "another section or kind",
