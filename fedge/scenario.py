@@ -174,7 +174,7 @@ class EarlyFilter(Section):
 
     kind: Literal["early"]
     keep: Share = 0.4  # share of instances trained on
-    controller: Literal["quantile", "paper"] = "quantile"  # what holds the share (docs/training.md)
+    controller: Literal["quantile", "paper"] = "quantile"  # what holds the share (docs/instance_filter.md)
     explore: Share = 0.5  # least share of the kept that is drawn by lot
     distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
     learning_rate: Positive = 0.1  # of the filter's own SGD

@@ -38,4 +38,6 @@ def make_filter(
     try:
         return made_by(*shape, keep=keep, seed=seed, **options)
     except TypeError as error:
-        raise UserError(f"instance filter '{kind}': {error}; see docs/training.md for its options") from error
+        raise UserError(
+            f"instance filter '{kind}': {error}; see docs/instance_filter.md for its options"
+        ) from error
