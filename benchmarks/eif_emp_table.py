@@ -2,8 +2,10 @@
 
     python -m benchmarks.eif_emp_table                 writes benchmarks/results/eif_emp.md
 
-One table per task and regime: mean and standard deviation of the accuracy over the seeds, MACs saved against dense
-training over all iterations, share kept; then the kept share and T_l over time for the filters that have them.
+One table per task and regime: mean and standard deviation over the seeds of the accuracy at the end ("last"), averaged
+over the tests of the last eighth of the run ("late"), and the same of the copy whose learning rate is a tenth for the
+last quarter ("cooled"); MACs saved against dense training over all iterations; share kept. Then the kept share and T_l
+over time for the filters that have them.
 """
 
 import argparse
@@ -17,18 +19,31 @@ from benchmarks.eif_emp import OUT
 Line = dict
 
 
+ACCURACIES = {
+    "last %": "accuracy",
+    "late %": "late_accuracy",
+    "cooled, last %": "cooled_accuracy",
+    "cooled, late %": "cooled_late_accuracy",
+}
+
+
 def table(lines: list[Line]) -> str:
-    """Rows by method, most accurate first."""
+    """Rows by method, most accurate first; columns that no line has are left out."""
     by_method: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         by_method[line["method"]["name"]].append(line)
-    rows = sorted(by_method.items(), key=lambda item: -mean(line["accuracy"] for line in item[1]))
-    head = "| method | accuracy % | seeds | MACs saved % | kept % |\n| --- | --- | --- | --- | --- |\n"
-    return head + "".join(
-        f"| {name} | {_spread([100 * line['accuracy'] for line in group])} | {len(group)} | "
-        f"{_percent(group, 'saved')} | {_percent(group, 'kept_share')} |\n"
-        for name, group in rows
-    )
+    columns = {head: field for head, field in ACCURACIES.items() if any(field in line for line in lines)}
+    heads = ["method", *columns, "seeds", "MACs saved %", "kept %"]
+    text = f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}\n"
+    for name, group in sorted(
+        by_method.items(), key=lambda item: -mean(line["accuracy"] for line in item[1])
+    ):
+        cells = [
+            _spread([100 * line[field] for line in group if field in line]) for field in columns.values()
+        ]
+        counts = [str(len(group)), _percent(group, "saved"), _percent(group, "kept_share")]
+        text += f"| {' | '.join([name, *cells, *counts])} |\n"
+    return text
 
 
 def curves(lines: list[Line]) -> str:
@@ -50,6 +65,8 @@ def _percent(lines: list[Line], field: str) -> str:
 
 
 def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 

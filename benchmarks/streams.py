@@ -3,6 +3,8 @@
     plain       shuffled epochs
     long_tail   class c has 100^(-c / (C - 1)) of its images; the test set stays balanced
     runs        frames come in runs of 16: one image, shifted by up to one pixel and with noise, frame by frame
+    parked      as runs, but a picture stays for L frames, P(L >= l) = 1 / l up to 500: half of the pictures are gone
+                after one frame, and half of the frames are of one picture in fifty
     drift       a fifth of the classes more in every fifth of the stream, shuffled among those already known
     noise       one label in ten is replaced by a wrong one (training only)
 
@@ -18,11 +20,13 @@ from torch import Tensor
 
 from fedge.data.augment import crop_flip
 from fedge.data.datasets import DataSet, load_dataset
+from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
-REGIMES = ("plain", "long_tail", "runs", "drift", "noise")
+REGIMES = ("plain", "long_tail", "runs", "parked", "drift", "noise")
 TAIL_RATIO = 100
 RUN_LENGTH = 16
+LONGEST_STAY = 500
 WRONG_LABELS = 0.1
 DRIFT_PHASES = 5
 
@@ -43,6 +47,8 @@ class Stream:
     @classmethod
     def load(cls, dataset: str, root: str, regime: str, seed: int) -> "Stream":
         """CIFAR pictures are augmented (crop, flip) as they come; digits are not."""
+        if regime not in REGIMES:
+            raise UserError(f"stream: regime is '{regime}'; take one of {', '.join(REGIMES)}")
         data = load_dataset(dataset, root)
         x_NCHW, y_N = _normalised(data), torch.from_numpy(data.y)
         stop = data.train_count
@@ -66,7 +72,7 @@ class Stream:
             x_BCHW = self.x_NCHW[rows_B]
             if self.augment:
                 x_BCHW = crop_flip(x_BCHW, generator)
-            if self.regime == "runs":
+            if self.regime in ("runs", "parked"):
                 x_BCHW = _next_frames(x_BCHW, generator)
             yield x_BCHW.contiguous(memory_format=torch.channels_last), self.y_N[rows_B]
 
@@ -101,6 +107,10 @@ def _order(regime: str, y_N: Tensor, classes: int, length: int, generator: torch
     if regime == "runs":
         pictures = _epochs(everything_N, -(-length // RUN_LENGTH), generator)
         return pictures.repeat_interleave(RUN_LENGTH)[:length]
+    if regime == "parked":
+        pictures = _epochs(everything_N, length, generator)
+        stay_N = (1 / (1 - torch.rand(length, generator=generator))).clamp(max=LONGEST_STAY).long()
+        return pictures.repeat_interleave(stay_N)[:length]
     if regime == "drift":
         phases = range(1, DRIFT_PHASES + 1)
         present = (everything_N[y_N < classes * phase // DRIFT_PHASES] for phase in phases)

@@ -1,13 +1,20 @@
-"""How often an instance has just been seen: frames of a camera come in runs of near-duplicates.
+"""How long the present scene has been seen: frames of a camera come in runs of near-duplicates.
 
 A filter that predicts an image's loss predicts the same for every frame of a run, and would fill a mini-batch with one
-scene. So the instances before it are compared by thumbnails t (the image averaged to a few pixels, its mean taken off):
+scene. So each instance is compared with the few before it by thumbnails t (the image averaged to a few pixels, its mean
+taken off):
 
     d_ij    = ||t_i - t_j||^2 / (||t_i||^2 + ||t_j||^2)          0: equal; about 1: unrelated
-    seen_i  = number of j among the `reach` instances before i with d_ij < closeness
+    seen_i  = 1 + max of seen_j over the `reach` instances j before i with d_ij < closeness;   0 if there is none
+    repeats = max(0, 1 - 2 P(d_ij < closeness: j long ago) / P(d_ij < closeness: j just before))
 
-One product of thumbnails per pair; shuffled MNIST gives 0 to nearly all, shifted noisy frames 1, 2, 3, ...
-Shapes: B instances on offer, R remembered, T pixels of a thumbnail.
+`seen` counts a scene's frames without remembering them, however long a camera stands still. Some things look alike
+without being the same: of handwritten ones, four in ten have a near-duplicate among the last fifteen digits, and a
+filter that took those for repeats would hardly train on ones. In a shuffled stream such likeness is as frequent with
+what came long ago as with what came just before. So `seen` counts for as much as `repeats`: 0 unless the second is
+at least twice as frequent as the first, near 1 in a stream of runs.
+
+Shapes: B instances on offer, R = reach, L from long ago, T pixels of a thumbnail.
 """
 
 import torch
@@ -15,31 +22,82 @@ import torch.nn.functional as F
 from torch import Tensor
 
 THUMBNAIL_SIDE = 7
+RATE_HORIZON = 2048
+"""Instances over which the two probabilities are averaged."""
+REFERENCE_EVERY = 64
+"""Instances from one that is kept for long to the next."""
 
 
 class NearDuplicates:
-    """Remembers the last `reach` thumbnails; `tensors` is its state. closeness: in 0 .. 1, 0 finds none."""
+    """Follows the scene through the stream; `tensors` is its state.
 
-    def __init__(self, channels: int, *, reach: int = 15, closeness: float = 0.15) -> None:
+    reach: instances back within which a scene goes on. closeness: in 0 .. 1, 0 finds none. references: thumbnails kept
+    from long ago, every 64th instance's; so they go back a thousand instances.
+    """
+
+    def __init__(
+        self, channels: int, *, reach: int = 4, closeness: float = 0.15, references: int = 16
+    ) -> None:
         self.closeness = closeness
-        self.tensors = {"thumbnails": torch.zeros(reach, channels * THUMBNAIL_SIDE**2)}
+        pixels = channels * THUMBNAIL_SIDE**2
+        self.tensors = {
+            "recent": torch.zeros(reach, pixels),
+            "recent_seen": torch.zeros(reach),
+            "long_ago": torch.zeros(references, pixels),
+            "instances": torch.tensor(0),
+            "close_rates": torch.zeros(2),  # of pairs with those just before, and with those long ago
+        }
 
     @property
     def macs_per_instance(self) -> int:
-        """Of comparing it with those before it, as if it were compared with those alone."""
-        return self.tensors["thumbnails"].numel()
+        """Of comparing it with those just before and those long ago."""
+        return self.tensors["recent"].numel() + self.tensors["long_ago"].numel()
+
+    @property
+    def repeats(self) -> float:
+        """How far likeness means the same scene, in 0 .. 1."""
+        before, long_ago = self.tensors["close_rates"].tolist()
+        return max(0.0, 1 - 2 * long_ago / before) if before else 0.0
 
     def count(self, x_BCHW: Tensor) -> Tensor:
-        """`seen` [B], as floats; remembers the instances."""
-        reach = len(self.tensors["thumbnails"])
+        """`repeats * seen` [B]: how many frames of its scene came before each instance. Remembers the instances."""
         thumbnail_BT = F.adaptive_avg_pool2d(x_BCHW, THUMBNAIL_SIDE).flatten(1)
         thumbnail_BT = thumbnail_BT - thumbnail_BT.mean(1, keepdim=True)
-        all_RT = torch.cat([self.tensors["thumbnails"], thumbnail_BT])
-        self.tensors["thumbnails"] = all_RT[-reach:].clone()
-        # windows of reach + 1: the last is the instance, the others those before it
-        window_BTW = all_RT.unfold(0, reach + 1, 1)
-        size_BW = window_BTW.square().sum(1)
-        product_BW = torch.einsum("bt,btw->bw", thumbnail_BT, window_BTW)
-        size_pair_BW = size_BW + size_BW[:, -1:]
-        close_BW = size_pair_BW - 2 * product_BW < self.closeness * size_pair_BW
-        return close_BW[:, :-1].sum(1).float()
+        recent_RT, long_ago_LT = self.tensors["recent"], self.tensors["long_ago"]
+        # windows of the R instances before each, and those from long ago behind them
+        before_BTR = torch.cat([recent_RT, thumbnail_BT])[:-1].unfold(0, len(recent_RT), 1)
+        close_BR = self._close(thumbnail_BT, before_BTR)
+        close_BL = self._close(thumbnail_BT, long_ago_LT.T.expand(len(x_BCHW), -1, -1))
+        self._learn(thumbnail_BT, close_BR, close_BL)
+        return self.repeats * self._follow(close_BR)
+
+    def _close(self, thumbnail_BT: Tensor, other_BTN: Tensor) -> Tensor:
+        product_BN = torch.einsum("bt,btn->bn", thumbnail_BT, other_BTN)
+        size_BN = thumbnail_BT.square().sum(1, keepdim=True) + other_BTN.square().sum(1)
+        return size_BN - 2 * product_BN < self.closeness * size_BN
+
+    def _follow(self, close_BR: Tensor) -> Tensor:
+        """`seen` [B] by going through the instances in order."""
+        reach = close_BR.shape[1]
+        seen = self.tensors["recent_seen"].tolist()
+        for close_R in close_BR.tolist():
+            scene = [count for count, close in zip(seen[-reach:], close_R, strict=True) if close]
+            seen.append(1.0 + max(scene) if scene else 0.0)
+        self.tensors["recent_seen"] = torch.tensor(seen[-reach:])
+        return torch.tensor(seen[reach:])
+
+    def _learn(self, thumbnail_BT: Tensor, close_BR: Tensor, close_BL: Tensor) -> None:
+        instances, references = int(self.tensors["instances"]), close_BL.shape[1]
+        known = min(-(-instances // REFERENCE_EVERY), references)
+        if known:
+            latest = torch.stack([close_BR.float().mean(), close_BL[:, :known].float().mean()])
+            rates, weight = self.tensors["close_rates"], min(1.0, len(close_BR) / RATE_HORIZON)
+            self.tensors["close_rates"] = rates.lerp(latest, weight)
+        self.tensors["recent"] = torch.cat([self.tensors["recent"], thumbnail_BT])[
+            -close_BR.shape[1] :
+        ].clone()
+        long_ago_LT = self.tensors["long_ago"].clone()
+        for index in range(-instances % REFERENCE_EVERY, len(thumbnail_BT), REFERENCE_EVERY):
+            long_ago_LT[(instances + index) // REFERENCE_EVERY % references] = thumbnail_BT[index]
+        self.tensors["long_ago"] = long_ago_LT
+        self.tensors["instances"] = torch.tensor(instances + len(thumbnail_BT))

@@ -171,13 +171,31 @@ def test_it_explores_until_something_is_learnt():
     assert controller.explore == 0.1
 
 
-def test_near_duplicates_are_counted():
-    """If this fails, a run of equal frames fills the mini-batch."""
-    scenes = torch.randn(2, 1, 14, 14, generator=torch.Generator().manual_seed(1))
-    frames = scenes.repeat_interleave(3, 0)
+def scenes(lengths: list[int], seed: int = 1) -> Tensor:
+    pictures = torch.randn(len(lengths), 1, 14, 14, generator=torch.Generator().manual_seed(seed))
+    return pictures.repeat_interleave(torch.tensor(lengths), 0)
+
+
+def test_the_frames_of_a_scene_are_counted_across_mini_batches():
+    """If this fails, a run of equal frames fills the mini-batch, or a long stay is forgotten."""
     counter = NearDuplicates(1)
-    assert counter.count(frames[:2]).tolist() == [0, 1]
-    assert counter.count(frames[2:]).tolist() == [2, 0, 1, 2]
+    counter.count(scenes([4] * 64, seed=2))
+    frames = scenes([3, 40, 1])
+    seen = torch.cat([counter.count(part) for part in frames.split(5)]) / counter.repeats
+    assert counter.repeats > 0.9
+    expected = [*range(3), *range(40), 0]
+    # `repeats` moves a little from one call to the next
+    assert seen.tolist() == pytest.approx(expected, rel=0.05)
+
+
+def test_likeness_in_a_shuffled_stream_is_not_a_repeat():
+    """If this fails, a class that always looks alike is taken for a camera that stands still, and never learnt."""
+    counter = NearDuplicates(1)
+    pictures = scenes([1] * 3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        seen_B = counter.count(pictures[torch.randint(0, 3, (64,), generator=generator)])
+    assert seen_B.max() == 0
 
 
 def test_the_filter_finds_the_hard_instances():
@@ -185,7 +203,6 @@ def test_the_filter_finds_the_hard_instances():
     generator = torch.Generator().manual_seed(0)
     hard_kept = easy_kept = 0
     instance_filter = EarlyInstanceFilter(1, 12, keep=0.2, seed=0, explore=0.1)
-    instance_filter.duplicates = None  # these made-up images are all alike
     model = small_model()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for step in range(200):
