@@ -1,7 +1,9 @@
 """The base networks M_D of the ADaPT benchmark: trained once on all of CIFAR-100, kept outside the checkout.
 
 The authors pretrain for 150 epochs with steps at 50 and 100. Few epochs do better with one cycle of the learning
-rate (Smith and Topin, arXiv 1708.07120): linear up over the first fifth, linear down to zero.
+rate (Smith and Topin, arXiv 1708.07120): linear up over the first fifth, linear down to zero. AlexNet has no norm, and
+with PyTorch's initial weights its loss stays at log 100 for the first epoch; it gets those of He et al.
+(arXiv 1502.01852), with which it learns from the first steps on.
 """
 
 from pathlib import Path
@@ -18,6 +20,7 @@ from fedge.training.loop import evaluate, train
 PEAK_RATE = {"alexnet": 0.02, "squeezenet": 0.04}  # networks without norm, or with a small one, diverge above
 DEFAULT_PEAK_RATE = 0.2
 WEIGHT_DECAY = 5e-4
+NORMLESS = frozenset({"alexnet"})
 
 
 def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache: Path) -> nn.Module:
@@ -28,6 +31,8 @@ def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache:
     if path.exists():
         model.load_state_dict(load_file(path, device=pictures.device))
         return model
+    if net in NORMLESS:
+        _initialise(model, torch.Generator(pictures.device).manual_seed(derive_seed(0, "base", net)))
     optimizer = torch.optim.SGD(
         model.parameters(), lr=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
@@ -46,3 +51,10 @@ def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache:
     cache.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
     return model
+
+
+def _initialise(model: nn.Module, generator: torch.Generator) -> None:
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)

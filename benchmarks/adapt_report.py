@@ -1,34 +1,40 @@
 """Tables of the ADaPT benchmark from its finished cells, as Markdown and JSON.
 
 All differences are paired: same network, subset, level and seed. `±` is the standard deviation over seeds of a
-cell, or over (network, subset, level, seed) of a mean.
+cell, or over (network, subset, level, seed) of a mean; `between seeds` is that of one place's difference, from the
+mean of the places' variances.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmarks.adapt import Preset
+    from benchmarks.adapt_grid import Preset
 
 Rows = list[dict[str, Any]]
 Place = tuple[str, str, float, int]  # net, subset, level, seed
+CRITERIA_ORDER = ("l1", "taylor", "activation", "random")
 
 
 def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
     """Write `.md` and `.json` beside the cells' `.jsonl`; returns the Markdown."""
-    summary = summarise(rows, preset.criteria["aware"])
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    of_net = {net: [row for row in rows if row["net"] == net] for net in nets}
+    summary = {name: summarise(here) for name, here in ({"all": rows} | of_net).items()}
     text = "\n\n".join(
         [
             f"# ADaPT on CIFAR-100, `python -m benchmarks.adapt --preset {cells_path.stem.removeprefix('adapt_')}`",
             _setup(preset, rows),
             "Paired differences of test top-1 on the subset, in percentage points:",
             _summary_table(summary),
-            "Arms and criteria over the places that all of them have:",
-            _criteria_table(rows),
+            "Arms and criteria over the places of a net that all of them have:",
+            _criteria_table(of_net),
+            "MACs left at equal parameters left (%), `aware`, mean over subsets and seeds:",
+            _macs_table(rows),
             "Test top-1 (%), mean ± standard deviation over seeds:",
             _cell_table(rows),
         ]
@@ -40,7 +46,7 @@ def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
     return text
 
 
-def summarise(rows: Rows, criteria: Iterable[str]) -> dict[str, dict[str, float]]:
+def summarise(rows: Rows) -> dict[str, dict[str, float]]:
     """The paper's question, its two parts, and every criterion against the paper's; what was not run is left out."""
     top1 = defaultdict(dict)  # (arm, criterion) -> place -> accuracy
     for row in rows:
@@ -49,11 +55,15 @@ def summarise(rows: Rows, criteria: Iterable[str]) -> dict[str, dict[str, float]
         "aware - agnostic (l1): the paper's gain": (("aware", "l1"), ("agnostic", "l1")),
         "selection - agnostic (l1): by retraining on the subset": (("selection", "l1"), ("agnostic", "l1")),
         "aware - selection (l1): by choosing on the subset": (("aware", "l1"), ("selection", "l1")),
+        "aware taylor - agnostic l1: the default's gain": (("aware", "taylor"), ("agnostic", "l1")),
         "aware - selection (taylor): by choosing on the subset": (
             ("aware", "taylor"),
             ("selection", "taylor"),
         ),
-        **{f"aware, {name} - l1": (("aware", name), ("aware", "l1")) for name in criteria if name != "l1"},
+        "aware, taylor - l1": (("aware", "taylor"), ("aware", "l1")),
+        "aware, activation - l1": (("aware", "activation"), ("aware", "l1")),
+        "aware, taylor - activation": (("aware", "taylor"), ("aware", "activation")),
+        "aware, random - l1": (("aware", "random"), ("aware", "l1")),
     }
     gaps = {name: difference(top1[first], top1[second]) for name, (first, second) in questions.items()}
     return {name: gap for name, gap in gaps.items() if gap is not None}
@@ -61,12 +71,18 @@ def summarise(rows: Rows, criteria: Iterable[str]) -> dict[str, dict[str, float]
 
 def difference(first: dict[Place, float], second: dict[Place, float]) -> dict[str, float] | None:
     """Of `first` minus `second` over the places both have, in percentage points; None without any."""
-    gaps = [100 * (first[place] - second[place]) for place in sorted(first.keys() & second.keys())]
-    if not gaps:
+    gap_of = {place: 100 * (first[place] - second[place]) for place in sorted(first.keys() & second.keys())}
+    if not gap_of:
         return None
+    gaps = list(gap_of.values())
+    by_cell = defaultdict(list)
+    for (*cell, _seed), gap in gap_of.items():
+        by_cell[tuple(cell)].append(gap)
+    variances = [variance(of_cell) for of_cell in by_cell.values() if len(of_cell) > 1]
     return {
         "mean": mean(gaps),
         "std": stdev(gaps) if len(gaps) > 1 else 0.0,
+        "between seeds": mean(variances) ** 0.5 if variances else 0.0,
         "min": min(gaps),
         "max": max(gaps),
         "above 0": sum(gap > 0 for gap in gaps),
@@ -100,28 +116,47 @@ def _unpruned(rows: Rows, net: str) -> Iterable[tuple[str, float]]:
     return ((row["subset"], row["top1"]) for row in rows if row["arm"] == "unpruned" and row["net"] == net)
 
 
-def _summary_table(summary: dict[str, dict[str, float]]) -> str:
-    lines = ["| difference | mean ± std | min | max | above 0 |", "| --- | --- | --- | --- | --- |"]
-    for name, gap in summary.items():
-        lines.append(
-            f"| {name} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {gap['min']:+.1f} | {gap['max']:+.1f} "
-            f"| {gap['above 0']} of {gap['cells']} |"
-        )
+def _summary_table(summary: dict[str, dict[str, dict[str, float]]]) -> str:
+    lines = [
+        "| difference | net | mean ± std | between seeds | min | max | above 0 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in summary["all"]:
+        for net, gaps in summary.items():
+            if gap := gaps.get(name):
+                lines.append(
+                    f"| {name} | {net} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {gap['between seeds']:.1f} "
+                    f"| {gap['min']:+.1f} | {gap['max']:+.1f} | {gap['above 0']} of {gap['cells']} |"
+                )
     return "\n".join(lines)
 
 
-def _criteria_table(rows: Rows) -> str:
-    dense = {row["net"]: row["macs"] for row in rows if row["arm"] == "unpruned"}
-    columns = defaultdict(dict)
-    for row in rows:
-        if row["arm"] != "unpruned":
+def _criteria_table(of_net: dict[str, Rows]) -> str:
+    lines = ["| net | arm | criterion | top-1 | MACs left |", "| --- | --- | --- | --- | --- |"]
+    for net, rows in of_net.items():
+        columns = defaultdict(dict)
+        for row in rows:
             columns[row["arm"], row["criterion"]][_place(row)] = row
-    places = set.intersection(*(set(column) for column in columns.values())) if columns else set()
-    lines = ["| arm | criterion | top-1 | MACs left |", "| --- | --- | --- | --- |"]
-    for arm, criterion in sorted(columns, key=_column_order) if places else ():
-        here = [columns[arm, criterion][place] for place in sorted(places)]
-        top1, macs = mean(row["top1"] for row in here), mean(row["macs"] / dense[row["net"]] for row in here)
-        lines.append(f"| {arm} | {criterion} | {top1:.1%} | {macs:.0%} |")
+        dense = next((row["macs"] for row in columns.pop(("unpruned", "none"), {}).values()), None)
+        places = set.intersection(*(set(column) for column in columns.values())) if columns else set()
+        for arm, criterion in sorted(columns, key=_column_order) if places and dense else ():
+            here = [columns[arm, criterion][place] for place in sorted(places)]
+            top1, macs = mean(row["top1"] for row in here), mean(row["macs"] for row in here) / dense
+            lines.append(f"| {net} | {arm} | {criterion} | {top1:.1%} | {macs:.0%} |")
+    return "\n".join(lines)
+
+
+def _macs_table(rows: Rows) -> str:
+    dense = {row["net"]: row["macs"] for row in rows if row["arm"] == "unpruned"}
+    aware = [row for row in rows if row["arm"] == "aware" and row["net"] in dense]
+    criteria = sorted({row["criterion"] for row in aware}, key=CRITERIA_ORDER.index)
+    lines = ["| " + " | ".join(["net", "level", *criteria]) + " |", "| --- " * (2 + len(criteria)) + "|"]
+    for (net, level), here in _grouped(aware, lambda row: (row["net"], row["level"])):
+        values = [
+            _mean_std([row["macs"] / dense[net] for row in here if row["criterion"] == criterion])
+            for criterion in criteria
+        ]
+        lines.append("| " + " | ".join([net, f"{level:g}", *values]) + " |")
     return "\n".join(lines)
 
 
@@ -149,7 +184,7 @@ def _grouped(rows: Rows, key: Callable[[dict[str, Any]], tuple]) -> Iterable[tup
 def _column_order(column: tuple[str, str]) -> tuple[int, int]:
     return (
         ("agnostic", "selection", "aware").index(column[0]),
-        ("l1", "taylor", "activation", "random").index(column[1]),
+        CRITERIA_ORDER.index(column[1]),
     )
 
 

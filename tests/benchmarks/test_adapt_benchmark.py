@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
-from benchmarks.adapt import PRESETS, cells, read_rows
+from benchmarks.adapt import read_rows
+from benchmarks.adapt_grid import PRESETS, cells
 from benchmarks.adapt_report import difference, summarise, write_report
 
 
@@ -19,8 +21,16 @@ def row(arm: str, criterion: str, top1: float, seed: int = 0, level: float = 0.5
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_cell_is_run_twice(preset):
     """Cells are found again by what they are; a doubled one would weigh double in every mean."""
-    grid = list(cells(PRESETS[preset]))
+    grid = cells(PRESETS[preset])
     assert len(grid) == len(set(grid))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_costly_network_is_trained_once(preset):
+    """Only the last one is kept; cells that share one must follow each other within a grid, or it is trained anew."""
+    shared = [cell.shared for cell in cells(PRESETS[preset]) if cell.arm == "agnostic"]
+    runs = 1 + sum(before != after for before, after in pairwise(shared))
+    assert runs == len(set(shared))
 
 
 def test_full_is_the_papers_grid():
@@ -36,12 +46,13 @@ def test_differences_are_paired():
     gap = difference(first, second)
     assert gap["mean"] == pytest.approx(5.0)
     assert (gap["cells"], gap["above 0"]) == (2, 1)
+    assert gap["between seeds"] == pytest.approx(gap["std"])  # one place: all spread is between its seeds
 
 
 def test_gain_is_split_into_retraining_and_choosing():
     """What the third arm is for: the two parts must add up to the paper's gain."""
     rows = [row("agnostic", "l1", 0.20), row("selection", "l1", 0.28), row("aware", "l1", 0.30)]
-    means = [gap["mean"] for gap in summarise(rows, ("l1",)).values()]
+    means = [gap["mean"] for gap in summarise(rows).values()]
     assert means == pytest.approx([10.0, 8.0, 2.0])
 
 
@@ -58,5 +69,5 @@ def test_report_is_written_and_a_torn_line_is_left_out(tmp_path):
 
 def test_rows_name_their_cell():
     """Resuming finds a finished cell by its fields."""
-    cell = next(cells(PRESETS["smoke"]))
+    cell = cells(PRESETS["smoke"])[0]
     assert set(asdict(cell)) <= set(row("aware", "l1", 0.1))

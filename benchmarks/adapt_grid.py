@@ -1,0 +1,139 @@
+"""Which cells the ADaPT benchmark runs: networks x subsets of CIFAR-100 x levels x arms x criteria x seeds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from types import MappingProxyType
+
+from fedge.data.cifar100_classes import SUBSETS
+from fedge.training.adapt import LEVELS, Budget
+
+Criteria = MappingProxyType[str, tuple[str, ...]]  # of each arm
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the results."""
+
+    net: str
+    arm: str  # unpruned, or one of ADaPT's three
+    criterion: str
+    level: float
+    subset: str
+    seed: int
+
+    @property
+    def shared(self) -> tuple:
+        """What this cell has in common with those that it shares a costly network with.
+
+        For the agnostic arm that is the network retrained on all classes, for the others the one fine-tuned on the
+        subset.
+        """
+        if self.arm == "agnostic":
+            return self.arm, self.net, self.level, self.criterion, self.seed
+        return self.net, self.subset, self.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Every net on every subset at every level, in each arm by the criteria named for it."""
+
+    nets: tuple[str, ...]
+    subsets: tuple[str, ...]
+    levels: tuple[float, ...]
+    criteria: Criteria
+
+    def cells(self, seed: int) -> Iterator[Cell]:
+        for net, subset, level in product(self.nets, self.subsets, self.levels):
+            for arm, criteria in self.criteria.items():
+                yield from (Cell(net, arm, criterion, level, subset, seed) for criterion in criteria)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What is run, and for how long. `base_epochs` says how long each net's M_D is trained."""
+
+    base_epochs: dict[str, int]
+    grids: tuple[Grid, ...]
+    seeds: int
+    budget: Budget
+    pictures_per_class: int = 500  # that fine-tuning and retraining may use, of 500; the base has them all
+
+
+def cells(preset: Preset) -> list[Cell]:
+    """All cells of the preset; a whole seed before the next, so that a run cut short is still a comparison."""
+    unpruned = {
+        Cell(net, "unpruned", "none", 0.0, subset, 0): None
+        for grid in preset.grids
+        for net, subset in product(grid.nets, grid.subsets)
+    }
+    chosen = list(unpruned)
+    for seed in range(preset.seeds):
+        of_seed = [cell for grid in preset.grids for cell in grid.cells(seed)]
+        chosen += [cell for cell in of_seed if cell.arm != "agnostic"]
+        chosen += sorted((cell for cell in of_seed if cell.arm == "agnostic"), key=lambda cell: cell.shared)
+    return chosen
+
+
+_ALL = MappingProxyType(
+    {
+        "aware": ("l1", "taylor", "activation", "random"),
+        "selection": ("l1", "taylor"),
+        "agnostic": ("l1",),
+    }
+)
+_MAIN = MappingProxyType(
+    {"aware": ("l1", "taylor", "activation"), "selection": ("taylor",), "agnostic": ("l1",)}
+)
+_FULL = MappingProxyType(
+    {
+        "aware": ("l1", "taylor", "activation", "random"),
+        "selection": ("l1", "taylor", "activation"),
+        "agnostic": ("l1", "taylor"),
+    }
+)
+
+PRESETS = {
+    "smoke": Preset(
+        base_epochs={"resnet8": 0},
+        grids=(
+            Grid(
+                nets=("resnet8",),
+                subsets=("aquatic",),
+                levels=(0.5,),
+                criteria=MappingProxyType(
+                    {"aware": ("l1", "taylor"), "selection": ("l1",), "agnostic": ("l1",)}
+                ),
+            ),
+        ),
+        seeds=1,
+        budget=Budget(finetune=1, retrain=1, agnostic=1),
+        pictures_per_class=50,
+    ),
+    "cpu": Preset(
+        base_epochs={"resnet8": 10, "alexnet": 12},
+        grids=(
+            Grid(
+                nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.5, 0.8), criteria=_ALL
+            ),
+            Grid(nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.3,), criteria=_MAIN),
+            Grid(nets=("resnet8",), subsets=("outdoor", "natural", "random"), levels=(0.8,), criteria=_MAIN),
+        ),
+        seeds=2,
+        budget=Budget(finetune=1, retrain=4, agnostic=2),
+        pictures_per_class=250,
+    ),
+    "full": Preset(
+        base_epochs={"alexnet": 30, "resnet20": 30, "mobilenet_v2": 30, "squeezenet": 30},
+        grids=(
+            Grid(
+                nets=("alexnet", "resnet20", "mobilenet_v2", "squeezenet"),
+                subsets=tuple(SUBSETS),
+                levels=LEVELS,
+                criteria=_FULL,
+            ),
+        ),
+        seeds=5,
+        budget=Budget(),
+    ),
+}
