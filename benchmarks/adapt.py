@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from benchmarks.adapt_base import base_network
+from benchmarks.adapt_controls import CONTROLS
 from benchmarks.adapt_grid import PRESETS, Cell, Preset, cells
 from benchmarks.adapt_report import write_report
 from fedge.data.cifar100_classes import SUBSETS
@@ -56,7 +57,8 @@ class Experiment:
             outcome = self._agnostic(cell.net, cell.level, cell.criterion, cell.seed)
         else:
             tuned = self._tuned(cell.net, cell.subset, cell.seed)
-            outcome = getattr(protocol, cell.arm)(tuned, cell.level, cell.criterion)
+            criterion = CONTROLS.get(cell.criterion, cell.criterion)
+            outcome = getattr(protocol, cell.arm)(tuned, cell.level, criterion)
         return {
             **asdict(cell),
             "top1": protocol.top1(outcome.model),

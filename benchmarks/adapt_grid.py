@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
 
+from benchmarks.adapt_controls import CONTROLS
 from fedge.data.cifar100_classes import SUBSETS
 from fedge.training.adapt import LEVELS, Budget
 
@@ -77,9 +78,9 @@ def cells(preset: Preset) -> list[Cell]:
 
 _ALL = MappingProxyType(
     {
-        "aware": ("l1", "taylor", "activation", "random"),
+        "aware": ("l1", "taylor", "activation", "random", *CONTROLS),
         "selection": ("l1", "taylor"),
-        "agnostic": ("l1",),
+        "agnostic": ("l1", "taylor"),
     }
 )
 _MAIN = MappingProxyType(
@@ -116,8 +117,8 @@ PRESETS = {
             Grid(
                 nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.5, 0.8), criteria=_ALL
             ),
+            Grid(nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_MAIN),
             Grid(nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.3,), criteria=_MAIN),
-            Grid(nets=("resnet8",), subsets=("outdoor", "natural", "random"), levels=(0.8,), criteria=_MAIN),
         ),
         seeds=2,
         budget=Budget(finetune=1, retrain=4, agnostic=2),

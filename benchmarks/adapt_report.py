@@ -12,12 +12,14 @@ from pathlib import Path
 from statistics import mean, stdev, variance
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.adapt_controls import CONTROLS
+
 if TYPE_CHECKING:
     from benchmarks.adapt_grid import Preset
 
 Rows = list[dict[str, Any]]
 Place = tuple[str, str, float, int]  # net, subset, level, seed
-CRITERIA_ORDER = ("l1", "taylor", "activation", "random")
+CRITERIA_ORDER = ("l1", "taylor", "activation", "random", *CONTROLS)
 
 
 def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
@@ -51,20 +53,19 @@ def summarise(rows: Rows) -> dict[str, dict[str, float]]:
     top1 = defaultdict(dict)  # (arm, criterion) -> place -> accuracy
     for row in rows:
         top1[row["arm"], row["criterion"]][_place(row)] = row["top1"]
-    questions = {
-        "aware - agnostic (l1): the paper's gain": (("aware", "l1"), ("agnostic", "l1")),
-        "selection - agnostic (l1): by retraining on the subset": (("selection", "l1"), ("agnostic", "l1")),
-        "aware - selection (l1): by choosing on the subset": (("aware", "l1"), ("selection", "l1")),
-        "aware taylor - agnostic l1: the default's gain": (("aware", "taylor"), ("agnostic", "l1")),
-        "aware - selection (taylor): by choosing on the subset": (
-            ("aware", "taylor"),
-            ("selection", "taylor"),
-        ),
-        "aware, taylor - l1": (("aware", "taylor"), ("aware", "l1")),
-        "aware, activation - l1": (("aware", "activation"), ("aware", "l1")),
-        "aware, taylor - activation": (("aware", "taylor"), ("aware", "activation")),
-        "aware, random - l1": (("aware", "random"), ("aware", "l1")),
-    }
+    questions = {}
+    for by in ("l1", "taylor"):
+        questions |= {
+            f"aware - agnostic ({by}): the gain": (("aware", by), ("agnostic", by)),
+            f"selection - agnostic ({by}): by retraining on the subset": (
+                ("selection", by),
+                ("agnostic", by),
+            ),
+            f"aware - selection ({by}): by choosing on the subset": (("aware", by), ("selection", by)),
+        }
+    pairs = [("taylor", "l1"), ("activation", "l1"), ("random", "l1"), ("taylor", "activation")]
+    for first, second in [*pairs, *(("taylor", control) for control in CONTROLS)]:
+        questions[f"aware, {first} - {second}"] = (("aware", first), ("aware", second))
     gaps = {name: difference(top1[first], top1[second]) for name, (first, second) in questions.items()}
     return {name: gap for name, gap in gaps.items() if gap is not None}
 

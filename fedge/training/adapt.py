@@ -149,7 +149,7 @@ class Adapt:
             pass
         return model
 
-    def aware(self, tuned: nn.Module, level: float, criterion: str) -> Outcome:
+    def aware(self, tuned: nn.Module, level: float, criterion: str | Criterion) -> Outcome:
         """Choose channels of the fine-tuned network with D' in view; retrain on D'."""
         return self._prune_and_retrain(tuned, level, criterion, self.subset)
 

@@ -5,10 +5,14 @@ from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
+import torch
 
 from benchmarks.adapt import read_rows
+from benchmarks.adapt_controls import CONTROLS
 from benchmarks.adapt_grid import PRESETS, cells
 from benchmarks.adapt_report import difference, summarise, write_report
+from fedge.models import build
+from fedge.training.pruning import prune
 
 
 def row(arm: str, criterion: str, top1: float, seed: int = 0, level: float = 0.5) -> dict:
@@ -65,6 +69,19 @@ def test_report_is_written_and_a_torn_line_is_left_out(tmp_path):
     text = write_report(PRESETS["smoke"], rows, path)
     assert "| resnet8 | aquatic | 0.5 | 30.0 | 35.0 |" in text
     assert json.loads(path.with_suffix(".json").read_text())["cells"] == rows
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_control_keeps_taylors_widths(control):
+    """Were they not the same, a control would compare sizes of networks, not choices of channels."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 3, 32, 32, generator=generator), torch.arange(8)
+    records = []
+    for criterion in ("taylor", CONTROLS[control]):
+        model = build("resnet8", num_classes=8, in_channels=3, image_size=32)
+        prune(model, 0.6, example_input=x[:1], criterion=criterion, batches=[(x, y)])
+        records.append([(name, weight.shape) for name, weight in model.state_dict().items()])
+    assert records[0] == records[1]
 
 
 def test_rows_name_their_cell():
