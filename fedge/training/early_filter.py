@@ -83,7 +83,7 @@ class EarlyInstanceFilter(Filter):
             if controller == "paper"
             else QuantileController(keep, least_explore=explore)
         )
-        self.duplicates = NearDuplicates(in_channels) if controller == "quantile" else None
+        self.duplicates = NearDuplicates(in_channels, size) if controller == "quantile" else None
 
     @property
     def threshold(self) -> float:

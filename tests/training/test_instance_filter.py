@@ -178,7 +178,7 @@ def scenes(lengths: list[int], seed: int = 1) -> Tensor:
 
 def test_the_frames_of_a_scene_are_counted_across_mini_batches():
     """If this fails, a run of equal frames fills the mini-batch, or a long stay is forgotten."""
-    counter = NearDuplicates(1)
+    counter = NearDuplicates(1, (14, 14))
     counter.count(scenes([4] * 64, seed=2))
     frames = scenes([3, 40, 1])
     seen = torch.cat([counter.count(part) for part in frames.split(5)]) / counter.repeats
@@ -188,9 +188,18 @@ def test_the_frames_of_a_scene_are_counted_across_mini_batches():
     assert seen.tolist() == pytest.approx(expected, rel=0.05)
 
 
+def test_a_shift_does_not_change_the_scene():
+    """If this fails, a camera that shakes shows a new scene in every frame."""
+    counter = NearDuplicates(1, (14, 14))
+    counter.count(scenes([8] * 32, seed=2))
+    picture = scenes([1])
+    frames = torch.cat([picture.roll(shift, (2, 3)) for shift in ((0, 0), (1, 0), (-2, 1))])
+    assert counter.count(frames).round().tolist() == [0, 1, 2]
+
+
 def test_likeness_in_a_shuffled_stream_is_not_a_repeat():
     """If this fails, a class that always looks alike is taken for a camera that stands still, and never learnt."""
-    counter = NearDuplicates(1)
+    counter = NearDuplicates(1, (14, 14))
     pictures = scenes([1] * 3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(40):
