@@ -18,6 +18,7 @@ from fedge.errors import UserError
 from fedge.training.coupling import PINNED, Coupling
 from fedge.training.surgery import filters_of
 
+AT_ONCE = 8  # samples, so that ranking takes less memory than a training step; scores do not depend on it
 Batches = Iterable[tuple[Tensor, Tensor]]
 PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no projection on a shortcut
 
@@ -32,11 +33,12 @@ class Evidence:
     generator: torch.Generator
 
     def data(self, criterion: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The client's batches of (x, y); UserError if `prune` was called without, or with none in them."""
-        batch = None
-        for batch in self.batches or ():
-            yield batch
-        if batch is None:
+        """The client's batches of (x, y), `AT_ONCE` samples at a time; UserError without any."""
+        empty = True
+        for x_BCHW, y_B in self.batches or ():
+            empty = False
+            yield from zip(x_BCHW.split(AT_ONCE), y_B.split(AT_ONCE), strict=True)
+        if empty:
             raise UserError(
                 f"criterion {criterion!r} ranks channels by the client's own data and got none: pass batches= "
                 "with at least one, or take 'l1', which needs none"

@@ -1,6 +1,8 @@
 """Each criterion measures what its source says it measures."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -126,6 +128,43 @@ def test_batching_does_not_matter(criterion):
     whole = CRITERIA[criterion](evidence_of(model, [(x_BCHW, y_B)]))
     parts = CRITERIA[criterion](evidence_of(model, [(x_BCHW[:1], y_B[:1]), (x_BCHW[1:], y_B[1:])]))
     assert torch.allclose(whole, parts, rtol=1e-4)
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "activation"])
+def test_ranking_takes_less_memory_than_training(criterion):
+    """A device that can just train its network must be able to rank its channels: what autograd keeps is counted."""
+    model = shaken(Separable())
+    (x_BCHW, y_B), *_ = batches = batches_for(model, count=32)
+    evidence = evidence_of(model, batches)
+    with _kept_at_most() as by_ranking:
+        CRITERIA[criterion](evidence)
+    with _kept_at_most() as by_training:
+        functional.cross_entropy(model(x_BCHW), y_B).backward()
+    assert max(by_ranking, default=0) < max(by_training)
+
+
+@contextmanager
+def _kept_at_most() -> Iterator[list[int]]:
+    """Bytes of the tensors that autograd keeps, after each one that it takes in."""
+    alive: dict[int, tuple[int, int]] = {}
+    history: list[int] = []
+
+    class Kept:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+            storage = tensor.untyped_storage()
+            self.key = storage.data_ptr()
+            size, holders = alive.get(self.key, (storage.nbytes(), 0))
+            alive[self.key] = size, holders + 1
+            history.append(sum(size for size, _ in alive.values()))
+
+        def __del__(self) -> None:
+            size, holders = alive.pop(self.key)
+            if holders > 1:
+                alive[self.key] = size, holders - 1
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        yield history
 
 
 def test_a_function_can_be_the_criterion():
