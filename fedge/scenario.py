@@ -166,6 +166,7 @@ class Pruning(Section):
 
     level: Fraction | LevelSearch = 0.0
     criterion: Literal["l1", "taylor", "activation", "random"] = "taylor"
+    ranking_samples: Count = 128  # training instances that taylor and activation rank by, at most
     accounting: Literal["exact", "adapt"] = "exact"
 
 

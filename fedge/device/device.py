@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -215,10 +216,12 @@ class Device:
         return min(self.training.batch_size, self._samples())
 
     def _ranking_batches(self) -> Iterator[Batch]:
-        """The training data as a criterion looks at them; what it computes on them is counted."""
+        """Training data drawn for a criterion to look at; what it computes on them is counted."""
+        choice = self.training.pruning
         table = count_macs(self.model, self.prepared.input_shape)
-        cost = {"taylor": table.training, "activation": table.forward}.get(self.training.pruning.criterion, 0)
-        for x_BCHW, y_B in self._batches("prune"):
+        cost = {"taylor": table.training, "activation": table.forward}.get(choice.criterion, 0)
+        enough = math.ceil(choice.ranking_samples / self.training.batch_size)
+        for x_BCHW, y_B in islice(self._batches("prune"), enough):
             self._pruning_macs += cost * len(y_B)
             yield x_BCHW, y_B
 

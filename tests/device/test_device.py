@@ -12,6 +12,8 @@ from fedge.data.shard import Shard
 from fedge.device.state import StateFolder
 from fedge.prepare import Prepared, prepare
 from fedge.seeding import derive_seed
+from fedge.training.macs import count_macs
+from fedge.training.topology import Topology
 
 OFF = ("training.pruning.level=0", "training.instance_filter.kind=none", "training.error_maps.keep=1.0")
 
@@ -61,6 +63,20 @@ def test_reports_say_what_ran(small, tmp_path) -> None:
         assert len(row["epoch_loss"]) == 2
         pruned = row["round"] > 1
         assert abs(1 - row["parameters"] / row["parameters_dense"] - 0.5 * pruned) < 0.01
+
+
+def test_ranking_looks_at_so_many_samples_and_is_counted(small, tmp_path) -> None:
+    """Breaks if ranking reads a whole shard where a sample will do, or if what it computes goes uncounted."""
+    scenario = small(*OFF[1:], "training.pruning.ranking_samples=20", "training.batch_size=16")
+    result = fedge.run(scenario, tmp_path)
+    prepared = prepare(scenario)
+    large = [row for row in result.reports() if row["round"] == 2 and row["samples_seen"] >= 32]
+    assert large
+    for row in large:
+        state = StateFolder(tmp_path / "devices" / str(row["client"])).at(2)
+        pruned = Topology.from_json(state.topology).rebuild(prepared.build_model)
+        trained = row["samples_seen"] * count_macs(pruned, prepared.input_shape).training
+        assert row["macs_done"] == trained + 2 * 16 * prepared.macs_training
 
 
 def rewritten(prepared: Prepared, client: int, rows: dict[str, slice]) -> None:
