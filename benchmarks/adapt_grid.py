@@ -1,6 +1,6 @@
 """Which cells the ADaPT benchmark runs: networks x subsets of CIFAR-100 x levels x arms x criteria x seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from benchmarks.adapt_controls import CONTROLS
 from fedge.data.cifar100_classes import SUBSETS
 from fedge.training.adapt import LEVELS, Budget
 
-Criteria = MappingProxyType[str, tuple[str, ...]]  # of each arm
+Criteria = Mapping[str, tuple[str, ...]]  # of each arm
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,18 @@ def cells(preset: Preset) -> list[Cell]:
     for seed in range(preset.seeds):
         of_seed = [cell for grid in preset.grids for cell in grid.cells(seed)]
         chosen += [cell for cell in of_seed if cell.arm != "agnostic"]
-        chosen += sorted((cell for cell in of_seed if cell.arm == "agnostic"), key=lambda cell: cell.shared)
+        agnostic = (cell for cell in of_seed if cell.arm == "agnostic")
+        chosen += sorted(
+            agnostic, key=lambda cell: cell.shared, reverse=True
+        )  # those that share a network together
     return chosen
 
 
-_ALL = MappingProxyType(
+_CONTROLLED = MappingProxyType(
     {
         "aware": ("l1", "taylor", "activation", "random", *CONTROLS),
         "selection": ("l1", "taylor"),
-        "agnostic": ("l1", "taylor"),
+        "agnostic": ("l1",),
     }
 )
 _MAIN = MappingProxyType(
@@ -114,8 +117,12 @@ PRESETS = {
     "cpu": Preset(
         base_epochs={"resnet8": 10, "alexnet": 12},
         grids=(
+            Grid(nets=("resnet8",), subsets=("aquatic", "indoor"), levels=(0.5, 0.8), criteria=_CONTROLLED),
             Grid(
-                nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.5, 0.8), criteria=_ALL
+                nets=("alexnet",),
+                subsets=("aquatic", "indoor"),
+                levels=(0.5, 0.8),
+                criteria=_CONTROLLED | {"agnostic": ("l1", "taylor")},
             ),
             Grid(nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_MAIN),
             Grid(nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.3,), criteria=_MAIN),

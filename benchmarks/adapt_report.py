@@ -26,7 +26,8 @@ def write_report(preset: "Preset", rows: Rows, cells_path: Path) -> str:
     """Write `.md` and `.json` beside the cells' `.jsonl`; returns the Markdown."""
     nets = list(dict.fromkeys(row["net"] for row in rows))
     of_net = {net: [row for row in rows if row["net"] == net] for net in nets}
-    summary = {name: summarise(here) for name, here in ({"all": rows} | of_net).items()}
+    parts = {"all": rows} | (of_net if len(of_net) > 1 else {})
+    summary = {name: summarise(here) for name, here in parts.items()}
     text = "\n\n".join(
         [
             f"# ADaPT on CIFAR-100, `python -m benchmarks.adapt --preset {cells_path.stem.removeprefix('adapt_')}`",
@@ -109,7 +110,8 @@ def _setup(preset: "Preset", rows: Rows) -> str:
         f"retraining on the subset (paper: 5 and 25), {budget.agnostic} on all of CIFAR-100 for the agnostic arm "
         f"(paper: 30), on {preset.pictures_per_class * 4 // 5} training pictures per class (paper: 400; the base has "
         f"them all). "
-        f"Cells: {len(rows)}; {sum(row['wall_s'] for row in rows) / 60:.0f} minutes."
+        f"Cells: {len(rows)}; {sum(row['wall_s'] for row in rows) / 60:.0f} minutes of one "
+        "thread, the bases not counted."
     )
 
 
