@@ -15,6 +15,8 @@ What we changed, and why:
   statistics would differ between the two, and a batch may hold one instance.
 - T_cap, the (1 - distrust) quantile of the loss: an instance that stays at the very top is taken for mislabelled, and
   the filter is taught to drop its like. distrust = 0 is the paper.
+- A step is as long as what was kept of the mini-batch is to `keep`, up to LONGEST_STEP: each instance kept counts the
+  same. Else the three frames kept while a camera stands still would move the network as far as thirty new ones.
 - The filter may see the image at half the resolution, which costs it a quarter.
 
 Costs: the filter's forward on all B, its forward and backward on those it learns from, and the comparison with the
@@ -36,6 +38,8 @@ from fedge.training.near_duplicates import NearDuplicates
 from fedge.training.selection import Filter, MiniBatch, Selection
 
 ControllerName = Literal["quantile", "paper"]
+LONGEST_STEP = 2.0
+"""Of an optimiser step in units of its learning rate."""
 
 
 class EarlyInstanceFilter(Filter):
@@ -102,6 +106,10 @@ class EarlyInstanceFilter(Filter):
         seen_B = self._seen(batch.x_BCHW)
         self._choice: Choice = self.controller.choose(margin_B.cpu(), seen_B.cpu(), self.generator)
         return self._choice.kept_B.nonzero().flatten(), None
+
+    def step_length(self, kept: int, offered: int) -> float:
+        """In proportion to what was kept; 1 under the paper's rule and for keep = 1."""
+        return 1.0 if self.duplicates is None else min(LONGEST_STEP, kept / (self.keep * offered))
 
     def _seen(self, x_BCHW: Tensor) -> Tensor:
         if self.duplicates is None:

@@ -8,7 +8,8 @@ For each mini-batch of m instances (EIF + EMP, arXiv 2007.03213, section II):
     filter.learn(losses of the kept)
 
 The batch that trains the network is as small as what was kept; it is not refilled and the learning rate is not
-changed (as in the paper). Nothing kept means no step. Without methods this is plain PyTorch SGD, bit for bit.
+changed (as in the paper), unless the filter asks for a longer or shorter step. Nothing kept means no step. Without
+methods this is plain PyTorch SGD, bit for bit.
 
 Shapes: B instances in the mini-batch, K kept, N looked at by the filter.
 """
@@ -174,7 +175,8 @@ class _Step:
                 loss_K = F.cross_entropy(logits_KC, y_K, reduction="none")
                 return loss_K.mean() if weight_K is None else loss_K @ weight_K / weight_K.sum()
 
-            loss = self._update(batch.x_BCHW[kept_K], y_K, weighted_loss)
+            length = instance_filter.step_length(len(kept_K), len(batch.y_B))
+            loss = self._update(batch.x_BCHW[kept_K], y_K, weighted_loss, length)
         instance_filter.learn(batch, kept_K, loss_K.detach())
         return self._stats(
             seen=len(batch.y_B),
@@ -184,10 +186,12 @@ class _Step:
             loss=loss,
         )
 
-    def _update(self, x_KCHW: Tensor, y_K: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float:
+    def _update(
+        self, x_KCHW: Tensor, y_K: Tensor, loss_of: Callable[[Tensor], Tensor], length: float = 1.0
+    ) -> float:
         self.optimizer.zero_grad()
         loss = loss_of(self._logits(x_KCHW))
-        loss.backward()
+        (length * loss).backward()
         self.optimizer.step()
         return loss.item()
 

@@ -53,6 +53,9 @@ class InstanceFilter(Protocol):
     def select(self, batch: MiniBatch) -> Selection:
         """Indices to train on, ascending (none is allowed), and their weights in the loss (None: equal)."""
 
+    def step_length(self, kept: int, offered: int) -> float:
+        """Factor on the gradient of a step on that many instances out of so many; 1 is SGD's own."""
+
     def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
         """Take in the kept instances' training losses; called after every update, also when none was kept."""
 
@@ -84,6 +87,9 @@ class Filter:
 
     def select(self, batch: MiniBatch) -> Selection:
         raise NotImplementedError
+
+    def step_length(self, kept: int, offered: int) -> float:
+        return 1.0
 
     def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
         """Most filters have nothing to learn after the update."""

@@ -188,6 +188,24 @@ def test_the_frames_of_a_scene_are_counted_across_mini_batches():
     assert seen.tolist() == pytest.approx(expected, rel=0.05)
 
 
+def test_an_early_filters_step_is_as_long_as_its_share():
+    """If this fails, a few frames of one scene move the network as far as a mini-batch of new ones."""
+    early = make("early", keep=0.2)
+    assert [early.step_length(kept, 50) for kept in (1, 10, 50)] == [0.1, 1.0, 2.0]
+    assert make("early", keep=0.2, controller="paper").step_length(1, 50) == 1
+    kept_K = torch.arange(2)
+    data, weights = batches(1)[0], []
+    for length in (1.0, 0.5):
+        half, model = make("random"), small_model()
+        half.select = lambda batch: (kept_K, None)
+        half.step_length = lambda kept, offered, length=length: length
+        run(half, [data], model)
+        weights.append(model[-1].weight)
+    torch.testing.assert_close(
+        2 * (weights[1] - small_model()[-1].weight), weights[0] - small_model()[-1].weight
+    )
+
+
 def test_a_shift_does_not_change_the_scene():
     """If this fails, a camera that shakes shows a new scene in every frame."""
     counter = NearDuplicates(1, (14, 14))
