@@ -34,7 +34,7 @@ class ConvNormAct(nn.Module):
             in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias
         )
         self.norm = nn.BatchNorm2d(out_channels)
-        self.act = nn.ReLU() if activation else nn.Identity()
+        self.act = nn.ReLU(inplace=True) if activation else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.act(self.norm(self.conv(x_BCHW)))

@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
             if same_shape
             else ConvNormAct(in_channels, out_channels, kernel=1, stride=stride, activation=False)
         )
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.act(self.body(x_BCHW) + self.shortcut(x_BCHW))

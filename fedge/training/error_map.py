@@ -16,8 +16,8 @@ What we changed, and why:
 - Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
   (ssProp, arXiv 2408.12561), keep per layer.
 
-Attached by replacing the `forward` of the model's Conv2d, BatchNorm2d and ReLU objects (not their classes), and
-detached by removing it again. Hooks and `retain_grad` on a tensor *inside* a block see zeros while attached.
+Attached by replacing the `forward` of the model's Conv2d and BatchNorm2d objects (not their classes), and detached by
+removing it again. Hooks and `retain_grad` on a tensor between a convolution and its norm are not called while attached.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,19 +27,19 @@ from typing import Literal, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from fedge.errors import UserError
 from fedge.training.error_scores import SCORES, keep_best, kept_channels
+from fedge.training.kept_maps import MapSelector
 from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
 from fedge.training.pruned_backward import (
+    CHANNELS_LAST,
     Geometry,
-    Link,
     PrunedConv,
-    PrunedNorm,
-    PrunedReLU,
+    PrunedLayer,
     RoundedLinear,
     Rounding,
+    norm_after,
 )
 
 ScoreName = Literal["error", "paper", "product", "random"]
@@ -90,7 +90,6 @@ class ErrorMapPruner:
         self.roundings: tuple[Rounding, Rounding] | None = None
         self.kept: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(seed)
-        self._links = WeakTensorKeyDictionary()
         self._attached: list[Callable[[], None]] = []
         self.reset()
 
@@ -132,8 +131,6 @@ class ErrorMapPruner:
             return partial(self._conv, name, layer, layer.forward)
         if isinstance(layer, nn.BatchNorm2d):
             return partial(self._norm, layer, layer.forward)
-        if isinstance(layer, nn.ReLU):
-            return partial(self._relu, layer.forward)
         return partial(self._dense, layer, layer.forward) if isinstance(layer, COUNTED) else None
 
     def _count_step(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -148,14 +145,12 @@ class ErrorMapPruner:
         if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
             return self._dense(layer, dense, x_BIHW)
         x_BIHW, geometry = _geometry(layer, x_BIHW, self.roundings)
-        depthwise = geometry.depthwise(layer.weight)
-        groups = 1 if depthwise else layer.groups
+        groups = 1 if geometry.depthwise else layer.groups
         kept = kept_channels(layer.out_channels, keep, groups)
-        rank = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
-        link = Link(rank, self._record, self.rank_every)
-        out_BCHW = PrunedConv.apply(x_BIHW, layer.weight, layer.bias, geometry, link)
-        self._links[out_BCHW] = link
-        return out_BCHW
+        best = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
+        pruned = PrunedLayer(geometry, MapSelector(best, self._record, self.rank_every))
+        x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
+        return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, pruned)
 
     def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
         score_C = SCORES[self.score](layer.weight.detach(), error_norm_C, self.generator)
@@ -163,18 +158,11 @@ class ErrorMapPruner:
         return self.kept[name]
 
     def _norm(self, layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
-        before = self._links.pop(y_BCHW, None)
         one_value = layer.training and y_BCHW.shape[0] == y_BCHW.shape[2] == y_BCHW.shape[3] == 1
-        if before is None or one_value:  # PyTorch refuses one value per channel; so do we, by its own words
-            return dense(y_BCHW)
-        after = Link(before.ranking, self._record, self.rank_every)
-        out_BCHW = PrunedNorm.apply(y_BCHW, layer.weight, layer.bias, layer, before, after)
-        self._links[out_BCHW] = after
-        return out_BCHW
-
-    def _relu(self, dense: Callable[..., Tensor], z_BCHW: Tensor) -> Tensor:
-        before = self._links.pop(z_BCHW, None)
-        return dense(z_BCHW) if before is None else PrunedReLU.apply(z_BCHW, before)
+        pruned = (
+            None if one_value else norm_after(y_BCHW, layer)
+        )  # PyTorch refuses one value, by its own words
+        return dense(y_BCHW) if pruned is None else pruned
 
     def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
         """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
@@ -206,7 +194,8 @@ def _geometry(
         x_BIHW, padding = F.pad(x_BIHW, layer._reversed_padding_repeated_twice, mode=mode), (0, 0)
     elif padding == "valid":
         padding = (0, 0)
-    return x_BIHW, Geometry(layer.stride, padding, layer.dilation, layer.groups, roundings)
+    depthwise = layer.groups > 1 and layer.groups == layer.out_channels
+    return x_BIHW, Geometry(layer.stride, padding, layer.dilation, layer.groups, depthwise, roundings)
 
 
 def _keep_by_layer(model: nn.Module, keep: float | Mapping[str, float], dense_first: int) -> dict[str, float]:

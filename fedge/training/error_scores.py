@@ -54,6 +54,8 @@ def _relative(norm_C: Tensor) -> Tensor:
 
 def keep_best(score_C: Tensor, kept: int, groups: int = 1) -> Tensor:
     """Indices [kept], ascending, of the best channels; in a grouped convolution every group keeps as many."""
+    if groups == 1:
+        return score_C.topk(kept).indices.sort().values
     per_group = score_C.reshape(groups, -1).topk(kept // groups, dim=1).indices
     first_G1 = torch.arange(groups, device=score_C.device)[:, None] * (len(score_C) // groups)
     return (per_group + first_G1).flatten().sort().values

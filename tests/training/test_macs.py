@@ -7,10 +7,46 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedge.errors import UserError
-from fedge.models import build
+from fedge.models import MODELS, build
+from fedge.training.error_map import ErrorMapPruner
 from fedge.training.macs import BackwardCost, count_macs
+from fedge.training.pruning import prune
 
 torch.set_num_threads(1)
+
+SHAPES = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}  # others: (3, 32, 32)
+DEEP = ("resnet32", "resnet56", "resnet74", "resnet110")  # the same layers as resnet20, only more of them
+EVERY_MODEL = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in MODELS]
+
+
+class Judge(FlopCounterMode):
+    """torch's counter of FLOPs, 2 per MAC, with its one fault mended: it charges the weight gradient of a convolution
+    with g groups g times, since the gradient's kernels see 1 / g of the input's channels and it counts them all."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping={torch.ops.aten.convolution_backward: self._backward})
+
+    @staticmethod
+    def _backward(
+        error, x, weight, _bias, _stride, _padding, _dilation, transposed, _out_padding, groups, mask, **_
+    ) -> int:
+        assert not transposed
+        return (
+            2 * sum(mask[:2]) * error[0] * error[2] * error[3] * weight[0] * weight[1] * weight[2] * weight[3]
+        )
+
+
+def example(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    shape = SHAPES.get(name, (3, 32, 32))
+    model = build(name, num_classes=6, in_channels=shape[0], image_size=shape[1:])
+    return model, torch.randn(2, *shape), torch.randint(0, 6, (2,))
+
+
+def judged_macs(loss_of) -> float:
+    """MACs of what `loss_of` and its backward pass run."""
+    with Judge() as judge:
+        loss_of().backward()
+    return judge.get_total_flops() / 2
 
 
 def test_lenet_by_hand():
@@ -23,22 +59,47 @@ def test_lenet_by_hand():
     assert table.training == 3 * table.forward - conv1
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet8", "alexnet", "vgg11", "squeezenet", "har_cnn"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_judge_differs_from_torchs_counter_in_grouped_weight_gradients_only(grouped):
+    """If this fails, the judge of the tests below is no longer torch's own where torch is right."""
+    groups, macs = (4, 5 * 5 * 8 * 2 * 9) if grouped else (1, 5 * 5 * 8 * 8 * 9)
+    layer, x = nn.Conv2d(8, 8, 3, padding=1, groups=groups), torch.randn(1, 8, 5, 5, requires_grad=True)
+    assert judged_macs(lambda: layer(x).sum()) == 3 * macs
+    with FlopCounterMode(display=False) as torchs_own:
+        layer(x).sum().backward()
+    assert torchs_own.get_total_flops() / 2 == (2 + groups) * macs
+
+
+@pytest.mark.parametrize("name", EVERY_MODEL)
 def test_a_training_step_costs_what_flop_counter_mode_says(name):
     """If this fails, the cost of some family is not what runs."""
-    shape = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}.get(name, (3, 32, 32))
-    model = build(name, num_classes=6, in_channels=shape[0], image_size=shape[1:])
-    x, y = torch.randn(4, *shape), torch.randint(0, 6, (4,))
-    with FlopCounterMode(display=False) as judge:
-        F.cross_entropy(model(x), y).backward()
-    assert 4 * count_macs(model, shape).training == pytest.approx(judge.get_total_flops() / 2, rel=0.01)
+    model, x, y = example(name)
+    macs = len(x) * count_macs(model, x.shape[1:]).training
+    assert macs == pytest.approx(judged_macs(lambda: F.cross_entropy(model(x), y)), rel=0.01)
+
+
+@pytest.mark.parametrize("name", EVERY_MODEL)
+@pytest.mark.parametrize("keep", [0.25, 1.0])
+def test_a_backward_pass_through_error_maps_costs_what_flop_counter_mode_says(name, keep):
+    """If this fails, a report's cost under error maps is not what ran."""
+    model, x, y = example(name)
+    with ErrorMapPruner(model, keep) as pruner:
+        loss = F.cross_entropy(model(x), y)
+        backward = judged_macs(lambda: loss)
+    assert pruner.macs_backward == pytest.approx(backward, rel=0.01)
+
+
+@pytest.mark.parametrize("name", EVERY_MODEL)
+def test_a_pruned_network_costs_what_flop_counter_mode_says(name):
+    """If this fails, a report's cost after pruning is not what ran."""
+    model, x, y = example(name)
+    prune(model, 0.5, example_input=x[:1], criterion="random")
+    macs = len(x) * count_macs(model, x.shape[1:]).training
+    assert macs == pytest.approx(judged_macs(lambda: F.cross_entropy(model(x), y)), rel=0.01)
 
 
 def test_grouped_convolutions_cost_a_group_each():
-    """If this fails, depthwise networks are charged for products that they do not make.
-
-    torch's counter charges a grouped weight gradient `groups` times too much, so it is no judge here.
-    """
+    """If this fails, depthwise networks are charged for products that they do not make."""
     table = count_macs(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8)), (8, 5, 5))
     assert table.layers[0].weight_gradient == table.forward == 5 * 5 * 8 * 9
 
