@@ -17,7 +17,7 @@ Shapes: B instances, C channels out (K kept), I channels in, H x W pixels, J, L 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -48,6 +48,10 @@ class Geometry:
     depthwise: bool
     """Every output channel has input channels of its own: to drop its map is to drop the group."""
     roundings: tuple[Rounding, Rounding] | None = None
+
+    def skips_pixels(self, kernel_KIJL: Tensor) -> bool:
+        """Whether the kernel is one point and reads every so manieth pixel, as on a shortcut."""
+        return tuple(kernel_KIJL.shape[2:]) == (1, 1) and self.padding == (0, 0) and self.stride != (1, 1)
 
     def exchangeable(self, kernel_KIJL: Tensor) -> bool:
         """Whether error and input may change places in the weight gradient at no cost: both have the same size."""
@@ -174,6 +178,11 @@ def weight_gradient(
     error_BKHW: Tensor, x_BIHW: Tensor, kernel_KIJL: Tensor, channel_K: Tensor, geometry: Geometry
 ) -> Tensor:
     """[K, I, J, L]: of the kept kernels."""
+    if geometry.skips_pixels(kernel_KIJL):
+        # Only what it reads: oneDNN's own kernel for this writes out of bounds with two threads (torch 2.13).
+        rows, columns = geometry.stride
+        x_BIHW = x_BIHW[:, :, ::rows, ::columns].contiguous(memory_format=CHANNELS_LAST)
+        geometry = replace(geometry, stride=(1, 1))
     groups = geometry.groups
     if geometry.depthwise:
         x_BIHW, groups = gather(x_BIHW, _inputs_of(channel_K, kernel_KIJL)), len(channel_K)

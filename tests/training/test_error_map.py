@@ -1,5 +1,8 @@
 """Error-map pruning: the gradients it gives, what it costs, and that it leaves no trace."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -231,3 +234,21 @@ def test_wrong_options_are_refused_in_one_line(options):
     with pytest.raises(UserError) as error:
         ErrorMapPruner(model, **options)
     assert "\n" not in str(error.value)
+
+
+STRIDED_SHORTCUT = """
+import torch
+from torch import nn
+from fedge.training.error_map import ErrorMapPruner
+torch.set_num_threads(2)
+layer = nn.Conv2d(9, 10, 1, stride=2)
+for _ in range(100):
+    x = torch.randn(47, 9, 16, 16, requires_grad=True)
+    with ErrorMapPruner(layer, keep=0.5):
+        layer(x).sum().backward()
+"""
+
+
+def test_a_strided_point_kernel_survives_two_threads() -> None:
+    """Breaks if oneDNN gets the weight gradient that it computes out of bounds: the process would die."""
+    subprocess.run([sys.executable, "-c", STRIDED_SHORTCUT], check=True, timeout=120)
