@@ -105,7 +105,7 @@ def _variants() -> list[Cell]:
     """The paper's controller, less exploring, and distrust of the highest losses."""
     cells = [Cell(SHORT, regime, early(0.196, explore=0.25), 0) for regime in ("long_tail", "drift")]
     cells += [Cell(SHORT, "noise", early(0.196, distrust=0.1), 0)]
-    return [*cells, Cell(SHORT, "plain", early(0.196, controller="paper"), 0)]
+    return [*cells, Cell(SHORT, "plain", early(0.2, controller="paper"), 0)]
 
 
 def _lenet() -> list[Cell]:
