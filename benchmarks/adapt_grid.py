@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from types import MappingProxyType
 
 from benchmarks.adapt_controls import CONTROLS
 from fedge.data.cifar100_classes import SUBSETS
@@ -37,12 +36,13 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Every net on every subset at every level, in each arm by the criteria named for it."""
+    """Every net on every subset at every level, in each arm by the criteria named for it, with `seeds` seeds."""
 
     nets: tuple[str, ...]
     subsets: tuple[str, ...]
     levels: tuple[float, ...]
     criteria: Criteria
+    seeds: int
 
     def cells(self, seed: int) -> Iterator[Cell]:
         for net, subset, level in product(self.nets, self.subsets, self.levels):
@@ -56,7 +56,6 @@ class Preset:
 
     base_epochs: dict[str, int]
     grids: tuple[Grid, ...]
-    seeds: int
     budget: Budget
     pictures_per_class: int = 500  # that fine-tuning and retraining may use, of 500; the base has them all
 
@@ -69,8 +68,8 @@ def cells(preset: Preset) -> list[Cell]:
         for net, subset in product(grid.nets, grid.subsets)
     }
     chosen = list(unpruned)
-    for seed in range(preset.seeds):
-        of_seed = [cell for grid in preset.grids for cell in grid.cells(seed)]
+    for seed in range(max(grid.seeds for grid in preset.grids)):
+        of_seed = [cell for grid in preset.grids if seed < grid.seeds for cell in grid.cells(seed)]
         chosen += [cell for cell in of_seed if cell.arm != "agnostic"]
         agnostic = (cell for cell in of_seed if cell.arm == "agnostic")
         chosen += sorted(
@@ -79,23 +78,13 @@ def cells(preset: Preset) -> list[Cell]:
     return chosen
 
 
-_CONTROLLED = MappingProxyType(
-    {
-        "aware": ("l1", "taylor", "activation", "random", *CONTROLS),
-        "selection": ("l1", "taylor"),
-        "agnostic": ("l1",),
-    }
-)
-_MAIN = MappingProxyType(
-    {"aware": ("l1", "taylor", "activation"), "selection": ("taylor",), "agnostic": ("l1",)}
-)
-_FULL = MappingProxyType(
-    {
-        "aware": ("l1", "taylor", "activation", "random"),
-        "selection": ("l1", "taylor", "activation"),
-        "agnostic": ("l1", "taylor"),
-    }
-)
+_CPU = {
+    "aware": ("l1", "taylor", "activation", "random"),
+    "selection": ("l1", "taylor"),
+    "agnostic": ("l1",),
+}
+_BREADTH = {"aware": ("l1", "taylor", "activation"), "selection": ("taylor",), "agnostic": ("l1",)}
+_TWO = {"subsets": ("aquatic", "indoor"), "levels": (0.5, 0.8)}
 
 PRESETS = {
     "smoke": Preset(
@@ -105,29 +94,35 @@ PRESETS = {
                 nets=("resnet8",),
                 subsets=("aquatic",),
                 levels=(0.5,),
-                criteria=MappingProxyType(
-                    {"aware": ("l1", "taylor"), "selection": ("l1",), "agnostic": ("l1",)}
-                ),
+                criteria={"aware": ("l1", "taylor"), "selection": ("l1",), "agnostic": ("l1",)},
+                seeds=1,
             ),
         ),
-        seeds=1,
         budget=Budget(finetune=1, retrain=1, agnostic=1),
         pictures_per_class=50,
     ),
     "cpu": Preset(
         base_epochs={"resnet8": 10, "alexnet": 12},
         grids=(
-            Grid(nets=("resnet8",), subsets=("aquatic", "indoor"), levels=(0.5, 0.8), criteria=_CONTROLLED),
+            Grid(nets=("resnet8", "alexnet"), **_TWO, criteria=_CPU, seeds=2),
             Grid(
                 nets=("alexnet",),
-                subsets=("aquatic", "indoor"),
-                levels=(0.5, 0.8),
-                criteria=_CONTROLLED | {"agnostic": ("l1", "taylor")},
+                **_TWO,
+                criteria={"aware": tuple(CONTROLS), "agnostic": ("taylor",)},
+                seeds=2,
             ),
-            Grid(nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_MAIN),
-            Grid(nets=("resnet8", "alexnet"), subsets=("aquatic", "indoor"), levels=(0.3,), criteria=_MAIN),
+            Grid(nets=("resnet8",), **_TWO, criteria={"aware": tuple(CONTROLS)}, seeds=1),
+            Grid(
+                nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_BREADTH, seeds=1
+            ),
+            Grid(
+                nets=("resnet8", "alexnet"),
+                subsets=("aquatic", "indoor"),
+                levels=(0.3,),
+                criteria=_BREADTH,
+                seeds=1,
+            ),
         ),
-        seeds=2,
         budget=Budget(finetune=1, retrain=4, agnostic=2),
         pictures_per_class=250,
     ),
@@ -138,10 +133,14 @@ PRESETS = {
                 nets=("alexnet", "resnet20", "mobilenet_v2", "squeezenet"),
                 subsets=tuple(SUBSETS),
                 levels=LEVELS,
-                criteria=_FULL,
+                criteria={
+                    "aware": ("l1", "taylor", "activation", "random"),
+                    "selection": ("l1", "taylor", "activation"),
+                    "agnostic": ("l1", "taylor"),
+                },
+                seeds=5,
             ),
         ),
-        seeds=5,
         budget=Budget(),
     ),
 }

@@ -97,7 +97,12 @@ def _place(row: dict[str, Any]) -> Place:
 
 
 def _setup(preset: "Preset", rows: Rows) -> str:
-    budget, seeds = preset.budget, len({row["seed"] for row in rows})
+    budget = preset.budget
+    seeds = defaultdict(set)
+    for row in rows:
+        if row["arm"] != "unpruned":
+            seeds[_place(row)[:3]].add(row["seed"])
+    counts = sorted({len(of_place) for of_place in seeds.values()})
     bases = ", ".join(
         f"{net} ({epochs} epochs one-cycle; top-1 "
         + ", ".join(f"{subset} {value:.1%}" for subset, value in _unpruned(rows, net))
@@ -106,12 +111,11 @@ def _setup(preset: "Preset", rows: Rows) -> str:
         if any(row["net"] == net for row in rows)
     )
     return (
-        f"Base networks: {bases}. Seeds: {seeds}. Epochs: {budget.finetune} of fine-tuning and {budget.retrain} of "
-        f"retraining on the subset (paper: 5 and 25), {budget.agnostic} on all of CIFAR-100 for the agnostic arm "
-        f"(paper: 30), on {preset.pictures_per_class * 4 // 5} training pictures per class (paper: 400; the base has "
-        f"them all). "
-        f"Cells: {len(rows)}; {sum(row['wall_s'] for row in rows) / 60:.0f} minutes of one "
-        "thread, the bases not counted."
+        f"Base networks: {bases}. Seeds per place: {' or '.join(map(str, counts))}. Epochs: {budget.finetune} of "
+        f"fine-tuning and {budget.retrain} of retraining on the subset (paper: 5 and 25), {budget.agnostic} on all of "
+        f"CIFAR-100 for the agnostic arm (paper: 30), on {preset.pictures_per_class * 4 // 5} training pictures per "
+        f"class (paper: 400; the base has them all). Cells: {len(rows)}; "
+        f"{sum(row['wall_s'] for row in rows) / 60:.0f} minutes of one thread, the bases not counted."
     )
 
 
