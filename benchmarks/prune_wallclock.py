@@ -1,16 +1,18 @@
 """Is a pruned network as much faster as its multiply-accumulates say, and how long does pruning itself take?
 
-    python -m benchmarks.prune_wallclock            two minutes on one idle core
+    python -m benchmarks.prune_wallclock            three minutes on one idle core
 
 Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine
-does hits both alike; the ratio is the median over turns of pruned / dense within a turn. Then the processor time of
-pruning ResNet-110 and of rebuilding it from its record. Writes `results/prune_wallclock.md` and `.json`.
+does hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured in plain
+NCHW order and in channels-last order. Then MobileNetV2's time by kind of operator, from torch.profiler, and the
+processor time of pruning ResNet-110 and of rebuilding it from its record. Writes `results/prune_wallclock.md`, `.json`.
 """
 
 import argparse
 import copy
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -18,6 +20,7 @@ from statistics import median
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
 from fedge.models import build
 from fedge.training.macs import count_macs
@@ -29,34 +32,96 @@ LEVEL, BATCH_SIZE, ALLOWED = 0.75, 32, 1.3
 RESULTS = Path(__file__).parent / "results"
 
 
+ORDERS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
+KIND_OF_OPERATOR = {  # a number: a convolution, told apart by the kernel's shape, at this place of its inputs
+    "aten::mkldnn_convolution": 1,
+    "aten::convolution_backward": 2,
+    "aten::native_batch_norm": "norms",
+    "aten::native_batch_norm_backward": "norms",
+    "aten::clamp_min_": "activations",
+    "aten::threshold_backward": "activations",
+}
+
+
 def network(net: str) -> nn.Module:
     return build(net, num_classes=100, in_channels=3, image_size=32)
 
 
-def compare(net: str, criterion: str, turns: int) -> dict[str, float | str]:
-    """Time and MACs of the pruned network as shares of the dense one's."""
+def dense_and_pruned(net: str, criterion: str) -> tuple[nn.Module, nn.Module]:
     dense = network(net)
     pruned = copy.deepcopy(dense)
     prune(pruned, LEVEL, example_input=torch.zeros(1, *INPUT_SHAPE), criterion=criterion)
-    x_BCHW, y_B = torch.randn(BATCH_SIZE, *INPUT_SHAPE), torch.randint(0, 100, (BATCH_SIZE,))
+    return dense, pruned
 
-    def step(model: nn.Module) -> Callable[[], None]:
-        return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()
 
+def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
+    """Forward and backward of a batch, network and pictures in this memory order."""
+    model = copy.deepcopy(model).to(memory_format=order)
+    x_BCHW = torch.randn(BATCH_SIZE, *INPUT_SHAPE).contiguous(memory_format=order)
+    y_B = torch.randint(0, 100, (BATCH_SIZE,))
+    return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()
+
+
+def compare(net: str, criterion: str, order: str, turns: int) -> dict[str, float | str]:
+    """Time and MACs of the pruned network as shares of the dense one's."""
+    dense, pruned = dense_and_pruned(net, criterion)
+    dense_step, pruned_step = step_of(dense, ORDERS[order]), step_of(pruned, ORDERS[order])
     ratios, dense_s = [], []
     for _ in range(turns + 2):
-        dense_s.append(seconds(step(dense)))
-        ratios.append(seconds(step(pruned)) / dense_s[-1])
+        dense_s.append(seconds(dense_step))
+        ratios.append(seconds(pruned_step) / dense_s[-1])
     time_ratio = median(ratios[2:])  # the first turns warm up
     macs_ratio = count_macs(pruned, INPUT_SHAPE).training / count_macs(dense, INPUT_SHAPE).training
     return {
         "net": net,
         "criterion": criterion,
+        "order": order,
         "time": time_ratio,
         "macs": macs_ratio,
         "time / macs": time_ratio / macs_ratio,
         "dense_ms": 1000 * median(dense_s[2:]),
     }
+
+
+def times_by_kind(step: Callable[[], None]) -> Counter[str]:
+    """Milliseconds of one step by kind of operator."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as trace:
+        step()
+    times_ms: Counter[str] = Counter()
+    for operator in trace.key_averages(group_by_input_shape=True):
+        kind = KIND_OF_OPERATOR.get(operator.key, "others")
+        if isinstance(kind, int):
+            kind = "depthwise convolutions" if operator.input_shapes[kind][1] == 1 else "other convolutions"
+        times_ms[kind] += operator.self_cpu_time_total / 1000
+    return times_ms
+
+
+def macs_by_kind(model: nn.Module) -> Counter[str]:
+    layers = dict(model.named_modules())
+    macs: Counter[str] = Counter()
+    for layer in count_macs(model, INPUT_SHAPE).layers:
+        if isinstance(layers[layer.name], nn.Conv2d):
+            depthwise = layers[layer.name].weight.shape[1] == 1
+            macs["depthwise convolutions" if depthwise else "other convolutions"] += layer.training
+    return macs
+
+
+def decompose(net: str, criterion: str, turns: int) -> list[dict[str, float | str]]:
+    """What each kind of operator takes, dense and pruned in turns (medians), and what is left of its MACs."""
+    models = dense_and_pruned(net, criterion)
+    dense_step, pruned_step = (step_of(model, torch.contiguous_format) for model in models)
+    rows = [(times_by_kind(dense_step), times_by_kind(pruned_step)) for _ in range(turns + 2)][2:]
+    dense_macs, pruned_macs = map(macs_by_kind, models)
+    return [
+        {
+            "kind": kind,
+            "dense_ms": median(dense[kind] for dense, _ in rows),
+            "pruned_ms": median(pruned[kind] for _, pruned in rows),
+            "time": median(pruned[kind] / dense[kind] for dense, pruned in rows),
+            "macs": pruned_macs[kind] / dense_macs[kind] if dense_macs[kind] else None,
+        }
+        for kind, _ in rows[0][0].most_common()
+    ]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -81,34 +146,55 @@ def pruning_times(repeats: int = 5) -> dict[str, float]:
     return {"prune_s": median(prune_s[1:]), "rebuild_s": median(rebuild_s[1:])}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prune_wallclock")
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = [compare(net, criterion, arguments.turns) for net in NETS for criterion in ("l1", "random")]
-    times = pruning_times()
+def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: int) -> str:
     lines = [
         f"# Pruned to level {LEVEL}, batch {BATCH_SIZE}, one thread: "
-        f"`python -m benchmarks.prune_wallclock --turns {arguments.turns}`",
+        f"`python -m benchmarks.prune_wallclock --turns {turns}`",
         "",
-        f"| net | channels chosen by | time left | MACs left | time / MACs (at most {ALLOWED}) | dense step, ms |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| net | channels chosen by | memory order | time left | MACs left | time / MACs (at most {ALLOWED}) "
+        "| dense step, ms |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {row['net']} | {row['criterion']} | {row['time']:.3f} | {row['macs']:.3f} "
+            f"| {row['net']} | {row['criterion']} | {row['order']} | {row['time']:.3f} | {row['macs']:.3f} "
             f"| {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
             for row in rows
         ),
         "",
+        "mobilenet_v2, l1, NCHW, by kind of operator (torch.profiler):",
+        "",
+        "| operators | dense, ms | pruned, ms | time left | MACs left |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {row['kind']} | {row['dense_ms']:.0f} | {row['pruned_ms']:.0f} "
+            f"| {row['time']:.2f} | {'-' if row['macs'] is None else format(row['macs'], '.2f')} |"
+            for row in kinds
+        ),
+        "",
         f"ResNet-110: pruned in {times['prune_s']:.2f} s, rebuilt from its record in {times['rebuild_s']:.2f} s.",
     ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prune_wallclock")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [
+        compare(net, criterion, order, arguments.turns)
+        for net in NETS
+        for criterion in ("l1", "random")
+        for order in ORDERS
+    ]
+    kinds = decompose("mobilenet_v2", "l1", arguments.turns)
+    times = pruning_times()
+    text = report(rows, kinds, times, arguments.turns)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "prune_wallclock.md").write_text("\n".join(lines) + "\n")
-    (arguments.out / "prune_wallclock.json").write_text(
-        json.dumps({"steps": rows, "resnet110": times}, indent=1)
-    )
-    print("\n".join(lines))
+    (arguments.out / "prune_wallclock.md").write_text(text + "\n")
+    results = {"steps": rows, "mobilenet_v2_by_kind": kinds, "resnet110": times}
+    (arguments.out / "prune_wallclock.json").write_text(json.dumps(results, indent=1))
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,40 @@
 """Does the time follow the multiply-accumulates? Whole training steps, error maps pruned against dense.
 
-    python -m benchmarks.wallclock                              vgg16 and resnet20, keep 0.25, batch 64, one thread
+    FEDGE_DATA=... python -m benchmarks.wallclock               vgg16 and resnet20, keep 0.25, one thread and two
     python -m benchmarks.wallclock --models resnet20 --keep 0.5 --threads 2 --pairs 15
 
-One process; in every pair the contenders take one step each in turn, so that what else the machine does hits all:
+One process, mini-batches of CIFAR-10; in every pair the contenders take one step each in turn, so that what else the
+machine does hits all:
 
     dense           plain PyTorch, NCHW in memory, as a user's loop has it
     dense nhwc      the same network and images in channels-last order
     pruned          the NCHW network inside an ErrorMapPruner, which works in channels-last order by itself;
                     it ranks channels on all instances (equation 11), or on every fourth
 
-Reported: the median over the pairs of the time saved, as a share of the saving counted in MACs. Time is that of the
-process's threads (not waiting for a core), so that a busy machine blurs it less. With --memory, peak memory is measured
-in a child process per contender, over three steps, above what the process held before the model was built.
+Reported: the median over the pairs of the time saved, as a share of the saving counted in MACs, by the wall clock and
+by the processor seconds of all threads (which a busy machine blurs less). Peak memory, one thread: of tensors, by the
+allocator's own events; and resident (Linux), of a child process over three steps above what it held before the network
+was built, freed tensors given back at once so that the heap's fragments do not count.
+Writes `results/wallclock.jsonl` anew.
 """
 
 import argparse
+import gc
 import json
+import os
 import subprocess
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor
 
+from fedge.data.datasets import load_dataset
+from fedge.device.allocator import allocator_peak
 from fedge.models import build
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.macs import count_macs
@@ -35,101 +43,129 @@ OUT = Path(__file__).parent / "results" / "wallclock.jsonl"
 CONTENDERS = ("dense", "dense nhwc", "pruned", "pruned, ranked on a quarter")
 DENSE, PRUNED = CONTENDERS[:2], CONTENDERS[2:]
 SHAPE = (3, 32, 32)
+CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
+Batch = tuple[Tensor, Tensor]
+
+
+def load_batches(batch_size: int, count: int = 8) -> list[Batch]:
+    """The first mini-batches of CIFAR-10, normalised."""
+    data = load_dataset("cifar10", os.environ.get("FEDGE_DATA", "~/.cache/fedge"))
+    x_NCHW = torch.from_numpy(data.x[: batch_size * count].copy()).float() / 255
+    mean_C, std_C = torch.tensor(data.mean), torch.tensor(data.std)
+    x_NCHW = (x_NCHW - mean_C[:, None, None]) / std_C[:, None, None]
+    y_N = torch.from_numpy(data.y[: len(x_NCHW)].copy())
+    return list(zip(x_NCHW.split(batch_size), y_N.split(batch_size), strict=True))
 
 
 class Contender:
     """A network, its optimiser and its images; calling it makes one training step and says how long it took."""
 
-    def __init__(self, kind: str, model_name: str, batch_size: int, keep: float) -> None:
+    def __init__(self, kind: str, model_name: str, batches: list[Batch], keep: float) -> None:
         self.model = build(model_name, num_classes=10, in_channels=SHAPE[0], image_size=SHAPE[1:])
-        generator = torch.Generator().manual_seed(0)
-        self.x_BCHW = torch.randn(batch_size, *SHAPE, generator=generator)
-        self.y_B = torch.randint(0, 10, (batch_size,), generator=generator)
         rank_every = 1 if kind == "pruned" else 4
         self.pruner = ErrorMapPruner(self.model, keep, rank_every=rank_every) if kind in PRUNED else None
         if self.pruner:
             self.pruner.__enter__()
         if kind == "dense nhwc":
             self.model.to(memory_format=torch.channels_last)
-            self.x_BCHW = self.x_BCHW.contiguous(memory_format=torch.channels_last)
+            batches = [(x_BCHW.contiguous(memory_format=torch.channels_last), y_B) for x_BCHW, y_B in batches]
+        self.batches = cycle(batches)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
 
-    def __call__(self) -> float:
-        start = time.process_time()
+    def __call__(self) -> dict[str, float]:
+        x_BCHW, y_B = next(self.batches)
+        start = {name: clock() for name, clock in CLOCKS.items()}
         self.optimizer.zero_grad()
-        F.cross_entropy(self.model(self.x_BCHW), self.y_B).backward()
+        F.cross_entropy(self.model(x_BCHW), y_B).backward()
         self.optimizer.step()
-        return time.process_time() - start
+        return {name: clock() - start[name] for name, clock in CLOCKS.items()}
 
 
-def counted_saving(contender: Contender) -> float:
+def counted_saving(contender: Contender, batch_size: int) -> float:
     """Of one step, in MACs."""
-    table, batch_size = count_macs(contender.model, SHAPE), len(contender.y_B)
+    table = count_macs(contender.model, SHAPE)
     contender.pruner.reset()
     contender()
     done = batch_size * table.forward + contender.pruner.macs_backward
     return 1 - done / (batch_size * table.training)
 
 
-def measure(model_name: str, batch_size: int, keep: float, pairs: int) -> dict:
+def measure(model_name: str, batches: list[Batch], keep: float, pairs: int) -> dict:
     """Interleaved steps of the contenders."""
-    contenders = [Contender(kind, model_name, batch_size, keep) for kind in CONTENDERS]
+    contenders = [Contender(kind, model_name, batches, keep) for kind in CONTENDERS]
     for contender in contenders:
         contender()
     times = [[contender() for contender in contenders] for _ in range(pairs)]
-    counted = counted_saving(contenders[-1])
-    saved = {
-        f"{pruned} against {dense}": median(1 - row[CONTENDERS.index(pruned)] / row[place] for row in times)
-        for place, dense in enumerate(DENSE)
-        for pruned in PRUNED
-    }
+    counted = counted_saving(contenders[-1], len(batches[0][1]))
+
+    def share(clock: str, pruned: str, dense: str) -> float:
+        """Time saved over MACs saved."""
+        of, to = CONTENDERS.index(pruned), CONTENDERS.index(dense)
+        return round(median(1 - row[of][clock] / row[to][clock] for row in times) / counted, 3)
+
     return {
         "model": model_name,
-        "batch_size": batch_size,
+        "batch_size": len(batches[0][1]),
         "keep": keep,
         "threads": torch.get_num_threads(),
         "pairs": pairs,
-        "counted_saving": counted,
-        "time_saving": saved,
-        "time_over_counted": {kind: share / counted for kind, share in saved.items()},
+        "counted_saving": round(counted, 3),
+        "time_saving_over_counted": {
+            clock: {
+                f"{pruned} against {dense}": share(clock, pruned, dense)
+                for dense in DENSE
+                for pruned in PRUNED
+            }
+            for clock in CLOCKS
+        },
         "step_ms": {
-            kind: round(1000 * median(row[place] for row in times), 1)
+            kind: round(1000 * median(row[place]["clock"] for row in times), 1)
             for place, kind in enumerate(CONTENDERS)
         },
     }
 
 
-def peak_memory_mb(kind: str, model_name: str, batch_size: int, keep: float) -> float:
+def peak_memory_mb(model_name: str, batch_size: int, keep: float) -> dict[str, dict[str, float]]:
+    """Of tensors and resident, by contender."""
+    model = build(model_name, num_classes=10, in_channels=SHAPE[0], image_size=SHAPE[1:])
+    kept = {"dense": None, "pruned": keep}
+    torch.set_num_threads(1)
+    return {
+        "tensors": {
+            kind: round(
+                allocator_peak(model, batch_size=batch_size, input_shape=SHAPE, error_maps=maps) / 2**20, 1
+            )
+            for kind, maps in kept.items()
+        },
+        "resident": {kind: round(_resident_mb(kind, model_name, batch_size, keep), 1) for kind in kept},
+    }
+
+
+def _resident_mb(*case: object) -> float:
     """Measured by this very file in a child process."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.wallclock",
-        "--peak",
-        kind,
-        model_name,
-        str(batch_size),
-        str(keep),
-    ]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-m", "benchmarks.wallclock", "--peak", *map(str, case)]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
 def _print_peak(kind: str, model_name: str, batch_size: str, keep: str) -> None:
     torch.set_num_threads(1)
-    nn.Linear(1, 1)(torch.zeros(1, 1)).sum().backward()  # the engine's own memory is nobody's
+    x_BCHW, y_B = torch.zeros(int(batch_size), *SHAPE), torch.zeros(int(batch_size), dtype=torch.long)
+    Contender(
+        kind, model_name, [(x_BCHW[:2], y_B[:2])], float(keep)
+    )()  # code that comes into memory is nobody's
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-    before_kb = _peak_kb()
-    contender = Contender(kind, model_name, int(batch_size), float(keep))
+    before_kb = _memory_kb("VmRSS")
+    contender = Contender(kind, model_name, [(x_BCHW, y_B)], float(keep))
     for _ in range(3):
         contender()
-    print((_peak_kb() - before_kb) / 1024)
+    print((_memory_kb("VmHWM") - before_kb) / 1024)
 
 
-def _peak_kb() -> int:
-    line = next(
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    )
-    return int(line.split()[1])
+def _memory_kb(field: str) -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith(field)).split()[1])
 
 
 def main() -> None:
@@ -137,24 +173,25 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["resnet20", "vgg16"])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--keep", type=float, default=0.25)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=11)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--pairs", type=int, help="default: 15 for a resnet, 5 for others")
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--memory", action="store_true", help="measure peak memory too (Linux)")
     parser.add_argument("--peak", nargs=4, metavar=("KIND", "MODEL", "BATCH", "KEEP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
         return _print_peak(*arguments.peak)
-    torch.set_num_threads(arguments.threads)
+    batches = load_batches(arguments.batch_size)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text("")
     for model_name in arguments.models:
-        case = (model_name, arguments.batch_size, arguments.keep)
-        line = measure(*case, arguments.pairs)
-        if arguments.memory:
-            line["peak_memory_mb"] = {kind: round(peak_memory_mb(kind, *case), 1) for kind in CONTENDERS}
-        with arguments.out.open("a") as out:
-            out.write(json.dumps(line) + "\n")
-        print(json.dumps(line, indent=1), flush=True)
+        memory_mb = peak_memory_mb(model_name, arguments.batch_size, arguments.keep)
+        for threads in arguments.threads:
+            torch.set_num_threads(threads)
+            pairs = arguments.pairs or (15 if model_name.startswith("resnet") else 5)
+            line = measure(model_name, batches, arguments.keep, pairs) | {"peak_memory_mb": memory_mb}
+            with arguments.out.open("a") as out:
+                out.write(json.dumps(line) + "\n")
+            print(json.dumps(line, indent=1), flush=True)
     return None
 
 

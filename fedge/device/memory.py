@@ -15,10 +15,9 @@ with blocks of 8, it may be too high. A GPU's workspaces are its own: there this
 import copy
 import functools
 import itertools
-import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -63,7 +62,7 @@ def peak_training_memory(
     fake_tensors = FakeTensorMode()
     with FakeCopyMode(fake_tensors):
         model = copy.deepcopy(real).train()
-    with fake_tensors, LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live, _quiet():
+    with fake_tensors, LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live:
         update = OPTIMIZERS[optimizer](model.parameters())
         _make_state(update, model)
         train_steps(1, model, update, batch_size, input_shape, error_maps)
@@ -93,14 +92,6 @@ def train_steps(
             F.cross_entropy(model(x_BCHW), y_B).backward()
             update.step()
             update.zero_grad(set_to_none=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The error-map pruner asks where a tensor lies, which torch warns of on fake tensors."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
-        yield
 
 
 class LiveBytes(TorchDispatchMode):
