@@ -1,7 +1,8 @@
 """ADaPT's experiment: networks x subsets of CIFAR-100 x levels x arms x criteria x seeds.
 
     python -m benchmarks.adapt --preset smoke               a minute on one core: does it run
-    python -m benchmarks.adapt --preset cpu --workers 2     scaled down as the report says
+    python -m benchmarks.adapt --preset cpu --workers 2     scaled down; an hour on two cores, by estimate: 85 minutes
+                                                            of processor time, base networks included
     python -m benchmarks.adapt --preset full                the paper's grid; meant for --device cuda
 
 Every finished cell is a line of `adapt_<preset>.jsonl` in `--out`; cells already there are not run again, so a

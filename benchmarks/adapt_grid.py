@@ -78,11 +78,7 @@ def cells(preset: Preset) -> list[Cell]:
     return chosen
 
 
-_CPU = {
-    "aware": ("l1", "taylor", "activation", "random"),
-    "selection": ("l1", "taylor"),
-    "agnostic": ("l1",),
-}
+_CHOOSING = {"aware": ("l1", "taylor", "activation", "random"), "selection": ("l1", "taylor")}
 _BREADTH = {"aware": ("l1", "taylor", "activation"), "selection": ("taylor",), "agnostic": ("l1",)}
 _TWO = {"subsets": ("aquatic", "indoor"), "levels": (0.5, 0.8)}
 
@@ -104,14 +100,11 @@ PRESETS = {
     "cpu": Preset(
         base_epochs={"resnet8": 10, "alexnet": 12},
         grids=(
-            Grid(nets=("resnet8", "alexnet"), **_TWO, criteria=_CPU, seeds=2),
-            Grid(
-                nets=("alexnet",),
-                **_TWO,
-                criteria={"aware": tuple(CONTROLS), "agnostic": ("taylor",)},
-                seeds=2,
-            ),
+            Grid(nets=("resnet8",), **_TWO, criteria=_CHOOSING | {"agnostic": ("l1",)}, seeds=2),
+            Grid(nets=("alexnet",), **_TWO, criteria=_CHOOSING, seeds=2),
+            Grid(nets=("alexnet",), **_TWO, criteria={"agnostic": ("l1", "taylor")}, seeds=1),
             Grid(nets=("resnet8",), **_TWO, criteria={"aware": tuple(CONTROLS)}, seeds=1),
+            Grid(nets=("alexnet",), **_TWO, criteria={"aware": tuple(CONTROLS)}, seeds=2),
             Grid(
                 nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_BREADTH, seeds=1
             ),
