@@ -71,7 +71,7 @@ def summarise(rows: Rows) -> dict[str, dict[str, float]]:
     return {name: gap for name, gap in gaps.items() if gap is not None}
 
 
-def difference(first: dict[Place, float], second: dict[Place, float]) -> dict[str, float] | None:
+def difference(first: dict[Place, float], second: dict[Place, float]) -> dict[str, float | None] | None:
     """Of `first` minus `second` over the places both have, in percentage points; None without any."""
     gap_of = {place: 100 * (first[place] - second[place]) for place in sorted(first.keys() & second.keys())}
     if not gap_of:
@@ -84,7 +84,7 @@ def difference(first: dict[Place, float], second: dict[Place, float]) -> dict[st
     return {
         "mean": mean(gaps),
         "std": stdev(gaps) if len(gaps) > 1 else 0.0,
-        "between seeds": mean(variances) ** 0.5 if variances else 0.0,
+        "between seeds": mean(variances) ** 0.5 if variances else None,
         "min": min(gaps),
         "max": max(gaps),
         "above 0": sum(gap > 0 for gap in gaps),
@@ -132,10 +132,14 @@ def _summary_table(summary: dict[str, dict[str, dict[str, float]]]) -> str:
         for net, gaps in summary.items():
             if gap := gaps.get(name):
                 lines.append(
-                    f"| {name} | {net} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {gap['between seeds']:.1f} "
+                    f"| {name} | {net} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {_one_decimal(gap['between seeds'])} "
                     f"| {gap['min']:+.1f} | {gap['max']:+.1f} | {gap['above 0']} of {gap['cells']} |"
                 )
     return "\n".join(lines)
+
+
+def _one_decimal(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _criteria_table(of_net: dict[str, Rows]) -> str:
