@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -219,11 +218,16 @@ class Device:
         """Training data drawn for a criterion to look at; what it computes on them is counted."""
         choice = self.training.pruning
         table = count_macs(self.model, self.prepared.input_shape)
-        cost = {"taylor": table.training, "activation": table.forward}.get(choice.criterion, 0)
-        enough = math.ceil(choice.ranking_samples / self.training.batch_size)
-        for x_BCHW, y_B in islice(self._batches("prune"), enough):
+        gates = table.forward + table.error_propagation  # taylor's: no weight gradients
+        cost = {"taylor": gates, "activation": table.forward}.get(choice.criterion, 0)
+        left = choice.ranking_samples
+        for x_BCHW, y_B in self._batches("prune"):
+            x_BCHW, y_B = x_BCHW[:left], y_B[:left]
             self._pruning_macs += cost * len(y_B)
             yield x_BCHW, y_B
+            left -= len(y_B)
+            if not left:
+                return
 
     def _retrained_accuracy(self, pruned: nn.Module) -> float:
         """Validation accuracy after `training.epochs` of plain SGD: a try of the search, whose cost counts."""
