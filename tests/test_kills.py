@@ -59,18 +59,24 @@ class Run:
             process = subprocess.Popen(command, stdout=lines, stderr=subprocess.PIPE, text=True)
         return cls(process, hosts, time.monotonic())
 
-    def kill_coordinator(self, after_s: float) -> None:
+    def kill_coordinator(self, after_s: float) -> bool:
+        """Whether it was still there to be killed."""
         time.sleep(after_s)
+        alive = self.process.poll() is None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(LIMIT_S)
+        return alive
 
-    def kill_host(self, after_s: float) -> None:
-        """Kill the host that started last, `after_s` after the first one did."""
+    def kill_host(self, after_s: float) -> bool:
+        """Kill the host that started last, `after_s` after the first one did. Whether it was still there."""
         while self.process.poll() is None and not self.hosts.read_text():
             time.sleep(0.02)
         time.sleep(after_s)
-        if self.process.poll() is None:
+        try:
             os.kill(int(self.hosts.read_text().split()[-1]), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     def end(self) -> None:
         _, errors = self.process.communicate(timeout=LIMIT_S)
@@ -91,18 +97,27 @@ def kill_again_and_again(engine: str, folder: Path, kills: int) -> None:
     whole_s = time.monotonic() - undisturbed.started_s
     expected = reports(folder / "whole")
     assert len(expected) == 15
-    for kill in range(kills):
-        draw = random.Random(derive_seed(7, kill, "kill"))
-        out = folder / str(kill)
-        run = Run.start(engine, out)
-        if engine == "ray" and draw.random() < 0.5:
-            run.kill_host(draw.uniform(0, whole_s / 2))
-            run.end()
-        else:
-            run.kill_coordinator(draw.uniform(0, whole_s))
-            begun = (out / "scenario.toml").exists()
-            Run.start(engine, out, resume=begun).end()
-        assert reports(out) == expected, f"kill {kill}"
+    struck, trial = 0, 0
+    while struck < kills:
+        out = folder / str(trial)
+        struck += kill_once(engine, out, random.Random(derive_seed(7, trial, "kill")), whole_s)
+        assert reports(out) == expected, f"trial {trial}"
+        trial += 1
+    print(f"{struck} kills in {trial} trials")
+
+
+def kill_once(engine: str, out: Path, draw: random.Random, whole_s: float) -> bool:
+    """Whether the kill struck a living process; in any case the run is at its end."""
+    run = Run.start(engine, out)
+    if engine == "ray" and draw.random() < 0.5:
+        struck = run.kill_host(draw.uniform(0, whole_s / 2))
+        run.end()
+        return struck
+    struck = run.kill_coordinator(draw.uniform(0, whole_s))
+    begun = (out / "scenario.toml").exists()
+    if struck:
+        Run.start(engine, out, resume=begun).end()
+    return struck
 
 
 def test_inline_killed_at_three_moments_ends_like_undisturbed(tmp_path) -> None:
