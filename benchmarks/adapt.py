@@ -28,9 +28,9 @@ from benchmarks.adapt_base import base_network
 from benchmarks.adapt_controls import CONTROLS
 from benchmarks.adapt_grid import PRESETS, Cell, Preset, cells
 from benchmarks.adapt_report import write_report
+from fedge.catalog import data_root
 from fedge.data.cifar100_classes import SUBSETS
 from fedge.data.datasets import load_dataset
-from fedge.data.facts import default_root
 from fedge.training.adapt import RECIPES, Adapt, Outcome, Pictures, Split
 from fedge.training.macs import count_macs
 
@@ -159,7 +159,7 @@ def read_rows(path: Path) -> list[dict]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adapt", description=__doc__.split("\n")[0])
     parser.add_argument("--preset", choices=PRESETS, default="smoke")
-    parser.add_argument("--data", type=Path, default=default_root(), help="folder of cifar-100-python")
+    parser.add_argument("--data", type=Path, default=data_root(None), help="folder of cifar-100-python")
     parser.add_argument("--out", type=Path, default=RESULTS)
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedge" / "adapt"
     parser.add_argument("--cache", type=Path, default=cache, help="base networks")

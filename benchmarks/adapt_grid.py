@@ -101,19 +101,17 @@ PRESETS = {
         base_epochs={"resnet8": 10, "alexnet": 12},
         grids=(
             Grid(nets=("resnet8",), **_TWO, criteria=_CHOOSING | {"agnostic": ("l1",)}, seeds=2),
-            Grid(nets=("alexnet",), **_TWO, criteria=_CHOOSING, seeds=2),
-            Grid(nets=("alexnet",), **_TWO, criteria={"agnostic": ("l1", "taylor")}, seeds=1),
-            Grid(nets=("resnet8",), **_TWO, criteria={"aware": tuple(CONTROLS)}, seeds=1),
-            Grid(nets=("alexnet",), **_TWO, criteria={"aware": tuple(CONTROLS)}, seeds=2),
+            Grid(nets=("alexnet",), **_TWO, criteria=_CHOOSING | {"agnostic": ("l1", "taylor")}, seeds=2),
+            Grid(nets=("resnet8", "alexnet"), **_TWO, criteria={"aware": tuple(CONTROLS)}, seeds=2),
             Grid(
-                nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_BREADTH, seeds=1
+                nets=("resnet8",), subsets=("outdoor", "natural"), levels=(0.8,), criteria=_BREADTH, seeds=2
             ),
             Grid(
                 nets=("resnet8", "alexnet"),
                 subsets=("aquatic", "indoor"),
                 levels=(0.3,),
                 criteria=_BREADTH,
-                seeds=1,
+                seeds=2,
             ),
         ),
         budget=Budget(finetune=1, retrain=4, agnostic=2),

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.eif_emp_run import Cell, Method, Task, run_cell
-from fedge.data.facts import default_root
+from fedge.catalog import data_root
 
 OUT = Path(__file__).parent / "results" / "eif_emp.jsonl"
 
@@ -55,7 +55,7 @@ def early(keep: float, *, error_keep: float = 1.0, **options: float | str) -> Me
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=sorted(PRESETS), default="smoke")
-    parser.add_argument("--data", default=str(default_root()), help="folder of the data sets")
+    parser.add_argument("--data", default=str(data_root(None)), help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)

@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedge.catalog import data_root
 from fedge.data.datasets import load_dataset
 from fedge.device.allocator import allocator_peak
 from fedge.models import build
@@ -49,7 +50,7 @@ Batch = tuple[Tensor, Tensor]
 
 def load_batches(batch_size: int, count: int = 8) -> list[Batch]:
     """The first mini-batches of CIFAR-10, normalised."""
-    data = load_dataset("cifar10", os.environ.get("FEDGE_DATA", "~/.cache/fedge"))
+    data = load_dataset("cifar10", data_root(None))
     x_NCHW = torch.from_numpy(data.x[: batch_size * count].copy()).float() / 255
     mean_C, std_C = torch.tensor(data.mean), torch.tensor(data.std)
     x_NCHW = (x_NCHW - mean_C[:, None, None]) / std_C[:, None, None]

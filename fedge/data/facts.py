@@ -5,9 +5,7 @@ Shapes are [C, H, W] as a network sees them: a HAR window is 9 channels of 1 x 1
 """
 
 import difflib
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedge.errors import UserError
 
@@ -68,10 +66,3 @@ def dataset_facts(name: str) -> DatasetFacts:
     near = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise UserError(f"data.dataset is '{name}'; {hint}there are {', '.join(DATASETS)}")
-
-
-def default_root() -> Path:
-    """Where data sets lie unless a scenario says: FEDGE_DATA, else `fedge` in the user's cache folder."""
-    if chosen := os.environ.get("FEDGE_DATA"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedge"

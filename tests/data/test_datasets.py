@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedge.catalog import data_root
 from fedge.data.datasets import channel_statistics, load_dataset
-from fedge.data.facts import DATASETS, default_root
+from fedge.data.facts import DATASETS
 from fedge.errors import UserError
 
 
@@ -19,7 +20,7 @@ def test_a_loaded_set_is_what_its_facts_say(name):
     facts = DATASETS[name]
     if facts.files and not (Path(os.environ.get("FEDGE_DATA", "-")) / facts.files).exists():
         pytest.skip(f"FEDGE_DATA holds no {facts.files}")
-    dataset = load_dataset(name, default_root())
+    dataset = load_dataset(name, data_root(None))
     assert dataset.x.shape == (facts.size, *facts.shape) and len(dataset) == facts.size
     assert dataset.num_classes == facts.num_classes and dataset.train_count == facts.train_count
     assert set(np.unique(dataset.y)) == set(range(facts.num_classes)) and dataset.y.dtype == np.int64
