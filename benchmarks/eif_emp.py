@@ -43,13 +43,21 @@ def fewer_iterations(keep: float) -> Method:
     return Method(name=f"smb {keep:g}", iteration_share=keep)
 
 
-def early(keep: float, *, error_keep: float = 1.0, **options: float | str) -> Method:
+def early(keep: float, *, error_keep: float = 1.0, quantised: bool = False, **options: float | str) -> Method:
     name = " ".join([f"early {keep:g}", *(f"{key}={value}" for key, value in options.items())])
     if error_keep < 1:
         name += f" + error maps {error_keep:g}"
+    if quantised:
+        name += " + 8 bits"
     return Method(
-        name=name, filter="early", keep=keep, filter_options=tuple(options.items()), error_keep=error_keep
-    )
+        name=name, filter="early", keep=keep, filter_options=tuple(options.items()), error_keep=error_keep,
+        quantised=quantised,
+    )  # fmt: skip
+
+
+def error_maps(keep: float, **options: float | str) -> Method:
+    name = " ".join([f"error maps {keep:g}", *(f"{key}={value}" for key, value in options.items())])
+    return Method(name=name, error_keep=keep, error_options=tuple(options.items()))
 
 
 def main() -> None:
@@ -118,16 +126,46 @@ def _pushed() -> list[Cell]:
     return [Cell(LENET, "plain", early(0.15, error_keep=0.5), seed) for seed in range(3)]
 
 
+def _together() -> list[Cell]:
+    """Each method alone and with the others."""
+    methods = (
+        Method(),
+        error_maps(0.5),
+        Method(name="8 bits", quantised=True),
+        early(0.2, error_keep=0.5),
+        early(0.2, error_keep=0.5, quantised=True),
+    )
+    return [Cell(SHORT, "plain", method, seed) for seed in range(3) for method in methods]
+
+
+def _scores() -> list[Cell]:
+    """Which error maps to keep, at a share where it matters."""
+    methods = [error_maps(0.25, score=score) for score in ("error", "paper", "product", "random")]
+    return [Cell(SHORT, "plain", method, seed) for seed in range(3) for method in methods]
+
+
+def _cifar_error_maps() -> list[Cell]:
+    task = replace(CIFAR, model="resnet8", iterations=600)
+    methods = (Method(), error_maps(0.25), error_maps(0.25, rank_every=4), error_maps(0.25, score="random"))
+    return [Cell(task, "plain", method, seed) for seed in range(2) for method in methods]
+
+
 def _cifar_narrow() -> list[Cell]:
-    """Far from convergence: 600 of the 64k iterations, on ResNet-8."""
+    """Far from convergence: 600 of the 64k iterations, on ResNet-8; once 2500."""
     task = replace(CIFAR, model="resnet8", iterations=600)
     methods = (early(0.25, network="slim_lenet", downsample=1), random_keep(0.27))
-    return [Cell(task, "plain", method, seed) for seed in range(3) for method in methods]
+    regimes = ("plain", "parked", "long_tail")
+    cells = [
+        Cell(task, regime, method, seed) for regime in regimes for seed in range(3) for method in methods
+    ]
+    longer = replace(task, iterations=2500)
+    return cells + [Cell(longer, "plain", method, 0) for method in (*methods, Method())]
 
 
 def _cpu() -> list[Cell]:
     """docs/instance_filter.md says which of these have run; the others are what a next run goes on with."""
-    return [*_regimes(), *_lenet(), *_pushed(), *_cifar_narrow(), *_loss_filters(), *_variants()]
+    short = [*_regimes(), *_together(), *_scores(), *_loss_filters(), *_variants()]
+    return [*short, *_lenet(), *_pushed(), *_cifar_narrow(), *_cifar_error_maps()]
 
 
 def _full() -> list[Cell]:
