@@ -119,7 +119,9 @@ class Device:
         choice = self.training.error_maps
         if choice.keep == 1:
             return None
-        return ErrorMapPruner(self.model, **choice.model_dump(), seed=self.seed("error_maps"))
+        pruner = ErrorMapPruner(self.model, **choice.model_dump(), seed=self.seed("error_maps"))
+        pruner.epoch = (self.plan.round - 1) * self.training.epochs  # `alternate` goes on from round to round
+        return pruner
 
     def quantization(self) -> Quantization | None:
         """The quantised training that `training.quantization` describes; None: 32-bit floats."""

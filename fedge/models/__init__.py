@@ -60,7 +60,7 @@ def build(
         )
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "model", name))
+        torch.default_generator.manual_seed(derive_seed(seed, "model", name))  # the CPU's alone
         return MODELS[name](num_classes, in_channels, size)
 
 

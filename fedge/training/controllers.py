@@ -13,7 +13,7 @@ well above R_set.
 
 Quantile controller (ours, the default). It holds the kept share itself, and explores:
 
-    easy    = share of the population with loss < easy_loss
+    easy    = share of the population with loss < 0.1 nats
     explore = 1 - (easy - 1/2) / (1 - keep - 1/2), within least_explore .. 1        (1 while easy < 1/2)
     ranked  : the share keep * (1 - explore) with the largest z_H - z_L
     explored: by lot among the rest, to make up `keep`
@@ -21,8 +21,9 @@ Quantile controller (ours, the default). It holds the kept share itself, and exp
 
 - Each share is held by a running quantile over M instances with the overdraft paid back (`RunningShare`).
 - Population: an explored instance stands for all that it was drawn from, so it weighs 1 / (its probability), a ranked
-  one 1. Without the weights T_l would be the quantile of the hard instances that the filter itself chose, which rises
-  until nothing is H.
+  one 1. (Where frames repeat, what is drawn is new scenes, so it is their losses that T_l and `easy` tell.) Without
+  the weights T_l would be the quantile of the hard instances that the filter itself chose, which rises until nothing
+  is H.
 - What is explored is trained on as well, so nothing is looked at in vain, and the filter cannot shut itself in.
 - Dropping in favour of harder instances pays once what is dropped is learnt. Before, and again when a drifting stream
   brings what is new, hard means odd, and a coin is better: that is what `easy` says. (The ramp is 0.05 wide at
@@ -40,6 +41,10 @@ from torch import Tensor
 
 LEARNT = 0.5
 """Share of easy instances in the population below which nothing is ranked."""
+EASY_LOSS = 0.1
+"""In nats."""
+LOSSES = 384
+"""W above."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +116,10 @@ class PaperController:
 class QuantileController:
     """Holds the kept share at `keep`; explores at least the share `least_explore` of what is kept."""
 
-    def __init__(
-        self, keep: float, *, least_explore: float = 0.5, easy_loss: float = 0.1, losses: int = 384
-    ) -> None:
-        self.keep, self.least_explore, self.easy_loss = keep, least_explore, easy_loss
+    def __init__(self, keep: float, *, least_explore: float = 0.5) -> None:
+        self.keep, self.least_explore = keep, least_explore
         self._ranked, self._explored = RunningShare("ranked"), RunningShare("explored")
-        self._own = {"loss": torch.zeros(losses), "loss_weight": torch.zeros(losses)}
+        self._own = {"loss": torch.zeros(LOSSES), "loss_weight": torch.zeros(LOSSES)}
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -132,14 +135,15 @@ class QuantileController:
         """Share of the kept instances drawn by lot now: 1 at the start, `least_explore` once most is learnt."""
         weight_W = self._own["loss_weight"]
         known = float(weight_W.sum())
-        easy = float(weight_W[self._own["loss"] < self.easy_loss].sum()) / known if known else 0.0
+        easy = float(weight_W[self._own["loss"] < EASY_LOSS].sum()) / known if known else 0.0
         learnt = (easy - LEARNT) / max(1 - self.keep - LEARNT, 0.05)
         return min(1.0, max(self.least_explore, 1 - learnt))
 
     def choose(self, margin_B: Tensor, seen_B: Tensor, generator: torch.Generator) -> Choice:
         ranked_share = self.keep * (1 - self.explore)
-        # a whole spread of margins back for every near-duplicate before it
-        ranked_B = self._ranked.choose(margin_B - seen_B * margin_B.std(correction=0), ranked_share)
+        # a whole spread of margins back for every near-duplicate before it; one margin has none: a logit then
+        spread = float(margin_B.std(correction=0)) if len(margin_B) > 1 else 1.0
+        ranked_B = self._ranked.choose(margin_B - seen_B * spread, ranked_share)
         lot_B = torch.rand(len(margin_B), generator=generator) - seen_B
         probability = (self.keep - ranked_share) / (1 - ranked_share)
         explored_B = torch.zeros_like(ranked_B)

@@ -15,9 +15,11 @@ What we changed, and why:
   statistics would differ between the two, and a batch may hold one instance.
 - T_cap, the (1 - distrust) quantile of the loss: an instance that stays at the very top is taken for mislabelled, and
   the filter is taught to drop its like. distrust = 0 is the paper.
-- A step is as long as what was kept of the mini-batch is to `keep`, up to LONGEST_STEP: each instance kept counts the
-  same. Else the three frames kept while a camera stands still would move the network as far as thirty new ones.
+- A step is as long as what was kept is to what is kept of a full mini-batch, up to LONGEST_STEP: each instance kept
+  counts the same. Else the three frames kept while a camera stands still would move the network as far as thirty new
+  ones, and so would the one instance of an epoch's last mini-batch.
 - The filter may see the image at half the resolution, which costs it a quarter.
+The norms and the resolution hold for both controllers.
 
 Costs: the filter's forward on all B, its forward and backward on those it learns from, and the comparison with the
 instances before; the main network's forward on those looked at is counted by the training loop.
@@ -45,12 +47,20 @@ LONGEST_STEP = 2.0
 class EarlyInstanceFilter(Filter):
     """Keeps the share `keep` of instances: those that a small network predicts to have high losses, and some by lot.
 
+    in_channels, image_size: of the instances, C and the side or (H, W) in pixels.
     keep: 0 < keep <= 1; 1 keeps all, and the network is neither run nor trained.
     controller: "quantile" holds the share; "paper" is equations 1 to 5 (its share drifts).
     explore: least share of the kept drawn by lot, 0 < explore <= 1 (1: a coin); quantile only.
     distrust: share of highest losses taken for wrong labels, 0 <= distrust < keep; quantile only.
+    learning_rate: of the filter's own plain SGD, above 0.
+    network: "slim_lenet", "resnet8", or "auto": the first for one channel, the second for more.
     downsample: the filter sees the image averaged over downsample x downsample pixels; 1 sees it whole (the paper).
+
+    `train` scales gradients by `step_length`; that shortens a step of SGD, not one of Adam. UserError for a value out
+    of range.
     """
+
+    tensors = ("largest_batch",)
 
     def __init__(
         self,
@@ -75,8 +85,11 @@ class EarlyInstanceFilter(Filter):
             raise UserError(
                 f"instance filter: distrust is {distrust}; take a share from 0 to below keep ({keep})"
             )
+        if not learning_rate > 0:
+            raise UserError(f"instance filter: learning_rate is {learning_rate}; take a number above 0")
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.distrust = distrust
+        self.largest_batch = torch.tensor(0)
         self.network = build_filter_network(
             network, in_channels=in_channels, image_size=size, downsample=downsample, seed=seed
         )
@@ -98,6 +111,7 @@ class EarlyInstanceFilter(Filter):
         """By the image alone: no look at labels or losses."""
         if self.keep == 1:
             return torch.arange(len(batch.y_B)), None
+        self.largest_batch = self.largest_batch.clamp(min=len(batch.y_B))
         self.network.to(batch.x_BCHW.device)
         with torch.no_grad():
             logits_B2 = self.network(batch.x_BCHW)
@@ -108,8 +122,9 @@ class EarlyInstanceFilter(Filter):
         return self._choice.kept_B.nonzero().flatten(), None
 
     def step_length(self, kept: int, offered: int) -> float:
-        """In proportion to what was kept; 1 under the paper's rule and for keep = 1."""
-        return 1.0 if self.duplicates is None else min(LONGEST_STEP, kept / (self.keep * offered))
+        """In proportion to what was kept; 1 under the paper's rule, and for keep = 1 on a full mini-batch."""
+        usual = max(1.0, self.keep * max(offered, int(self.largest_batch)))
+        return 1.0 if self.duplicates is None else min(LONGEST_STEP, kept / usual)
 
     def _seen(self, x_BCHW: Tensor) -> Tensor:
         if self.duplicates is None:

@@ -21,24 +21,23 @@ def build_filter_network(
     name: FilterNetworkName,
     *,
     in_channels: int,
-    image_size: int | tuple[int, int],
+    image_size: tuple[int, int],
     downsample: int = 1,
     seed: int = 0,
 ) -> nn.Module:
-    """[B, C, H, W] to logits [B, 2]; "auto" is slim_lenet for one channel and resnet8 for more.
+    """[B, C, H, W] to logits [B, 2], image_size (H, W); "auto" is slim_lenet for one channel and resnet8 for more.
 
     `downsample` averages the image over that many pixels each way first (1: not), never below 4 pixels a side.
     """
     if downsample < 1:
         raise UserError(f"instance filter: downsample is {downsample}; take 1 (the whole image), 2, 4, ...")
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    factors = tuple(downsample if side >= 4 * downsample else 1 for side in size)
-    height, width = (side // factor for side, factor in zip(size, factors, strict=True))
+    factors = tuple(downsample if side >= 4 * downsample else 1 for side in image_size)
+    height, width = (side // factor for side, factor in zip(image_size, factors, strict=True))
     if name == "auto":
         name = "slim_lenet" if in_channels == 1 else "resnet8"
     if name == "slim_lenet":
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone
             network = _slim_lenet(in_channels, height, width)
     elif name == "resnet8":
         network = build(

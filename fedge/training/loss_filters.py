@@ -18,6 +18,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+from fedge.errors import UserError
 from fedge.training.controllers import push
 from fedge.training.selection import Filter, MiniBatch, Selection
 
@@ -103,6 +104,11 @@ class InfoBatchFilter(Filter):
     def check_state(self, state: dict[str, Tensor], more: dict[str, Tensor] | None = None) -> None:
         """The memory may be of any length."""
         lengths = {name: state[name] for name in self.tensors if name in state}
+        if len({len(tensor) for tensor in lengths.values()}) > 1:
+            raise UserError(
+                "InfoBatchFilter: the saved state is damaged: it holds unlike numbers of instances and losses; "
+                "start without it"
+            )
         super().check_state({**state, **{name: getattr(self, name) for name in lengths}}, more)
 
 

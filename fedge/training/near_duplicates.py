@@ -6,8 +6,8 @@ spatial frequencies do not change when it shifts; they are the print t of the pi
 
     t_uv    = | sum_hw x_hw exp(-2 pi i (u h / H + v w / W)) |,   0 <= v <= 4,  -4 <= u <= 4,  t_00 = 0
     d_ij    = ||t_i - t_j||^2 / (||t_i||^2 + ||t_j||^2)          0: equal; 0.3 and more: unrelated
-    seen_i  = 1 + max of seen_j over the `reach` instances j before i with d_ij < closeness;   0 if there is none
-    repeats = max(0, 1 - 2 P(d_ij < closeness: j long ago) / P(d_ij < closeness: j just before))
+    seen_i  = 1 + max of seen_j over the 4 instances j before i with d_ij < 0.05;   0 if there is none
+    repeats = max(0, 1 - 2 P(d_ij < 0.05: j long ago) / P(d_ij < 0.05: j just before))
 
 `seen` counts a scene's frames without remembering them, however long a camera stands still. Some things look alike
 without being the same (one handwritten 1 and the next, in one of eight cases), and a filter that took those for repeats
@@ -25,39 +25,30 @@ from torch import Tensor
 
 HIGHEST_FREQUENCY = 4
 """In waves per picture; shapes are told apart by it, noise is above it."""
+REACH = 4
+"""Instances back within which a scene goes on."""
+CLOSENESS = 0.05
+"""d below which two pictures show one scene; 0 finds none."""
 RATE_HORIZON = 2048
 """Instances over which the two probabilities are averaged."""
-REFERENCE_EVERY = 64
-"""Instances from one that is kept for long to the next."""
+REFERENCES, REFERENCE_EVERY = 16, 64
+"""Prints kept from long ago, every 64th instance's; so they go back a thousand instances."""
 
 
 class NearDuplicates:
-    """Follows the scene through the stream; `tensors` is its state.
+    """Follows the scene through the stream of pictures [channels, *size]; `tensors` is its state."""
 
-    reach: instances back within which a scene goes on. closeness: in 0 .. 1, 0 finds none. references: prints kept
-    from long ago, every 64th instance's; so they go back a thousand instances.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        size: tuple[int, int],
-        *,
-        reach: int = 4,
-        closeness: float = 0.05,
-        references: int = 16,
-    ) -> None:
-        self.closeness = closeness
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
         self._waves_HK, self._waves_WK = _waves(size[0]), _waves(size[1])
         amplitudes = channels * self._waves_HK.shape[1] * self._waves_WK.shape[1] // 2
         self.tensors = {
-            "recent": torch.zeros(reach, amplitudes),
-            "recent_seen": torch.zeros(reach),
-            "long_ago": torch.zeros(references, amplitudes),
+            "recent": torch.zeros(REACH, amplitudes),
+            "recent_seen": torch.zeros(REACH),
+            "long_ago": torch.zeros(REFERENCES, amplitudes),
             "instances": torch.tensor(0),
             "close_rates": torch.zeros(2),  # of pairs with those just before, and with those long ago
         }
-        compared = reach + references
+        compared = REACH + REFERENCES
         printed = (
             self._waves_HK.shape[0] * self._waves_WK.numel()
             + self._waves_HK.numel() * self._waves_WK.shape[1]
@@ -93,7 +84,7 @@ class NearDuplicates:
     def _close(self, print_BT: Tensor, other_BTN: Tensor) -> Tensor:
         product_BN = torch.einsum("bt,btn->bn", print_BT, other_BTN)
         size_BN = print_BT.square().sum(1, keepdim=True) + other_BTN.square().sum(1)
-        return size_BN - 2 * product_BN < self.closeness * size_BN
+        return size_BN - 2 * product_BN < CLOSENESS * size_BN
 
     def _follow(self, close_BR: Tensor) -> Tensor:
         """`seen` [B] by going through the instances in order."""

@@ -65,6 +65,14 @@ def test_reports_say_what_ran(small, tmp_path) -> None:
         assert abs(1 - row["parameters"] / row["parameters_dense"] - 0.5 * pruned) < 0.01
 
 
+def test_alternating_error_maps_go_on_from_round_to_round(small, tmp_path) -> None:
+    """Breaks if every round starts with its dense epoch: with one local epoch nothing would ever be pruned."""
+    scenario = small(*OFF[:2], "training.error_maps.keep=0.25", "training.error_maps.alternate=true")
+    result = fedge.run(scenario, tmp_path)
+    saved = {row["round"]: row["macs_done"] < row["macs_dense"] for row in result.reports()}
+    assert saved == {1: False, 2: True}
+
+
 def test_ranking_looks_at_so_many_samples_and_is_counted(small, tmp_path) -> None:
     """Breaks if ranking reads a whole shard where a sample will do, or if what it computes goes uncounted."""
     scenario = small(*OFF[1:], "training.pruning.ranking_samples=20", "training.batch_size=16")

@@ -192,6 +192,9 @@ def test_an_early_filters_step_is_as_long_as_its_share():
     """If this fails, a few frames of one scene move the network as far as a mini-batch of new ones."""
     early = make("early", keep=0.2)
     assert [early.step_length(kept, 50) for kept in (1, 10, 50)] == [0.1, 1.0, 2.0]
+    early.largest_batch = torch.tensor(50)
+    assert early.step_length(1, 1) == 0.1  # an epoch's last mini-batch of one
+    assert make("early", keep=0.2).step_length(1, 1) == 1.0  # mini-batches of one: SGD's own steps
     assert make("early", keep=0.2, controller="paper").step_length(1, 50) == 1
     kept_K = torch.arange(2)
     data, weights = batches(1)[0], []
@@ -204,6 +207,17 @@ def test_an_early_filters_step_is_as_long_as_its_share():
     torch.testing.assert_close(
         2 * (weights[1] - small_model()[-1].weight), weights[0] - small_model()[-1].weight
     )
+
+
+def test_a_batch_of_one_puts_repeats_back_too():
+    """If this fails, a device that trains on one frame at a time keeps the frames of a parked camera."""
+    controller, generator = QuantileController(0.2, least_explore=0.5), torch.Generator().manual_seed(0)
+    controller.learn(torch.zeros(384), torch.ones(384), torch.ones(384, dtype=torch.bool), 384)  # all is easy
+    kept = {0.0: 0, 9.0: 0}
+    for number in range(2000):
+        margin, seen = torch.randn(1, generator=generator), 9.0 * (number % 2)
+        kept[seen] += int(controller.choose(margin, torch.tensor([seen]), generator).kept_B)
+    assert sum(kept.values()) == pytest.approx(400, abs=20) and kept[9.0] < 20
 
 
 def test_a_shift_does_not_change_the_scene():
