@@ -1,4 +1,7 @@
-"""The command line. Exit 0: done; 2: the user's input is wrong; 3: the run failed. Errors are one line on stderr."""
+"""The command line. Exit 0: done; 2: the user's input is wrong; 3: the run failed; 130: stopped by Ctrl-C.
+
+Errors are one line on stderr.
+"""
 
 import contextlib
 import json
@@ -12,6 +15,8 @@ import typer
 from rich.console import Console
 
 from fedge.errors import FedgeError, RunError
+
+_STOPPED = 130  # by SIGINT, as shells say it
 
 app = typer.Typer(
     help="Simulate a fleet of edge devices that prune and retrain their own networks.",
@@ -105,13 +110,11 @@ def _observer(rounds: int, quiet: bool) -> Iterator[object]:
 def main() -> None:
     """Entry point: every error a person can do something about ends as one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        exit_code = app(standalone_mode=False)  # None, or what typer.Exit carried: 130 after Ctrl-C
     except FedgeError as error:
         _fail(str(error), error.exit_code)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; the whole rounds are kept: run again with --resume", 130)
+        exit_code = _STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             _fail(error.format_message(), 2)
@@ -121,6 +124,9 @@ def main() -> None:
             f"{type(error).__name__}: {_one_line(error)} (FEDGE_DEBUG=1 shows the traceback)",
             RunError.exit_code,
         )
+    if exit_code == _STOPPED:
+        _fail("stopped; the whole rounds are kept: run again with --resume", _STOPPED)
+    sys.exit(exit_code)
 
 
 def _one_line(error: Exception) -> str:

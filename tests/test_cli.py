@@ -1,6 +1,8 @@
 """The command line as a person meets it: exit codes, one line on stderr, no traceback, nothing half-written."""
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +61,19 @@ def test_quiet_prints_nothing(fedge, tmp_path) -> None:
     """Breaks if --quiet is not quiet: it is what scripts use."""
     code, out, err = fedge("run", "quickstart", *FAST, *FEW, "--quiet", "--out", str(tmp_path / "r"))
     assert (code, out, err) == (0, "", "")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path) -> None:
+    """Breaks if a run that was stopped by hand passes for one that was done, or does not name --resume."""
+    command = [sys.executable, "-c", "from fedge.cli import main; main()", "run", "quickstart", *FAST, *FEW]
+    command += ["--set", "rounds=500", "--out", str(tmp_path / "r")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert first.startswith("round   1")
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == "fedge: stopped; the whole rounds are kept: run again with --resume"
 
 
 BAD = {
