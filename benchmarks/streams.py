@@ -8,7 +8,7 @@
     drift       a fifth of the classes more in every fifth of the stream, shuffled among those already known
     noise       one label in ten is replaced by a wrong one (training only)
 
-A stream is a function of (regime, seed): mini-batch i is the same for every method that trains on it.
+A stream is a function of (regime, seed, length): mini-batch i is the same for every method that trains for as long.
 Shapes: B instances in a mini-batch, N in the training set.
 """
 

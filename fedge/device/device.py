@@ -15,10 +15,11 @@ from fedge.device.fitting import Fit
 from fedge.device.level import find_level, remembered
 from fedge.device.location import Location
 from fedge.device.state import DeviceState
+from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
 from fedge.seeding import derive_seed
-from fedge.training.criteria import Criterion
+from fedge.training.criteria import CRITERIA, Criterion
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import InstanceFilter, make_filter
 from fedge.training.level_search import Found
@@ -46,11 +47,13 @@ class Device:
         self.shard = Shard.open(location.data_folder / "shards", location.shard)
         self.topology = Topology.from_json(state.topology) if state.topology else None
         self.model = self._load(state)
+        self._shapes = _shapes(self.model)
         self._before = state
         self._last_report = RoundReport.model_validate_json(state.report) if state.report else None
         self._fit: Fit | None = None
         self._filter: InstanceFilter | None = None
         self._epochs: list[TrainStats] = []
+        self._ranks_by = plan.training.pruning.criterion
         self._pruning_macs = 0
         self._level_tries = 0
 
@@ -74,12 +77,15 @@ class Device:
         """The seed of one purpose in this (run, client, round)."""
         return derive_seed(self.plan.seed, self.client, self.plan.round, purpose, *parts)
 
-    def prune(self) -> Found:
+    def prune(self, criterion: Criterion | None = None) -> Found:
         """Cut the network to `training.pruning.level`, or to the level it finds, with this client's own data in view.
 
-        Returns the level and, where it was searched for, the levels tried.
+        `criterion` is one of your own (docs/pruning.md) in place of `training.pruning.criterion`; looking at a sample
+        is charged for it as for taylor. Returns the level and, where it was searched for, the levels tried.
         """
-        criterion = remembered(self.training.pruning.criterion)
+        if criterion is not None:
+            self._ranks_by = "taylor"
+        criterion = remembered(criterion or CRITERIA[self._ranks_by])
         found = find_level(
             self.model,
             self.training.pruning,
@@ -104,15 +110,21 @@ class Device:
         """The filter that `training.instance_filter` names, with what it learnt in earlier rounds; None: none."""
         choice = self.training.instance_filter
         channels, *image_size = self.prepared.input_shape
-        self._filter = make_filter(
+        made = make_filter(
             **choice.model_dump(),
             in_channels=channels,
             image_size=tuple(image_size),
             seed=derive_seed(self.plan.seed, self.client, "instance_filter"),
         )
-        if self._filter is not None and self._before.instance_filter:
-            self._filter.load_state_dict(self._before.instance_filter)
-        return self._filter
+        return self._adopted(made)
+
+    def _adopted(self, instance_filter: InstanceFilter | None) -> InstanceFilter | None:
+        """With what it learnt in earlier rounds; what it learns now stays when the round ends."""
+        if instance_filter is not None and instance_filter is not self._filter:
+            self._filter = instance_filter
+            if self._before.instance_filter:
+                instance_filter.load_state_dict(self._before.instance_filter)
+        return instance_filter
 
     def error_maps(self) -> ErrorMapPruner | None:
         """The error-map pruner that `training.error_maps` describes; None where it keeps everything."""
@@ -139,9 +151,11 @@ class Device:
     ) -> None:
         """`training.epochs` local epochs of SGD over the training part of the shard, as far as memory allows.
 
+        A filter may be one of your own; what it learns is kept from round to round.
         Raises DeviceFailure where the plan does not fit and may not be shrunk, or where the loss diverges.
         """
         self._fit_to_memory()
+        self._adopted(instance_filter)
         methods = {"instance_filter": instance_filter, "error_maps": error_maps, "quantization": quantization}
         for stats in self._sgd(self.model, "shuffle", **methods):
             if stats.samples_kept and not math.isfinite(stats.loss):
@@ -151,7 +165,11 @@ class Device:
             self._epochs.append(stats)
 
     def report(self) -> RoundReport:
-        """Evaluate on the client's validation and test data and say what the round brought and cost."""
+        """Evaluate on the client's validation and test data and say what the round brought and cost.
+
+        UserError where `model` is no longer of the shapes that the device loaded or pruned.
+        """
+        self._require_own_shapes()
         total = sum(self._epochs, start=TrainStats())
         validation, test = self.evaluate("validation"), self.evaluate("test")
         return RoundReport(
@@ -203,6 +221,18 @@ class Device:
             seed=self.seed("prune"),
         )
 
+        self._shapes = _shapes(self.model)
+
+    def _require_own_shapes(self) -> None:
+        """Weights are the program's to change; a network of other shapes could not be loaded in the next round."""
+        now = _shapes(self.model)
+        if now != self._shapes:
+            odd = min(name for name in now | self._shapes if now.get(name) != self._shapes.get(name))
+            raise UserError(
+                f"device.model is not of the shapes that the device loaded or pruned (at {odd}): change its weights "
+                "only, and cut channels with device.prune(), which takes a criterion of your own"
+            )
+
     def _example(self) -> torch.Tensor:
         return torch.zeros(1, *self.prepared.input_shape)
 
@@ -218,11 +248,10 @@ class Device:
 
     def _ranking_batches(self) -> Iterator[Batch]:
         """Training data drawn for a criterion to look at; what it computes on them is counted."""
-        choice = self.training.pruning
         table = count_macs(self.model, self.prepared.input_shape)
         gates = table.forward + table.error_propagation  # taylor's: no weight gradients
-        cost = {"taylor": gates, "activation": table.forward}.get(choice.criterion, 0)
-        left = choice.ranking_samples
+        cost = {"taylor": gates, "activation": table.forward}.get(self._ranks_by, 0)
+        left = self.training.pruning.ranking_samples
         for x_BCHW, y_B in self._batches("prune"):
             x_BCHW, y_B = x_BCHW[:left], y_B[:left]
             self._pruning_macs += cost * len(y_B)
@@ -303,3 +332,7 @@ class Device:
         if self._last_report:
             return self._last_report.factory_correct
         return self.evaluate("test", self.prepared.factory_model()).correct
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -5,17 +5,18 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fedge.scenario import LevelSearch, Pruning
-from fedge.training.criteria import CRITERIA, Batches, Criterion, Evidence
+from fedge.training.criteria import Criterion, Evidence
 from fedge.training.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level
+from fedge.training.loop import Batches
 
 
-def remembered(criterion: str) -> Criterion:
+def remembered(criterion: Criterion) -> Criterion:
     """The criterion with its first answer kept: a search asks it of the same network and data at every level."""
     answer: list[Tensor] = []
 
     def rank(evidence: Evidence) -> Tensor:
         if not answer:
-            answer.append(CRITERIA[criterion](evidence))
+            answer.append(criterion(evidence))
         return answer[0]
 
     return rank
@@ -56,6 +57,7 @@ def find_level(
         targets[choice.search](),
         example_input=example_input,
         criterion=criterion,
+        accounting=pruning.accounting,
         batches=batches,
         seed=seed,
     )

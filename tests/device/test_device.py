@@ -10,6 +10,7 @@ import fedge
 from fedge.catalog import client_path
 from fedge.data.shard import Shard
 from fedge.device.state import StateFolder
+from fedge.launch import RunResult
 from fedge.prepare import Prepared, prepare
 from fedge.seeding import derive_seed
 from fedge.training.macs import count_macs
@@ -192,3 +193,62 @@ def test_a_repeated_plan_is_answered_from_memory(small, tmp_path) -> None:
     timeless = [{k: v for k, v in row.items() if k != "wall_s"} for row in twice.reports()]
     assert timeless == [{k: v for k, v in row.items() if k != "wall_s"} for row in once.reports()]
     assert (tmp_path / "count").read_text() == "x" * 12
+
+
+OWN = """
+import torch
+from flwr.clientapp import ClientApp
+from fedge.device.handler import on_device
+from fedge.privacy.egress import egress_gate
+from fedge.training.selection import Filter
+
+class EveryOther(Filter):
+    tensors = ("calls",)
+    calls = torch.tensor(0)
+
+    def select(self, batch):
+        self.calls = self.calls + 1
+        return torch.arange(0, len(batch.y_B), 2), None
+
+def mine(evidence):
+    return torch.arange(evidence.coupling.units).float()
+
+app = ClientApp(mods=[egress_gate])
+
+@app.train()
+@on_device
+def improve(device, plan):
+    {change}
+    device.train(instance_filter=EveryOther(keep=0.5))
+    return device.report()
+"""
+
+
+def run_own(small, folder: Path, change: str) -> RunResult:
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN.format(change=change))
+    return fedge.run(small(f"client={folder / 'own.py'}"), folder / "out")
+
+
+def test_a_filter_and_a_criterion_of_ones_own_live_on_the_device(small, tmp_path) -> None:
+    """Breaks if a program's own filter forgets between rounds, or if its criterion is not the one that prunes."""
+    result = run_own(
+        small, tmp_path / "own", "plan.prune and not device.pruned and device.prune(criterion=mine)"
+    )
+    rows = result.reports()
+    assert all(row["samples_kept"] < 0.6 * row["samples_seen"] for row in rows)
+    client = next(row["client"] for row in rows if row["round"] == 2)
+    state = StateFolder(tmp_path / "own" / "out" / "devices" / str(client)).before(3)
+    steps = [row["samples_seen"] for row in rows if row["client"] == client]
+    assert int(state.instance_filter["calls"]) > len(steps) and state.topology
+    usual = run_own(small, tmp_path / "usual", "plan.prune and not device.pruned and device.prune()")
+    assert [row["test_correct"] for row in usual.reports()] != [row["test_correct"] for row in rows]
+
+
+def test_a_network_of_other_shapes_is_refused_in_its_own_round(small, tmp_path) -> None:
+    """Breaks if a program may leave a network that the device cannot load in the next round."""
+    result = run_own(small, tmp_path / "own", "device.model.conv1 = torch.nn.Conv2d(1, 20, 3)")
+    rows = result.reports()
+    assert {row["status"] for row in rows} == {"client_raised"}
+    log = (tmp_path / "own" / "out" / "devices" / str(rows[0]["client"]) / "errors.log").read_text()
+    assert "device.prune()" in log and "conv1.weight" in log
