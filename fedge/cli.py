@@ -44,6 +44,9 @@ def run_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last whole round in --out.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Drop an unfinished or different run that --out holds.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a scenario to its end and write its results."""
@@ -54,7 +57,7 @@ def run_command(
     changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
     loaded = load_scenario(scenario, changes)
     with _observer(loaded.rounds, quiet) as observer:
-        result = run(loaded, out, resume=resume, observer=observer)
+        result = run(loaded, out, resume=resume, overwrite=overwrite, observer=observer)
     if not quiet:
         Console().print(summary_table(result.summary, result.out))
 

@@ -15,12 +15,12 @@ from flwr.app import Context, RecordDict
 
 from fedge.catalog import client_path
 from fedge.checks import check
-from fedge.coordinator.app import server_app
+from fedge.coordinator.app import refuse_folder, server_app
 from fedge.device.profiles import profile
 from fedge.engine.base import FleetGrid
 from fedge.engine.roster import ClientProgram, HostRequest, Member
 from fedge.report.observer import Observer
-from fedge.report.run_folder import SUMMARY, refuse_unusable
+from fedge.report.run_folder import SUMMARY
 from fedge.scenario import DeviceClass, Scenario
 from fedge.scenario_file import scenario_toml
 
@@ -42,17 +42,20 @@ def run(
     out: str | Path | None = None,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     observer: Observer = Observer(),  # noqa: B008 - it has no state
 ) -> RunResult:
     """Run `scenario` to its end and return its results, which are also in `out` (default: runs/<scenario's name>).
 
-    resume: go on after the last whole round of the run that `out` holds.
+    resume: go on after the last whole round of the run that `out` holds. overwrite: drop that run, where it is of
+    another scenario or not at its end; a finished run of the same scenario is run again without being told.
     Raises UserError for what the caller can mend and RunError where the run failed.
     """
     check(scenario)
     folder = Path(out or Path("runs") / scenario.name).absolute()
-    refuse_unusable(folder, resume=resume)
-    config = {"scenario-toml": scenario_toml(scenario), "out": str(folder), "resume": resume}
+    what_to_do = {"resume": resume, "overwrite": overwrite}
+    refuse_folder(folder, scenario, **what_to_do)  # before minutes of preparation
+    config = {"scenario-toml": scenario_toml(scenario), "out": str(folder), **what_to_do}
     with _grid(scenario, config, observer) as grid:
         server_app(observer)(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
     return RunResult(folder, json.loads((folder / SUMMARY).read_text()))

@@ -5,6 +5,7 @@
     out             folder of results; absolute where processes start elsewhere
     data-path       prepared data, where they were prepared beforehand
     resume          whether to go on with what lies in `out`
+    overwrite       whether to drop what lies in `out`, where it is unfinished or of another scenario
 
 A node's configuration says which client it is (`partition-id`) and may name its `device-dir` and `data-path`.
 """

@@ -17,6 +17,8 @@ from fedge.errors import UserError
 from fedge.launch import RunResult
 from fedge.protocol import TIMING_FIELDS
 from fedge.report.observer import Observer
+from fedge.report.run_folder import RunFolder
+from fedge.scenario_file import scenario_toml
 
 GATED = """
 from flwr.app import *
@@ -86,6 +88,29 @@ def test_resume_refuses_another_scenario(small, tmp_path) -> None:
     fedge.run(small(), tmp_path)
     with pytest.raises(UserError, match="training"):
         fedge.run(small("training.learning_rate=0.5"), tmp_path, resume=True)
+
+
+def test_an_earlier_run_is_not_lost_unasked(small, tmp_path) -> None:
+    """Breaks if a run deletes another one's results, or one that could still be resumed, without being told to."""
+    fedge.run(small(), tmp_path)
+    fedge.run(small(), tmp_path)  # at its end and the same: nothing is lost
+    kept = (tmp_path / "reports.jsonl").read_text()
+    with pytest.raises(UserError, match=r"round 2 of 2\) of another scenario .*seed.*--overwrite"):
+        fedge.run(small("seed=1"), tmp_path)
+    with pytest.raises(UserError, match="give one of them"):
+        fedge.run(small(), tmp_path, resume=True, overwrite=True)
+    (tmp_path / "summary.json").unlink()  # as if stopped
+    with pytest.raises(UserError, match=r"not at its end: take --resume, --overwrite"):
+        fedge.run(small(), tmp_path)
+    assert (tmp_path / "reports.jsonl").read_text() == kept
+    fedge.run(small("seed=1", "rounds=3"), tmp_path, overwrite=True)
+    assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_folder_without_a_whole_round_may_be_begun_anew(small, tmp_path) -> None:
+    """Breaks if a run that failed before its first round must be cleared away by hand."""
+    RunFolder.start(tmp_path, scenario_toml(small("seed=1")))
+    assert fedge.run(small(), tmp_path).summary["seed"] == 7
 
 
 LEAKS = {

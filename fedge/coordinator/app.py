@@ -1,5 +1,7 @@
 """The Flower ServerApp. `app` is what `flwr run` finds; `server_app` makes one with somebody watching."""
 
+from pathlib import Path
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -7,7 +9,7 @@ from fedge.coordinator.rounds import run_rounds
 from fedge.errors import UserError
 from fedge.report.observer import Observer
 from fedge.report.progress import PlainProgress
-from fedge.report.run_folder import SCENARIO, RunFolder
+from fedge.report.run_folder import SCENARIO, SUMMARY, RunFolder, refuse_unusable, rounds_held
 from fedge.run_config import out_folder, scenario_of
 from fedge.scenario import Scenario
 from fedge.scenario_file import read_scenario, scenario_toml
@@ -28,24 +30,48 @@ def server_app(observer: Observer) -> ServerApp:
 
 def open_folder(context: Context) -> RunFolder:
     """The run's folder: begun anew, or taken up after its last whole round where the configuration says `resume`."""
-    scenario, out = scenario_of(context.run_config), out_folder(context.run_config)
-    if not context.run_config.get("resume"):
-        return RunFolder.start(out, scenario_toml(scenario))
-    folder = RunFolder.resume(out)
-    _refuse_another(read_scenario(out / SCENARIO), scenario, out)
-    return folder
+    run = context.run_config
+    scenario, out = scenario_of(run), out_folder(run)
+    resume = bool(run.get("resume"))
+    refuse_folder(out, scenario, resume=resume, overwrite=bool(run.get("overwrite")))
+    return RunFolder.resume(out) if resume else RunFolder.start(out, scenario_toml(scenario))
 
 
-def _refuse_another(begun: Scenario, asked: Scenario, out: object) -> None:
-    """A run may be resumed on another engine, not with other numbers."""
-    same = {"engine": asked.engine}
-    if begun.model_copy(update=same) != asked:
-        ours, theirs = (scenario.model_dump(mode="json") for scenario in (asked, begun))
-        changed = [key for key in ours if key != "engine" and ours[key] != theirs[key]]
+def refuse_folder(out: Path, scenario: Scenario, *, resume: bool, overwrite: bool) -> None:
+    """Raise UserError where `out` cannot take this run, or where an earlier run's results would be lost unasked.
+
+    A finished run may be run again, and a run may be resumed on another engine, not with other numbers.
+    """
+    if resume and overwrite:
+        raise UserError("--resume goes on with the run in --out, --overwrite drops it; give one of them")
+    refuse_unusable(out, resume=resume)
+    done = rounds_held(out)
+    if overwrite or not (done or resume):
+        return
+    begun = _begun(out)
+    held = f"{out} holds a run (round {done} of {begun.rounds})"
+    if changed := _changed(begun, scenario):
+        instead = "resume it with the scenario it was begun with" if resume else "take --overwrite"
         raise UserError(
-            f"{out} holds a run of another scenario (it differs in {', '.join(changed)}); "
-            "resume it with the scenario it was begun with, or give --out another folder"
+            f"{held} of another scenario (it differs in {', '.join(changed)}): {instead}, or another --out"
         )
+    if not (resume or (out / SUMMARY).is_file()):
+        raise UserError(f"{held} that is not at its end: take --resume, --overwrite, or another --out")
+
+
+def _begun(out: Path) -> Scenario:
+    try:
+        return read_scenario(out / SCENARIO)
+    except UserError as error:
+        raise UserError(
+            f"{out} holds a run whose scenario cannot be read ({error}): take --overwrite, or another --out"
+        ) from None
+
+
+def _changed(begun: Scenario, asked: Scenario) -> list[str]:
+    """The keys in which two scenarios differ, but for the engine, on which no number depends."""
+    ours, theirs = (scenario.model_dump(mode="json") for scenario in (asked, begun))
+    return [key for key in ours if key != "engine" and ours[key] != theirs[key]]
 
 
 app = server_app(PlainProgress())

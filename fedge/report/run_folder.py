@@ -39,6 +39,12 @@ def refuse_unusable(folder: Path, *, resume: bool) -> None:
         raise UserError(f"{standing} cannot be written; give --out another folder")
 
 
+def rounds_held(folder: Path) -> int:
+    """Rounds that an earlier run has written down in `folder`; 0 where there was none."""
+    log = folder / "rounds.jsonl"
+    return len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+
+
 class RunFolder:
     """Open with `start` or `resume`. `round` is the last committed round, 0 before the first."""
 
@@ -85,7 +91,7 @@ class RunFolder:
                 folder, (folder / SCENARIO).read_text()
             )  # killed before its first round was whole
         raise RunError(
-            f"{folder} cannot be resumed: {'; '.join(complaints)}; run without --resume to start over"
+            f"{folder} cannot be resumed: {'; '.join(complaints)}; run with --overwrite to start over"
         )
 
     @classmethod
