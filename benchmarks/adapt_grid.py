@@ -117,23 +117,6 @@ PRESETS = {
         budget=Budget(finetune=1, retrain=4, agnostic=2),
         pictures_per_class=250,
     ),
-    "trained": Preset(  # is it the same on a base that is trained three times as long?
-        base_epochs={"resnet8": 30},
-        grids=(
-            Grid(
-                nets=("resnet8",),
-                **_TWO,
-                criteria={
-                    "aware": ("l1", "taylor", "activation"),
-                    "selection": ("l1", "taylor"),
-                    "agnostic": ("l1",),
-                },
-                seeds=2,
-            ),
-        ),
-        budget=Budget(finetune=1, retrain=4, agnostic=2),
-        pictures_per_class=250,
-    ),
     "full": Preset(
         base_epochs={"alexnet": 30, "resnet20": 30, "mobilenet_v2": 30, "squeezenet": 30},
         grids=(
