@@ -60,6 +60,11 @@ def run_command(
         result = run(loaded, out, resume=resume, overwrite=overwrite, observer=observer)
     if not quiet:
         Console().print(summary_table(result.summary, result.out))
+    if result.summary["never_reported"] == loaded.clients:
+        raise RunError(
+            f"no client's report ever counted: {result.out}/reports.jsonl says how each round ended, "
+            "devices/<client>/errors.log beside it why"
+        )
 
 
 @app.command("plan")

@@ -47,6 +47,19 @@ class Status(StrEnum):
     CORRUPT_REPORT = "corrupt_report"
 
 
+EXPLAINED = frozenset(
+    {
+        Status.OUT_OF_MEMORY,
+        Status.DOES_NOT_FIT,
+        Status.DIVERGED,
+        Status.NO_TRAINING_DATA,
+        Status.CLIENT_RAISED,
+    }
+    | {status for status in Status if status.startswith("blocked_")}
+)
+"""Failures of a program or of a plan, rather than of fortune: the device's own errors.log says why."""
+
+
 class DeviceFailure(Exception):
     """Raised on a device to end its round with a status; the egress gate sends the status alone."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedge import cli
+from fedge.catalog import client_path
 
 FAST = [
     "--engine",
@@ -129,6 +130,22 @@ def test_a_client_program_with_a_syntax_error_is_named(fedge, tmp_path) -> None:
     assert code == 2
     assert "mine" in err
     assert "line 1" in err
+
+
+def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fedge, tmp_path) -> None:
+    """Breaks if a run without a single report passes for done, or if nobody is told of the devices' errors.log."""
+    program = tmp_path / "mine.py"
+    edge = client_path("edge").read_text()
+    program.write_text(
+        edge.replace("    if plan.prune", "    raise ValueError('my mistake')\n    if plan.prune")
+    )
+    out = tmp_path / "r"
+    code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(out))
+    log = out / "devices" / "0" / "errors.log"
+    assert code == 3
+    assert f"client 0: client_raised, see {log}" in err.splitlines()
+    assert "no client's report ever counted" in err.splitlines()[-1]
+    assert "my mistake" in log.read_text()
 
 
 @pytest.mark.parametrize("kind", ["datasets", "models", "devices", "partitions", "clients", "scenarios"])

@@ -13,7 +13,7 @@ from fedge.coordinator.exchange import Parcel, exchange, find_clients, reply_byt
 from fedge.coordinator.fleet import Asked, Fleet
 from fedge.coordinator.metrics import accuracies, parameters_left, saved, spread, summarise_round
 from fedge.errors import RunError
-from fedge.protocol import REPORT, RoundReport, Status, status_of
+from fedge.protocol import EXPLAINED, REPORT, RoundReport, Status, status_of
 from fedge.report.observer import Observer
 from fedge.report.run_folder import RunFolder
 from fedge.scenario import Scenario
@@ -36,6 +36,9 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
         figures = summarise_round(round, rows, online=asked.online, closing=closing)
         folder.commit(round, reports=rows, egress=egress, summary=figures)
         observer.round_finished(figures)
+        for row in [row for row in rows if row["status"] in EXPLAINED][:1]:
+            log = folder.folder / "devices" / str(row["client"]) / "errors.log"
+            observer.notice(f"client {row['client']}: {row['status']}, see {log}")
     summary = summarise_run(scenario, folder, last_ok) | {"wall_s": round_s(time.perf_counter() - started)}
     folder.finish(summary)
     return summary

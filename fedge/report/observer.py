@@ -19,5 +19,8 @@ class Observer:
     def round_finished(self, figures: Mapping[str, Any]) -> None:
         """The round is committed; `figures` is its line of rounds.jsonl."""
 
+    def notice(self, text: str) -> None:
+        """A line that a person should read."""
+
     def host_event(self, event: "HostEvent") -> None:
         """A Ray host was started, released or lost."""

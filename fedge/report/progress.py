@@ -20,13 +20,13 @@ class PlainProgress(Observer):
         self._stream = stream
 
     def round_finished(self, figures: Mapping[str, Any]) -> None:
-        self._print(round_line(figures))
+        self.notice(round_line(figures))
 
     def host_event(self, event: "HostEvent") -> None:
         if text := host_line(event):
-            self._print(text)
+            self.notice(text)
 
-    def _print(self, text: str) -> None:
+    def notice(self, text: str) -> None:
         print(text, file=self._stream or sys.stderr, flush=True)
 
 
@@ -83,11 +83,14 @@ class LiveProgress(Observer):
     def round_finished(self, figures: Mapping[str, Any]) -> None:
         accuracy = percent(figures["accuracy"]["mean"])
         self._bar.update(self._task, accuracy=accuracy, saved=percent(figures["saved"]))
-        self._bar.console.print(round_line(figures), highlight=False)
+        self.notice(round_line(figures))
 
     def host_event(self, event: "HostEvent") -> None:
         if text := host_line(event):
-            self._bar.console.print(text, highlight=False)
+            self.notice(text)
+
+    def notice(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def round_line(figures: Mapping[str, Any]) -> str:
