@@ -35,8 +35,13 @@ def check(scenario: Scenario, beside: Path | None = None) -> None:
     _PARTITION_CHECKS.get(scenario.data.partition.kind, lambda *_: None)(scenario, facts)
 
 
+def _rows_left(scenario: Scenario, facts: DatasetFacts) -> int:
+    """Rows for the clients, as `fedge.data.partition` cuts them."""
+    return facts.size - round(facts.size * scenario.data.factory_fraction)
+
+
 def _check_samples(scenario: Scenario, facts: DatasetFacts) -> None:
-    left = facts.size - int(facts.size * scenario.data.factory_fraction)
+    left = _rows_left(scenario, facts)
     if scenario.clients > left:
         raise UserError(
             f"fleet has {scenario.clients} clients and {facts.name!r} has {left} samples for them (of {facts.size}, "
@@ -48,6 +53,16 @@ def _check_pathological(scenario: Scenario, facts: DatasetFacts) -> None:
     if scenario.data.partition.classes > facts.num_classes:
         raise UserError(
             f"data.partition.classes is {scenario.data.partition.classes}; {facts.name!r} has {facts.num_classes}"
+        )
+
+
+def _check_shards(scenario: Scenario, facts: DatasetFacts) -> None:
+    left, per_client = _rows_left(scenario, facts), scenario.data.partition.per_client
+    if scenario.clients * per_client > left:
+        raise UserError(
+            f"data.partition.per_client is {per_client}: {scenario.clients} clients need "
+            f"{scenario.clients * per_client} shards, and {facts.name!r} has {left} rows for them; "
+            f"at most {left // scenario.clients}"
         )
 
 
@@ -70,6 +85,7 @@ def _check_subsets(scenario: Scenario, facts: DatasetFacts) -> None:
 
 _PARTITION_CHECKS: dict[str, Callable[[Scenario, DatasetFacts], None]] = {
     "pathological": _check_pathological,
+    "shards": _check_shards,
     "natural": _check_natural,
     "subsets": _check_subsets,
 }

@@ -372,3 +372,13 @@ class Scenario(Section):
                 "at least one must be left to prune and retrain: raise rounds"
             )
         return self
+
+    @model_validator(mode="after")
+    def _accuracy_is_searched_on_validation_data(self) -> "Scenario":
+        level = self.training.pruning.level
+        if isinstance(level, LevelSearch) and level.search == "accuracy" and not self.data.split.validation:
+            raise ValueError(
+                "training.pruning.level searches by accuracy and data.split.validation is 0; "
+                "it needs validation data: raise data.split.validation, or search by memory or macs"
+            )
+        return self

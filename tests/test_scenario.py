@@ -4,6 +4,8 @@ import pytest
 
 from fedge.catalog import scenario_names, scenario_path
 from fedge.checks import load_scenario
+from fedge.data.datasets import load_dataset
+from fedge.data.partition import divide
 from fedge.errors import UserError
 from fedge.scenario_file import read_scenario, scenario_toml
 
@@ -25,6 +27,7 @@ BROKEN = {  # --set on quickstart: what the line must name
     "data.partition={kind='pathological', classes=11}": "data.partition.classes is 11",
     "data.partition={kind='natural'}": "owners",
     "data.partition={kind='subsets', names=['aquatic']}": "cifar100",
+    "data.partition={kind='shards', per_client=128}": "at most 127",  # 12 clients, 1527 rows
     "data.split.train=0.9": "sum to 1.3",
     "data.factory_fraction=1": "data.factory_fraction is 1",
     "data.dataset=minst": "did you mean 'mnist'",
@@ -53,6 +56,25 @@ def test_broken_scenario_is_one_line_that_names_the_key(change: str) -> None:
         load_scenario("quickstart", [change])
     assert BROKEN[change] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_search_by_accuracy_without_validation_data_is_refused() -> None:
+    """Breaks if devices retrain network after network and can compare none of them."""
+    nothing_to_compare = [
+        "data.split={train=0.8, validation=0.0, test=0.2}",
+        "training.pruning.level={search='accuracy'}",
+    ]
+    with pytest.raises(UserError, match=r"raise data\.split\.validation"):
+        load_scenario("quickstart", nothing_to_compare)
+
+
+def test_as_many_shards_as_rows_can_be_divided() -> None:
+    """Breaks if the check refuses what the partitioner can do, or counts other rows than it does."""
+    shards = "data.partition={kind='shards', per_client=127}"
+    dataset = load_dataset("digits", "")
+    scenario = load_scenario("quickstart", [shards])
+    rows = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
+    assert min(len(client.train) for client in rows.clients) > 0
 
 
 @pytest.mark.parametrize("name", scenario_names())
