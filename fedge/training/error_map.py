@@ -7,7 +7,8 @@ Wu, Wang, Shi, Hu, arXiv 2007.03213, IEEE TCAD 39(11), section IV (their V in pr
     delta_in = sum_j rot(W_j) * (delta_j beta_j)                         (8), (9)
     g_(w,j)  = a * (delta_j beta_j)                                      (12), (13)
 
-Forward pass and weights are untouched; a backward pass costs `keep` times the dense one. pruned_backward.py does it.
+Forward pass and weights are untouched; a pruned convolution's backward costs `keep` times its dense one, linear layers
+and the convolutions left dense cost what they did. pruned_backward.py does it.
 
 What we changed, and why:
 - A block's batch norm and ReLU are pruned with its convolution: they work channel by channel, so an error map that is
@@ -46,11 +47,12 @@ ScoreName = Literal["error", "paper", "product", "random"]
 
 
 class ErrorMapPruner:
-    """Context manager: inside it, `model`'s backward passes keep the share `keep` of every convolution's error maps.
+    """Context manager: inside it, `model`'s backward passes keep the share `keep` of every Conv2d's error maps.
 
     keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
+        Other convolutions, and Conv2d subclasses with a forward of their own, can only be left dense.
     score: "error", "paper", "product" or "random" (error_scores.py).
-    dense_first: how many of the first convolutions stay dense; 0 prunes all.
+    dense_first: how many of the first Conv2d stay dense; 0 prunes all.
     warmup_steps: forward passes in training before pruning begins.
     alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
     rank_every: channels are ranked on every so manieth instance of the mini-batch; 1 is equation 11's sum over all,
@@ -58,7 +60,7 @@ class ErrorMapPruner:
     seed: of the score "random".
 
     `.cost` counts what backward passes did since `.reset()`, linear layers included; `.kept` holds the channels of the
-    latest backward pass by layer name.
+    latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class ErrorMapPruner:
     ) -> None:
         if score not in SCORES:
             raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
-        if rank_every < 1:
-            raise UserError(f"error maps: rank_every is {rank_every}; take 1 (all instances) or more")
+        _require_least("rank_every", rank_every, 1)
+        _require_least("dense_first", dense_first, 0)
+        _require_least("warmup_steps", warmup_steps, 0)
         refuse_uncountable(model)
         self.model = model
         self.keep = _keep_by_layer(model, keep, dense_first)
@@ -111,11 +114,11 @@ class ErrorMapPruner:
     def __enter__(self) -> Self:
         if self.entered:
             raise UserError("error maps: this pruner is attached already; leave it before entering it again")
+        forwards = [(layer, self._forward_of(name, layer)) for name, layer in self.model.named_modules()]
         self.entered = True
         handle = self.model.register_forward_hook(self._count_step)
         self._attached.append(handle.remove)
-        for name, layer in self.model.named_modules():
-            forward = self._forward_of(name, layer)
+        for layer, forward in forwards:
             if forward is not None:
                 self._attached.append(replace_forward(layer, forward))
         return self
@@ -127,11 +130,20 @@ class ErrorMapPruner:
 
     def _forward_of(self, name: str, layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What takes the place of the layer's forward; None leaves it."""
-        if isinstance(layer, nn.Conv2d):
-            return partial(self._conv, name, layer, layer.forward)
-        if isinstance(layer, nn.BatchNorm2d):
-            return partial(self._norm, layer, layer.forward)
-        return partial(self._dense, layer, layer.forward) if isinstance(layer, COUNTED) else None
+        if computes_as(layer, nn.Conv2d):
+            forward = partial(self._conv, name, layer, layer.forward)
+        elif computes_as(layer, nn.BatchNorm2d):
+            forward = partial(self._norm, layer, layer.forward)
+        elif isinstance(layer, COUNTED):
+            forward = partial(self._dense, layer, layer.forward)
+        else:
+            return None
+        if "forward" in layer.__dict__:
+            raise UserError(
+                f"error maps: the forward of layer '{name}' is replaced already, by another pruner or a quantization "
+                "entered before: leave that, and let train enter both, or quantization.over(pruner)"
+            )
+        return forward
 
     def _count_step(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.steps += model.training and torch.is_grad_enabled()
@@ -144,6 +156,7 @@ class ErrorMapPruner:
         plain = keep == 1 and self.roundings is None
         if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
             return self._dense(layer, dense, x_BIHW)
+        _refuse_autocast(x_BIHW)
         x_BIHW, geometry = _geometry(layer, x_BIHW, self.roundings)
         groups = 1 if geometry.depthwise else layer.groups
         kept = kept_channels(layer.out_channels, keep, groups)
@@ -167,6 +180,7 @@ class ErrorMapPruner:
     def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
         """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
         if isinstance(layer, nn.Linear) and self.roundings is not None:
+            _refuse_autocast(x)
             out = RoundedLinear.apply(x, layer.weight, layer.bias, self.roundings)
         else:
             out = dense(x)
@@ -177,11 +191,24 @@ class ErrorMapPruner:
         return out
 
 
-def replace_forward(layer: nn.Module, forward: Callable[..., Tensor]) -> Callable[[], None]:
+def computes_as(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether `layer` is of that kind and runs the kind's own forward, not a subclass's, which may compute anything."""
+    methods = ("forward", "_conv_forward")  # of convolutions the first calls the second
+    return isinstance(layer, kind) and all(
+        getattr(type(layer), method, None) is getattr(kind, method, None) for method in methods
+    )
+
+
+def replace_forward(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
     """Give this one object another forward; calling what is returned puts back the one it had."""
     own = layer.__dict__.get("forward")
-    layer.forward = forward
+    layer.forward = partial(_by_keyword_too, forward)
     return partial(delattr, layer, "forward") if own is None else partial(setattr, layer, "forward", own)
+
+
+def _by_keyword_too(forward: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """PyTorch's own layers may be called as layer(input=x). (A partial of this can be copied with its model.)"""
+    return forward(input)
 
 
 def _geometry(
@@ -198,17 +225,36 @@ def _geometry(
     return x_BIHW, Geometry(layer.stride, padding, layer.dilation, layer.groups, depthwise, roundings)
 
 
+def _refuse_autocast(x: Tensor) -> None:
+    if torch.is_autocast_enabled(x.device.type):
+        raise UserError(
+            "error maps: torch.autocast is on; pruned and quantised backward passes run in the dtype of the parameters "
+            "only: train outside autocast, or with keep = 1 and without quantization"
+        )
+
+
+def _require_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"error maps: {name} is {value}; take {least} or more")
+
+
 def _keep_by_layer(model: nn.Module, keep: float | Mapping[str, float], dense_first: int) -> dict[str, float]:
-    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
-    by_layer = dict(keep) if isinstance(keep, Mapping) else dict.fromkeys(names, keep)
+    convolutions = {
+        name: computes_as(layer, nn.Conv2d)
+        for name, layer in model.named_modules()
+        if isinstance(layer, COUNTED) and not isinstance(layer, nn.Linear)
+    }
+    names = [name for name, prunable in convolutions.items() if prunable]
+    by_layer = dict(keep) if isinstance(keep, Mapping) else dict.fromkeys(convolutions, keep)
     for name, share in by_layer.items():
-        if name not in names:
-            raise UserError(
-                f"error maps: keep names '{name}', which is no Conv2d of this model; there are {names}"
-            )
         if not 0 < share <= 1:
             raise UserError(
                 f"error maps: keep is {share} for '{name}'; it is the share of channels kept, above 0 and at most 1 "
                 "(1: dense)"
+            )
+        if name not in convolutions or (share < 1 and name not in names):
+            raise UserError(
+                f"error maps: '{name}' is no Conv2d of this model with PyTorch's own forward, and others are not "
+                f"pruned: give keep by name, as {{name: keep}}, for some of {names}"
             )
     return by_layer | dict.fromkeys(names[:dense_first], 1.0)

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedge.errors import UserError
 from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
 from fedge.training.selection import InstanceFilter, MiniBatch
 
@@ -41,9 +43,11 @@ class TrainStats:
     """What a call of `train` did and what it cost; `a + b` is what both did together.
 
     MACs are those of convolutions and linear layers. `macs_filter` is all that choosing cost: the filter's own
-    network, forward and backward, and the main network's forward passes made only to choose. `selection_adds` is the
-    error maps' ranking, one addition per element ranked; it is not a MAC and is not in `macs_done`. `bit_operations`
-    weighs each product by the bits of its two factors (32 x 32 unless quantised) and is 1024 * `macs_done` for float.
+    network, forward and backward, and the main network's forward passes made only to choose. `macs_dense` is plain SGD
+    on every instance seen, of the model *as it was passed*: cut to half, it has half the cost, and what cutting saved
+    is not in `saved`. `selection_adds` is the error maps' ranking, one addition per element ranked; it is not a MAC and
+    is not in `macs_done`. `bit_operations` weighs each product by the bits of its two factors (32 x 32 unless
+    quantised) and is 1024 * `macs_done` for float.
     """
 
     samples_seen: int = 0
@@ -76,7 +80,7 @@ class TrainStats:
 
     @property
     def saved(self) -> float:
-        """1 - done / dense; 0 is plain SGD, negative costs more than it."""
+        """1 - done / dense; 0 is plain SGD of the model as passed (cut or not), negative costs more than it."""
         return 1 - self.macs_done / self.macs_dense if self.macs_dense else 0.0
 
     def __add__(self, other: "TrainStats") -> "TrainStats":
@@ -110,21 +114,42 @@ def train(
 
     Each method is optional; a pruner or quantiser that is not entered yet is entered for this call. One call is one
     epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
+    `model.train()` is called first and not undone: a norm that was set to evaluation mode learns statistics again.
+
+    Raises UserError for a method made for another model, for a quantiser entered without this call's pruner, and for
+    products that cannot be counted, pruned or quantised (macs.py, error_map.py, quantization.py).
     """
+    _require_methods_of(model, error_maps, quantization)
     model.train()
     total = TrainStats()
-    step = _Step(model, optimizer, instance_filter, error_maps, quantization)
     with ExitStack() as stack:
-        if quantization is not None and error_maps is not None:
-            quantization.pruner = error_maps
-        for method in (error_maps, quantization):
-            if method is not None and not method.entered:
-                stack.enter_context(method)
+        if error_maps is not None and not error_maps.entered:
+            stack.enter_context(error_maps)
+        if quantization is not None and not quantization.entered:
+            stack.enter_context(quantization if error_maps is None else quantization.over(error_maps))
+        pruner = error_maps if quantization is None else quantization.pruner
+        step = _Step(model, optimizer, instance_filter, pruner, quantization)
         for x_BCHW, y_B in batches:
             total += step(x_BCHW, y_B)
     if error_maps is not None:
         error_maps.epoch += 1
     return total
+
+
+def _require_methods_of(
+    model: nn.Module, error_maps: "ErrorMapPruner | None", quantization: "Quantization | None"
+) -> None:
+    """Methods of another model would train this one densely and report a saving."""
+    for method in (error_maps, quantization):
+        if method is not None and method.model is not model:
+            raise UserError(
+                f"train: the {type(method).__name__} was made for another model: make one for the model to be trained"
+            )
+    if quantization is not None and quantization.entered and error_maps not in (None, quantization.pruner):
+        raise UserError(
+            "train: the quantization was entered without these error maps, which it would not round: "
+            "leave it (train enters both), or enter it by quantization.over(error_maps)"
+        )
 
 
 def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
@@ -148,22 +173,22 @@ class _Step:
     instance_filter: InstanceFilter | None
     error_maps: "ErrorMapPruner | None"
     quantization: "Quantization | None"
-    table: MacTable | None = None
+    count: Callable[[torch.Size], MacTable] = field(init=False)
     pruner_cost: BackwardCost = field(default_factory=BackwardCost)
 
     def __post_init__(self) -> None:
+        self.count = cache(partial(count_macs, self.model))
         if self.error_maps is not None:
             self.pruner_cost = self.error_maps.cost
 
     def __call__(self, x_BCHW: Tensor, y_B: Tensor) -> TrainStats:
-        if self.table is None:
-            self.table = count_macs(self.model, x_BCHW.shape[1:])
+        table = self.count(x_BCHW.shape[1:])
         if self.instance_filter is None:
             loss = self._update(x_BCHW, y_B, lambda logits_BC: F.cross_entropy(logits_BC, y_B))
-            return self._stats(seen=len(y_B), kept=len(y_B), loss=loss)
-        return self._filtered(MiniBatch(x_BCHW, y_B, self.model), self.instance_filter)
+            return self._stats(table, seen=len(y_B), kept=len(y_B), loss=loss)
+        return self._filtered(MiniBatch(x_BCHW, y_B, self.model), self.instance_filter, table)
 
-    def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter) -> TrainStats:
+    def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter, table: MacTable) -> TrainStats:
         macs_before = instance_filter.macs
         kept_K, weight_K = instance_filter.select(batch)
         loss, loss_K = 0.0, torch.empty(0)
@@ -179,6 +204,7 @@ class _Step:
             loss = self._update(batch.x_BCHW[kept_K], y_K, weighted_loss, length)
         instance_filter.learn(batch, kept_K, loss_K.detach())
         return self._stats(
+            table,
             seen=len(batch.y_B),
             kept=len(kept_K),
             looked_at=batch.looked_at,
@@ -196,22 +222,28 @@ class _Step:
         return loss.item()
 
     def _logits(self, x_KCHW: Tensor) -> Tensor:
-        """A single instance on a map of one pixel has no spread: norms then use their running statistics."""
-        try:
+        """A single instance on a map of one pixel has no spread: its norm then uses the running statistics."""
+        if len(x_KCHW) > 1:
             return self.model(x_KCHW)
-        except ValueError as error:  # torch's, before it has touched the running statistics of that norm
-            if len(x_KCHW) > 1 or "more than 1 value per channel" not in str(error):
-                raise
-        norms = nn.ModuleList(module for module in self.model.modules() if isinstance(module, _BatchNorm))
-        with evaluating(norms):
+        with ExitStack() as stack:
+            for norm in self.model.modules():
+                if isinstance(norm, _BatchNorm):
+                    stack.callback(norm.train, norm.training)
+                    stack.callback(norm.register_forward_pre_hook(_rest_without_spread).remove)
             return self.model(x_KCHW)
 
     def _stats(
-        self, *, seen: int, kept: int, loss: float, looked_at: int = 0, macs_network: int = 0
+        self,
+        table: MacTable,
+        *,
+        seen: int,
+        kept: int,
+        loss: float,
+        looked_at: int = 0,
+        macs_network: int = 0,
     ) -> TrainStats:
-        table = self.table
         forward, looks = kept * table.forward, looked_at * table.forward
-        backward = self._backward_cost(kept)
+        backward = self._backward_cost(table, kept)
         if self.quantization is None:
             bits = FLOAT_BIT_OPERATIONS * (forward + looks + backward.macs)
         else:
@@ -231,9 +263,15 @@ class _Step:
             loss_sum=loss * kept,
         )
 
-    def _backward_cost(self, kept: int) -> BackwardCost:
+    def _backward_cost(self, table: MacTable, kept: int) -> BackwardCost:
         """Of this step: as the pruner counted it, or dense."""
         if self.error_maps is None:
-            return BackwardCost(kept * self.table.error_propagation, kept * self.table.weight_gradient)
+            return BackwardCost(kept * table.error_propagation, kept * table.weight_gradient)
         before, self.pruner_cost = self.pruner_cost, self.error_maps.cost
         return self.pruner_cost - before
+
+
+def _rest_without_spread(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Before a norm's forward: evaluation mode where there is one value per channel, which PyTorch refuses."""
+    if inputs[0].numel() == inputs[0].shape[1]:
+        norm.eval()

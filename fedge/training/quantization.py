@@ -21,7 +21,8 @@ What we changed: ranges are those of the tensor at hand, not running averages; a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Self
 
@@ -29,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.error_map import ErrorMapPruner, replace_forward
-from fedge.training.macs import BackwardCost
+from fedge.training.error_map import ErrorMapPruner, computes_as, replace_forward
+from fedge.training.macs import COUNTED, BackwardCost
 from fedge.training.pruned_backward import Rounding, next_momentum
 
 RANGE_CHUNKS = 16
@@ -52,11 +53,13 @@ def quantize(value: Tensor, bits: int, generator: torch.Generator | None = None)
 
 
 class Quantization:
-    """Context manager: inside it, `model`'s convolutions, linear layers and (if asked) norms compute quantised.
+    """Context manager: inside it, `model`'s Conv2d, Linear and (if asked) BatchNorm2d layers compute quantised.
 
     bits: 2..16 of weights, activations and propagated errors; weight_gradient_bits: 2..24 of the other error copy.
     range_norm: Range-BN in place of batch norm while training. seed: of the stochastic rounding.
-    pruner: set it to an ErrorMapPruner of the same model (as `train` does) to round its kept error maps only.
+    With error maps pruned too, it is entered by `over(pruner)`, as `train` does. `pruner` is whose error maps are
+    rounded, None while it is not entered. Raises UserError where a product of the model would stay unrounded: in other
+    layers (Conv1d, ...), and in subclasses with a forward of their own.
     """
 
     def __init__(
@@ -74,14 +77,24 @@ class Quantization:
             raise UserError(
                 f"quantization: weight_gradient_bits is {weight_gradient_bits}; take {bits} (bits) to 24"
             )
+        for name, layer in model.named_modules():
+            if isinstance(layer, COUNTED) and not _quantises(layer):
+                raise UserError(
+                    f"quantization: layer '{name}' is a {type(layer).__name__}, which is not quantised; Conv2d and "
+                    "Linear with PyTorch's own forward are: build the model from those, or train it unquantised"
+                )
         self.model = model
         self.bits = bits
         self.weight_gradient_bits = weight_gradient_bits
         self.range_norm = range_norm
-        self.entered = False
         self.pruner: ErrorMapPruner | None = None
         self.generator = torch.Generator().manual_seed(seed)
-        self._attached: list[Callable[[], None]] = []
+        self._leave = ExitStack()
+
+    @property
+    def entered(self) -> bool:
+        """Whether the model computes quantised now."""
+        return self.pruner is not None
 
     @property
     def roundings(self) -> tuple[Rounding, Rounding]:
@@ -101,27 +114,34 @@ class Quantization:
             + backward.weight_gradient * weight
         )
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def over(self, pruner: ErrorMapPruner) -> Iterator[Self]:
+        """Both methods at once: only the error maps that `pruner`, of the same model, keeps are rounded."""
         if self.entered:
             raise UserError("quantization: attached already; leave it before entering it again")
-        self.entered = True
-        pruner = self.pruner or ErrorMapPruner(self.model, keep=1)
-        if not pruner.entered:
-            pruner.__enter__()
-            self._attached.append(partial(pruner.__exit__, None, None, None))
-        pruner.roundings = self.roundings
-        self._attached.append(partial(setattr, pruner, "roundings", None))
-        for layer in self.model.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                self._attached.append(replace_forward(layer, partial(self._layer, layer, layer.forward)))
-            elif self.range_norm and isinstance(layer, nn.BatchNorm2d):
-                self._attached.append(replace_forward(layer, partial(_range_norm, layer, layer.forward)))
+        if pruner.model is not self.model:
+            raise UserError("quantization: these error maps are of another model: make both for the same one")
+        with ExitStack() as stack:
+            if not pruner.entered:
+                stack.enter_context(pruner)
+            self.pruner, pruner.roundings = pruner, self.roundings
+            stack.callback(setattr, self, "pruner", None)
+            stack.callback(setattr, pruner, "roundings", None)
+            for layer in self.model.modules():
+                if _quantises(layer):
+                    stack.callback(replace_forward(layer, partial(self._layer, layer, layer.forward)))
+                elif self.range_norm and computes_as(layer, nn.BatchNorm2d):
+                    stack.callback(replace_forward(layer, partial(_range_norm, layer, layer.forward)))
+            yield self
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.over(ErrorMapPruner(self.model, keep=1)))
+            self._leave = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        while self._attached:
-            self._attached.pop()()
-        self.entered = False
+        self._leave.close()
 
     def _layer(self, layer: nn.Module, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The layer's own forward on rounded inputs and weights; its parameter stays in float."""
@@ -133,6 +153,10 @@ class Quantization:
             return inner(straight_through(x, self.bits))
         finally:
             del layer.__dict__["weight"]
+
+
+def _quantises(layer: nn.Module) -> bool:
+    return computes_as(layer, nn.Conv2d) or computes_as(layer, nn.Linear)
 
 
 def straight_through(value: Tensor, bits: int) -> Tensor:

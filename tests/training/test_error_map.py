@@ -1,5 +1,6 @@
 """Error-map pruning: the gradients it gives, what it costs, and that it leaves no trace."""
 
+import copy
 import subprocess
 import sys
 
@@ -226,7 +227,17 @@ def test_first_layers_warm_up_and_alternate_epochs_stay_dense():
 
 
 @pytest.mark.parametrize(
-    "options", [{"keep": 0}, {"keep": 1.5}, {"keep": {"nowhere": 0.5}}, {"score": "loss"}]
+    "options",
+    [
+        {"keep": 0},
+        {"keep": 1.5},
+        {"keep": {"nowhere": 0.5}},
+        {"keep": {"nowhere": 1}},
+        {"score": "loss"},
+        {"rank_every": 0},
+        {"dense_first": -1},
+        {"warmup_steps": -1},
+    ],
 )
 def test_wrong_options_are_refused_in_one_line(options):
     """If this fails, a wrong scenario trains silently or ends in a traceback."""
@@ -234,6 +245,87 @@ def test_wrong_options_are_refused_in_one_line(options):
     with pytest.raises(UserError) as error:
         ErrorMapPruner(model, **options)
     assert "\n" not in str(error.value)
+
+
+class Scaled(nn.Conv2d):
+    """A forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+class ScaledKernel(nn.Conv2d):
+    """Another kernel in PyTorch's own forward."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, 3 * weight, bias)
+
+
+class Shifted(nn.BatchNorm2d):
+    """A norm with a forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1 + super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Scaled, ScaledKernel])
+def test_a_forward_of_a_subclass_is_left_alone(kind):
+    """If this fails, a layer that computes something else is silently turned into a plain one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), Shifted(4), nn.ReLU(), kind(4, 4, 3)).double()
+    x = torch.randn(2, 2, 7, 7).double()
+    expected = model(x)
+    with ErrorMapPruner(model, keep={"0": 0.5}) as pruner:
+        out = model(x)
+        out.sum().backward()
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    assert pruner.cost.macs == 2 * (2 * 5 * 5) * (2 * 9) + 2 * (2 * 4 * 3 * 3) * (4 * 9)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(4, 4, 3), nn.Conv3d(4, 4, 3), Scaled(4, 4, 3)])
+def test_convolutions_that_cannot_be_pruned_are_refused(layer):
+    """If this fails, a network is trained densely by somebody who asked for error maps."""
+    with pytest.raises(UserError, match="'0' is no Conv2d"):
+        ErrorMapPruner(nn.Sequential(layer, nn.Conv2d(4, 4, 3)), keep=0.5)
+    assert ErrorMapPruner(nn.Sequential(layer), keep=1).keep["0"] == 1
+
+
+def test_a_model_with_a_pruner_is_refused_to_a_second():
+    """If this fails, both count the same products, or one hides the other."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3))
+    second = ErrorMapPruner(model)
+    with ErrorMapPruner(model), pytest.raises(UserError, match="'0' is replaced already"):
+        second.__enter__()
+    assert not second.entered
+    assert "forward" not in model[0].__dict__
+
+
+def test_autocast_is_refused_where_a_backward_would_be_pruned():
+    """If this fails, mixed precision ends in an error of PyTorch's that names neither cause nor cure."""
+    model, x = nn.Sequential(nn.Conv2d(2, 4, 3)), torch.randn(2, 2, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with ErrorMapPruner(model, keep=0.5), pytest.raises(UserError, match="autocast"):
+            model(x)
+        with ErrorMapPruner(model, keep=1):
+            model(x).sum().backward()
+
+
+def test_a_copy_made_inside_is_pruned_by_its_own_weights():
+    """If this fails, a copy of the best model so far, made while training, follows the model it was copied from."""
+    model, x = nn.Sequential(nn.Conv2d(2, 4, 3)), torch.randn(2, 2, 6, 6)
+    with ErrorMapPruner(model, keep=0.5):
+        other = copy.deepcopy(model)
+        nn.init.zeros_(other[0].weight)
+        other(x).sum().backward()
+    assert (other(x) == other[0].bias[:, None, None]).all()
+    assert model[0].weight.grad is None
+
+
+def test_a_layer_may_be_called_by_keyword():
+    """If this fails, `layer(input=x)`, which PyTorch allows, ends in a TypeError while a pruner is attached."""
+    layer, x = nn.Conv2d(2, 4, 3), torch.randn(2, 2, 6, 6)
+    with ErrorMapPruner(layer, keep=0.5):
+        assert torch.equal(layer(input=x), layer(x))
 
 
 STRIDED_SHORTCUT = """

@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from fedge.errors import UserError
 from fedge.models import build
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import make_filter
@@ -87,6 +90,102 @@ def test_a_single_instance_on_a_one_pixel_map_trains(pruned):
     assert stats.samples_kept == 4
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("method", [None, "filtered", "quantised"])
+def test_a_single_instance_runs_once(method):
+    """If this fails, a lone instance costs more than is counted, or moves a norm's statistics twice."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    options = {
+        None: {},
+        "filtered": {"instance_filter": make_filter("random", 1.0, in_channels=3, image_size=16)},
+        "quantised": {"quantization": Quantization(model)},
+    }[method]
+    with FlopCounterMode(display=False) as judge:
+        stats = train(model, data(1, size=1), optimizer=optimizer, **options)
+    looked = count_macs(model, (3, 16, 16)).forward  # the pass that made the table
+    assert stats.macs_done == stats.macs_dense == judge.get_total_flops() / 2 - looked
+    assert [model[1].num_batches_tracked.item(), model[4].num_batches_tracked.item()] == [1, 0]
+    assert all(module.training and not module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_norm_that_is_kept_frozen_stays_so():
+    """If this fails, a model that freezes its norms in `train()` learns their statistics from a lone instance."""
+
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True):
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    model = Frozen(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 14 * 14, 4))
+    train(model, data(1, size=1), optimizer=torch.optim.SGD(model.parameters(), 0.1))
+    assert model[1].num_batches_tracked == 0
+    assert not model[1].training
+
+
+def test_every_image_size_is_counted_by_its_own_table():
+    """If this fails, larger images pass for a saving."""
+    model, optimizer = model_and_optimizer()
+    batches = [(torch.randn(2, 3, size, size), torch.tensor([0, 1])) for size in (8, 16, 8)]
+    stats = train(model, batches, optimizer=optimizer)
+    small, large = (count_macs(model, (3, size, size)).training for size in (8, 16))
+    assert stats.macs_done == stats.macs_dense == 4 * small + 2 * large
+
+
+def test_a_quantiser_forgets_the_pruner_of_an_earlier_call():
+    """If this fails, error maps are still dropped after they were switched off, at the price of a dense backward."""
+    model, optimizer = model_and_optimizer()
+    method, pruner = Quantization(model), ErrorMapPruner(model, 0.25)
+    pruned = train(model, data(1), optimizer=optimizer, error_maps=pruner, quantization=method)
+    dense = train(model, data(1), optimizer=optimizer, quantization=method)
+    assert pruned.macs_done < dense.macs_done == dense.macs_dense
+    assert (model.stem.conv.weight.grad.abs().sum((1, 2, 3)) > 0).all()
+    assert not method.entered
+
+
+def test_a_quantiser_entered_without_the_pruner_is_refused():
+    """If this fails, convolutions compute in float and are charged as 8-bit."""
+    model, optimizer = model_and_optimizer()
+    method, pruner = Quantization(model), ErrorMapPruner(model, 0.25)
+    with method, pytest.raises(UserError, match="entered without these error maps"):
+        train(model, data(1), optimizer=optimizer, error_maps=pruner, quantization=method)
+    by_train = train(model, data(1), optimizer=optimizer, error_maps=pruner, quantization=method)
+    with method.over(pruner):
+        for options in (
+            {"error_maps": pruner},
+            {},
+        ):  # entered by hand, it is counted as it runs in either case
+            by_hand = train(model, data(1), optimizer=optimizer, quantization=method, **options)
+            assert by_hand.bit_operations == by_train.bit_operations
+
+
+@pytest.mark.parametrize("method", [ErrorMapPruner, Quantization])
+def test_a_method_of_another_model_is_refused(method):
+    """If this fails, a densely trained network reports a backward pass at no cost."""
+    model, optimizer = model_and_optimizer()
+    other = {ErrorMapPruner: "error_maps", Quantization: "quantization"}[method]
+    with pytest.raises(UserError, match="made for another model"):
+        train(model, data(1), optimizer=optimizer, **{other: method(model_and_optimizer()[0])})
+
+
+def test_a_model_in_double_trains():
+    """If this fails, a network that PyTorch trains ends in an error of the count."""
+    model, _ = model_and_optimizer()
+    model.double()
+    batches = [(x.double(), y) for x, y in data(1)]
+    stats = train(
+        model,
+        batches,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        error_maps=ErrorMapPruner(model, 0.5),
+    )
+    assert 0 < stats.saved < 1
 
 
 def test_stats_add_up():

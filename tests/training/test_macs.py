@@ -128,10 +128,36 @@ def test_counting_leaves_the_model_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+class Functional(nn.Module):
+    """A product outside of any layer, and parameters that make none."""
+
+    def __init__(self, product: bool) -> None:
+        super().__init__()
+        self.weight, self.product = nn.Parameter(torch.randn(6, 6)), product
+        self.norm = nn.LayerNorm((2, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(F.linear(x, self.weight) if self.product else x * self.weight[0])
+
+
 def test_what_cannot_be_counted_is_refused():
     """If this fails, a missing cost passes for a saving."""
     with pytest.raises(UserError, match="LSTM"):
         count_macs(nn.Sequential(nn.LSTM(3, 4)), (5, 3))
+    with pytest.raises(UserError, match=r"72 multiply-accumulates per instance .* Linear layers 0:"):
+        count_macs(Functional(product=True), (2, 6))
+    assert count_macs(Functional(product=False), (2, 6)).forward == 0
+
+
+def test_models_in_double_and_layers_called_by_keyword():
+    """If this fails, a network that PyTorch runs cannot be counted, nor trained here."""
+
+    class ByKeyword(nn.Conv2d):
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return super().__call__(input=x)
+
+    model = nn.Sequential(ByKeyword(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)).double()
+    assert count_macs(model, (1, 4, 4)).forward == 4 * 2 * 9 + 16
 
 
 def test_costs_add_and_subtract():

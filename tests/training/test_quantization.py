@@ -93,13 +93,15 @@ def test_with_error_maps_the_dropped_stay_dropped():
     """If this fails, quantisation undoes the saving of error-map pruning."""
     model = build("resnet8", num_classes=2, in_channels=1, image_size=16)
     x, y = torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 0, 1])
-    method = Quantization(model)
-    with ErrorMapPruner(model, keep=0.25) as method.pruner, method:
+    method, pruner = Quantization(model), ErrorMapPruner(model, keep=0.25)
+    with method.over(pruner):
+        assert pruner.entered
         F.cross_entropy(model(x), y).backward()
-        kept = method.pruner.kept["stem.conv"]
+        kept = pruner.kept["stem.conv"]
     rows = model.stem.conv.weight.grad.abs().sum((1, 2, 3))
     assert rows.nonzero().flatten().tolist() == kept.tolist()
-    assert method.pruner.roundings is None
+    assert pruner.roundings is None
+    assert not (method.entered or pruner.entered)
 
 
 def test_bit_operations_by_hand():
@@ -113,3 +115,32 @@ def test_wrong_options_are_refused(options):
     """If this fails, a wrong scenario trains silently."""
     with pytest.raises(UserError):
         Quantization(nn.Sequential(nn.Linear(1, 1)), **options)
+
+
+class Scaled(nn.Conv2d):
+    """A forward of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 3 * super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(1, 1, 1), nn.Conv3d(1, 1, 1), Scaled(1, 1, 1)])
+def test_layers_that_would_stay_float_are_refused(layer):
+    """If this fails, products in 32 bits are charged as products in 8."""
+    with pytest.raises(UserError, match=type(layer).__name__):
+        Quantization(nn.Sequential(layer))
+
+
+def test_methods_that_are_attached_or_of_another_model_are_refused():
+    """If this fails, a second method silently takes the place of the first, or rounds nothing."""
+    model = build("lenet", num_classes=2, in_channels=1, image_size=16)
+    method = Quantization(model)
+    with pytest.raises(UserError, match="another model"), method.over(ErrorMapPruner(nn.Linear(1, 1))):
+        pass
+    with ErrorMapPruner(model), pytest.raises(UserError, match="replaced already"), method:
+        pass
+    assert not method.entered
+    with method, pytest.raises(UserError, match="attached already"), method:
+        pass
+    assert not method.entered
+    assert "forward" not in model.conv1.__dict__
