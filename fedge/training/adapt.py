@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from fedge.data.augment import crop_flip
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
-from fedge.training.criteria import CRITERIA, Batches, Criterion, Evidence
-from fedge.training.loop import evaluate, train
+from fedge.training.criteria import CRITERIA, Criterion, Evidence
+from fedge.training.loop import Batches, evaluate, train
 from fedge.training.pruning import prune
 from fedge.training.topology import Topology
 
@@ -63,6 +63,10 @@ class Budget:
     finetune: int = 5
     retrain: int = 25
     agnostic: int = 30
+
+    def __post_init__(self) -> None:
+        if self.finetune < 0 or min(self.retrain, self.agnostic) < 1:
+            raise UserError(f"{self}: epochs of retraining must be at least 1, of fine-tuning at least 0")
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,14 @@ class Adapt:
     budget: Budget
     seed: int = 0
     evidence: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, split in (("whole", self.whole), ("subset", self.subset)):
+            if not len(split.train) or not len(split.validation):
+                raise UserError(
+                    f"split {name!r} has {len(split.train)} training and {len(split.validation)} validation pictures; "
+                    "the protocol needs at least one of each: take more pictures per class"
+                )
 
     def fine_tune(self) -> nn.Module:
         """M_D after n_f epochs on D': what `aware` and `selection` start from, the same at every level."""

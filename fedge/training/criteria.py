@@ -4,7 +4,7 @@ A criterion gives every unit of a `Coupling` a score; the lowest are cut first. 
 over the whole network, so they must mean the same in every layer.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from fedge.errors import UserError
 from fedge.training.coupling import PINNED, Coupling
-from fedge.training.surgery import filters_of
+from fedge.training.loop import Batches
+from fedge.training.surgery import channel_axis, filters_of
 
 AT_ONCE = 8  # samples, so that ranking takes less memory than a training step; scores do not depend on it
-Batches = Iterable[tuple[Tensor, Tensor]]
 PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no projection on a shortcut
 
 
@@ -74,16 +74,14 @@ def taylor(evidence: Evidence) -> Tensor:
         score(u) = mean over samples n of  ( sum over gates z of u:  d loss_n / d z )^2  at z = 1
 
     A gate multiplies one input channel of a layer that reads the unit, so that z = 0 is the cut itself, residual
-    sums and concatenations included (there: gates behind batch norms, and batches instead of samples).
+    sums and concatenations included (there: gates behind batch norms, and batches instead of samples). A layer that
+    runs several times has a gate for each.
     """
     total_U, samples = torch.zeros(evidence.coupling.units), 0
     for x_BCHW, y_B in evidence.data("taylor"):
-        with _gated(evidence, _gate_of) as gates, torch.enable_grad():
-            loss = functional.cross_entropy(evidence.model(x_BCHW), y_B, reduction="sum")
-            slopes = torch.autograd.grad(loss, list(gates.values()))
         slope_BU = torch.zeros(len(y_B), evidence.coupling.units)
-        for name, slope_BC in zip(gates, slopes, strict=True):
-            _add_by_unit(slope_BU, slope_BC.flatten(1), evidence.coupling.unit_of_input[name])
+        for name, slope_BC in _slopes(evidence, x_BCHW, y_B):
+            _add_by_unit(slope_BU, slope_BC, evidence.coupling.unit_of_input[name])
         total_U += slope_BU.square().sum(dim=0)
         samples += len(y_B)
     return total_U / samples
@@ -94,22 +92,24 @@ def activation(evidence: Evidence) -> Tensor:
 
         score(u) = max over layers that read u of  mean over samples, positions |x_c|  /  its l2 norm over c
 
-    The norm over a layer's channels is that paper's, so that layers compare. Max, because a unit that any reader
-    sees active is in use.
+    The norm over a layer's channels is that paper's, so that layers compare: behind a Flatten too, where each
+    position is an input of its own, channels are averaged first. Max, because a unit that any reader sees active is
+    in use.
     """
     sums: dict[str, Tensor] = {}
 
-    def add(name: str, x_BC: Tensor) -> Tensor:
-        positions_BC = x_BC.detach().abs().flatten(2).mean(2) if x_BC.dim() > 2 else x_BC.detach().abs()
-        sums[name] = sums.get(name, 0) + positions_BC.sum(dim=0).cpu()
+    def add(name: str, axis: int, x_BC: Tensor) -> Tensor:
+        size_BC = x_BC.detach().abs().movedim(axis, 1)
+        mean_BC = size_BC.flatten(2).mean(2) if size_BC.dim() > 2 else size_BC
+        sums[name] = sums.get(name, 0) + mean_BC.sum(dim=0).cpu()
         return x_BC
 
     for x_BCHW, _ in evidence.data("activation"):
-        with _gated(evidence, lambda _gates, name, x: add(name, x)), torch.no_grad():
+        with _at_readers(evidence, add), torch.no_grad():
             evidence.model(x_BCHW)
     score_U = torch.zeros(evidence.coupling.units)
-    for name, sum_C in sums.items():
-        unit_C = evidence.coupling.unit_of_input[name]
+    for name, sum_I in sums.items():
+        sum_C, unit_C = _channels_of(sum_I, evidence.coupling.unit_of_input[name])
         level_C = sum_C / sum_C.norm().clamp_min(torch.finfo(sum_C.dtype).tiny)
         score_U.scatter_reduce_(0, unit_C[unit_C != PINNED], level_C[unit_C != PINNED].float(), "amax")
     return score_U
@@ -124,30 +124,51 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {"l1": l1, "taylor": taylor, "activation": activation, "random": random}
 )
 
-Gates = dict[str, Tensor]
 
+def _slopes(evidence: Evidence, x_BCHW: Tensor, y_B: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """d loss_n / d z [B, C] at the gates of one layer, each time that it runs, with the layer's name."""
+    gates: list[tuple[str, Tensor]] = []
 
-def _gate_of(gates: Gates, name: str, x_BC: Tensor) -> Tensor:
-    """x times a gate of ones [B, C, 1, ...], one per sample and channel, which autograd can see."""
-    gates[name] = torch.ones(*x_BC.shape[:2], *[1] * (x_BC.dim() - 2), dtype=x_BC.dtype, device=x_BC.device)
-    return x_BC * gates[name].requires_grad_()
+    def gate(name: str, axis: int, x_BC: Tensor) -> Tensor:
+        shape = [len(x_BC)] + [1] * (x_BC.dim() - 1)  # one per sample and channel, whatever the positions
+        shape[axis] = x_BC.shape[axis]
+        gates.append((name, x_BC.new_ones(shape).requires_grad_()))
+        return x_BC * gates[-1][1]
+
+    with _at_readers(evidence, gate), torch.enable_grad():
+        loss = functional.cross_entropy(evidence.model(x_BCHW), y_B, reduction="sum")
+        slopes = torch.autograd.grad(loss, [z for _, z in gates])
+    for (name, _), slope in zip(gates, slopes, strict=True):
+        yield name, slope.flatten(1)
 
 
 @contextmanager
-def _gated(evidence: Evidence, at_input: Callable[[Gates, str, Tensor], Tensor]) -> Iterator[Gates]:
-    """Put `at_input` before every layer that reads units, for one forward pass."""
-    gates: Gates = {}
+def _at_readers(evidence: Evidence, at_input: Callable[[str, int, Tensor], Tensor]) -> Iterator[None]:
+    """Within the block, every layer that reads units gets `at_input(name, channel axis, input)` for its input."""
     handles = [
         layer.register_forward_pre_hook(
-            lambda _layer, inputs, name=name: (at_input(gates, name, inputs[0]), *inputs[1:])
+            lambda layer, inputs, name=name: (at_input(name, channel_axis(layer), inputs[0]), *inputs[1:])
         )
         for name, layer in evidence.coupling.consumers(evidence.model).items()
     ]
     try:
-        yield gates
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _channels_of(value_I: Tensor, unit_I: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and units of a layer's inputs as those of the channels that they are positions of: means, [channels].
+
+    Inputs in a row that go with one unit are one channel's positions; pinned ones have no unit to tell and stand
+    alone. Without a Flatten the two come back as they are.
+    """
+    starts_I = torch.ones_like(unit_I, dtype=torch.bool)
+    starts_I[1:] = (unit_I[1:] != unit_I[:-1]) | (unit_I[1:] == PINNED)
+    channel_I = starts_I.cumsum(0) - 1
+    sum_C = value_I.new_zeros(int(starts_I.sum())).index_add(0, channel_I, value_I)
+    return sum_C / channel_I.bincount(), unit_I[starts_I]
 
 
 def _add_by_unit(total_BU: Tensor, value_BC: Tensor, unit_C: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedge.training.coupling import PINNED, Coupling
-from fedge.training.surgery import cuttable_layers, narrow
+from fedge.training.surgery import channel_axis, cuttable_layers, narrow
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Cut:
 def _masking(kept_C: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x = inputs[0]
-        shape = (-1,) if isinstance(layer, nn.Linear) else (-1, *[1] * (x.dim() - 2))
+        shape = [1] * x.dim()
+        shape[channel_axis(layer)] = -1
         return (x * kept_C.to(x).view(shape), *inputs[1:])
 
     return hook

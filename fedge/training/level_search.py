@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from fedge.errors import UserError
 from fedge.training.adapt import LEVELS
-from fedge.training.criteria import Batches, Criterion
+from fedge.training.criteria import Criterion
+from fedge.training.loop import Batches
 from fedge.training.macs import count_macs
 from fedge.training.pruning import LevelOutOfReachError, prune
 
@@ -106,6 +107,7 @@ def search_level(
     *,
     example_input: Tensor,
     criterion: str | Criterion | None = None,
+    accounting: str = "exact",
     batches: Callable[[], Batches] | None = None,
     seed: int = 0,
     levels: Sequence[float] = LEVELS,
@@ -113,9 +115,12 @@ def search_level(
     """The level of `levels` (ascending) at which pruning `model` just meets `target`. `model` stays as it is.
 
     Level 0, the network uncut, is one more level below all: with an accuracy target it holds without a try, with
-    the others it is tried like the rest. `batches` is called for each try. UserError if no level that the floors
-    allow meets a memory or MAC target.
+    the others it is tried like the rest. `batches` is called for each try; the other arguments are those of `prune`
+    and must be the same when the level found is cut. UserError if no level that the floors allow meets a memory or
+    MAC target, and if `levels` do not ascend.
     """
+    if list(levels) != sorted(set(levels)):
+        raise UserError(f"levels to search are {list(levels)}; they must ascend, each once: sort them")
     tried: dict[float, bool] = {}
     out_of_reach: set[float] = set()
 
@@ -124,7 +129,15 @@ def search_level(
         pruned = copy.deepcopy(model)
         data = batches() if batches is not None else None
         try:
-            prune(pruned, level, example_input=example_input, criterion=criterion, batches=data, seed=seed)
+            prune(
+                pruned,
+                level,
+                example_input=example_input,
+                criterion=criterion,
+                accounting=accounting,
+                batches=data,
+                seed=seed,
+            )
         except LevelOutOfReachError:
             out_of_reach.add(level)
             return True

@@ -10,26 +10,30 @@ authors' public code for what the paper leaves open. One shot, one global list, 
 
 What we changed: coupled channels are found by tracing, not declared by decorators; `accounting="exact"` counts
 every parameter that really goes (norms, biases, shortcuts, the classifier's columns), where ADaPT's own estimate,
-`accounting="adapt"`, drifts by up to 3.4 percentage points; the cut is checked against the network with the same
-channels zeroed before the caller's network is touched.
+`accounting="adapt"`, drifts by up to 3.4 percentage points; the cut stops at the unit that lands nearest p, and
+where one that costs too much would stop it further than `SHORTFALL` from p, cheaper ones behind it are tried; the
+cut is checked against the network with the same channels zeroed before the caller's network is touched.
 """
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from fedge.errors import UserError
+from fedge.errors import FedgeError, UserError
 from fedge.seeding import derive_seed
 from fedge.training.coupling import Coupling, find_coupling
-from fedge.training.criteria import CRITERIA, Batches, Criterion, Evidence
+from fedge.training.criteria import CRITERIA, Criterion, Evidence
 from fedge.training.cut import Cut
 from fedge.training.ledger import Ledger
+from fedge.training.loop import Batches
 from fedge.training.topology import Topology
 
 LEAST_FILTERS = 2
-SHORTFALL = 0.005  # of the parameters: a floor may stop the cut this close to the level
+SHORTFALL = 0.005  # of the parameters: near enough to the level to stop before a unit that costs too much
 RELATIVE_ERROR = 1e-3  # between cut and zeroed network; a wrong cut is off by its outputs' own size
 
 
@@ -52,21 +56,25 @@ def prune(
     `level` is a share, 0 <= level < 1; 0 leaves the network as it is. `example_input` [B, C, H, W] is only traced;
     its values do not matter. `criterion` is a name of `CRITERIA` or a function like them; those that look at data
     go through `batches` of (x, y) once. Left out, it is 'taylor' where there are batches and the paper's 'l1' where
-    there are none (docs/pruning.md: measured). `accounting="exact"` meets the level as closely as units allow.
+    there are none (docs/pruning.md: measured). `accounting="exact"` meets the level as closely as units allow when
+    tried once each, by score; a level below half of the cheapest unit's share cuts nothing.
 
     The parameters are new objects: make a new optimizer. Training mode and `requires_grad` stay as they were.
     With the network untouched, LevelOutOfReachError if a floor stops the cut short of the level, and UserError if
-    the network has nothing to cut or cannot be traced.
+    the network has nothing to cut, cannot be traced, has diverged to nan, or shares parameters between layers.
     """
     if criterion is None:
         criterion = "l1" if batches is None else "taylor"
     _require_arguments(level, criterion, accounting)
     if level > 0:
+        _require_cuttable(model)
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
         generator = torch.Generator().manual_seed(derive_seed(seed, "prune"))
         spare = copy.deepcopy(model).requires_grad_(True).eval()
-        coupling = _traced(spare, example_input)
-        score_U = rank(Evidence(spare, coupling, batches, generator))
+        with _explained("the network cannot be traced for pruning", "check that example_input fits it"):
+            coupling = find_coupling(spare, example_input)
+        with _explained("the pruning criterion failed", "check that it and the batches fit the network"):
+            score_U = rank(Evidence(spare, coupling, batches, generator))
         _require_scores(score_U, coupling)
         cut = Cut(coupling, choose_units(score_U, level, Ledger(spare, coupling, accounting)))
         _check(cut, spare, torch.randn(example_input.shape, generator=generator).to(example_input))
@@ -83,23 +91,43 @@ def _require_arguments(level: float, criterion: str | Criterion, accounting: str
         raise UserError(f"there is no accounting {accounting!r}; there are exact, adapt")
 
 
-def _traced(spare: nn.Module, example_input: Tensor) -> Coupling:
-    try:
-        return find_coupling(spare, example_input)
-    except UserError:
-        raise
-    except Exception as error:  # the tracer meets networks nobody foresaw; whatever it says is for the user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _require_cuttable(model: nn.Module) -> None:
+    """Finite, or the ranking means nothing, and every parameter in one layer, so that a cut can replace it."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    if broken := [name for name, tensor in tensors if not bool(tensor.isfinite().all())]:
         raise UserError(
-            f"the network cannot be traced for pruning ({reason}): check that example_input fits it"
-        ) from error
+            f"the network has diverged: there is nan or infinity in {', '.join(broken[:3])}; lower the learning "
+            "rate, or look for nan in the data, and prune a network that trains"
+        )
+    owner: dict[nn.Parameter, str] = {}
+    for layer, module in model.named_modules():
+        for name, parameter in module.named_parameters(layer, recurse=False):
+            if owner.setdefault(parameter, name) != name:
+                raise UserError(
+                    f"{owner[parameter]!r} and {name!r} are one parameter, and cut they would be two: "
+                    "give each layer its own, or leave pruning out"
+                )
+
+
+@contextmanager
+def _explained(what: str, advice: str) -> Iterator[None]:
+    """Tracers and criteria meet networks nobody foresaw; whatever they say is for the user, in one line."""
+    try:
+        yield
+    except FedgeError:
+        raise
+    except Exception as error:
+        if "memory" in str(error) or isinstance(error, MemoryError):
+            raise  # no fault of the network; torch's allocator says it in a RuntimeError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{what} ({reason}): {advice}") from error
 
 
 def _require_scores(score_U: Tensor, coupling: Coupling) -> None:
     if score_U.shape != (coupling.units,) or bool(score_U.isnan().any()):
         raise UserError(
             f"the pruning criterion gave scores of shape {list(score_U.shape)} with {int(score_U.isnan().sum())} "
-            f"nan among them; [{coupling.units}] numbers are needed: look for nan in the weights and the data"
+            f"nan among them; [{coupling.units}] numbers are needed: look for nan in the data"
         )
 
 
@@ -107,18 +135,22 @@ def choose_units(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:
     """The units to cut, bool [units]: the stop rule and the floors of the formula above."""
     removed_U = torch.zeros(len(score_U), dtype=torch.bool)
     floors = _floors(level, ledger)
-    target = level * ledger.total
+    target, near = level * ledger.total, SHORTFALL * ledger.total
+    floors_alone = True  # whether nothing but floors keeps the cut from the level
     for unit in torch.argsort(score_U, stable=True).tolist():
-        if math.isinf(score_U[unit]):
+        if score_U[unit] == math.inf:
             break
         if not ledger.leaves(unit, floors):
             continue
-        cost = ledger.cost(unit)
-        if ledger.removed + cost - target > target - ledger.removed:
-            return removed_U  # the next unit overshoots by more than is missing now
+        cost, missing = ledger.cost(unit), target - ledger.removed
+        if ledger.removed + cost - target > missing:  # it overshoots by more than is missing now
+            floors_alone = False
+            if missing <= near:
+                break
+            continue  # a cheaper one may land nearer
         ledger.cut(unit, cost)
         removed_U[unit] = True
-    if target - ledger.removed > SHORTFALL * ledger.total:
+    if floors_alone and target - ledger.removed > near:
         raise LevelOutOfReachError(
             f"pruning level {level:g} cannot be reached: the floors of {LEAST_FILTERS} filters per layer and of "
             f"the residual sums stop it at {ledger.removed / ledger.total:.3f}; lower the level"

@@ -54,6 +54,11 @@ def is_channelwise(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm | _InstanceNorm | nn.PReLU)
 
 
+def channel_axis(layer: nn.Module) -> int:
+    """The axis of the layer's input that its channels lie on: 1, and the last one of a linear layer's."""
+    return -1 if isinstance(layer, nn.Linear) else 1
+
+
 def cuttable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers of `model` that have a `shape_of`, by name, in the order of `named_modules`."""
     return {name: layer for name, layer in model.named_modules() if shape_of(layer) is not None}

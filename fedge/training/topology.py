@@ -17,7 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.surgery import LayerShape, cuttable_layers, is_channelwise, leading, narrow, shape_of
+from fedge.training.macs import evaluating
+from fedge.training.surgery import (
+    LayerShape,
+    channel_axis,
+    cuttable_layers,
+    is_channelwise,
+    leading,
+    narrow,
+    shape_of,
+)
 
 FORMAT, VERSION = "fedge-topology", 1
 
@@ -97,12 +106,11 @@ class Topology:
 
     def _require_fit(self, model: nn.Module) -> None:
         """Run the network once on one input of zeros; neighbours that disagree are named."""
-        modes = {module: module.training for module in model.modules()}
         parameter = next(model.parameters())
         x_BCHW = torch.zeros(1, *self.input_shape, dtype=parameter.dtype, device=parameter.device)
-        with _watching_inputs(model) as last, torch.no_grad():
+        with evaluating(model), _watching_inputs(model) as last, torch.no_grad():
             try:
-                model.eval()(x_BCHW)
+                model(x_BCHW)
             except (RuntimeError, ValueError) as error:
                 if isinstance(error, UserError):
                     raise
@@ -110,9 +118,6 @@ class Topology:
                     f"the topology record contradicts itself after layer {last[0]!r} "
                     f"({str(error).splitlines()[0]}): it is corrupt, prune again"
                 ) from None
-            finally:
-                for module, training in modes.items():
-                    module.training = training
         parameters = sum(p.numel() for p in model.parameters())
         if parameters != self.parameters:
             raise UserError(
@@ -160,9 +165,9 @@ def _watching_inputs(model: nn.Module) -> Iterator[list[str]]:
     """Check the channels that arrive at each layer; yields the name of the layer that ran last."""
     last = ["the input"]
 
-    def hook(name: str, expected: int, channel_axis: int):
-        def check(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            arriving = inputs[0].shape[channel_axis]
+    def hook(name: str, expected: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def check(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            arriving = inputs[0].shape[channel_axis(layer)]
             if arriving != expected:
                 raise UserError(
                     f"layer {name!r} has {expected} input channels in the topology record, {arriving} arrive "
@@ -173,9 +178,7 @@ def _watching_inputs(model: nn.Module) -> Iterator[list[str]]:
         return check
 
     handles = [
-        layer.register_forward_pre_hook(
-            hook(name, shape_of(layer).inputs, -1 if isinstance(layer, nn.Linear) else 1)
-        )
+        layer.register_forward_pre_hook(hook(name, shape_of(layer).inputs))
         for name, layer in cuttable_layers(model).items()
     ]
     try:

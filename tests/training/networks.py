@@ -117,6 +117,30 @@ class Transposed(nn.Sequential):
         )
 
 
+class Tokens(nn.Module):
+    """Linear layers over the last axis of [B, T, F], positions averaged at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean(1))
+
+
+class Repeated(nn.Module):
+    """One convolution run twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.twice = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        return self.head(torch.relu(self.twice(torch.relu(self.twice(x)))).mean((2, 3)))
+
+
 HAND_WRITTEN = (DenseNetLike, Grouped, Separable, ThreeBranches, BiasNoNorm, Transposed)
 INPUT_SHAPE = (3, 14, 14)
 

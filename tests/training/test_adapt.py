@@ -1,9 +1,12 @@
 """ADaPT's protocol: the split, the schedule, the arms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fedge.data.cifar100_classes import SUBSETS
+from fedge.errors import UserError
 from fedge.models import build
 from fedge.training.adapt import RECIPES, Adapt, Budget, Pictures, Recipe, Split, retraining_rates
 
@@ -97,3 +100,20 @@ def test_a_cell_is_a_function_of_its_seed():
         runs.append(outcome.model.head.classifier.weight)
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("split", ["whole", "subset"])
+def test_empty_part_is_refused_before_training(split, part):
+    """Without validation no epoch is the best one: it ended in missing keys, after all the training was done."""
+    experiment = small_experiment()
+    empty = replace(getattr(experiment, split), **{part: torch.tensor([], dtype=torch.int64)})
+    with pytest.raises(UserError, match=f"split '{split}' has"):
+        replace(experiment, **{split: empty})
+
+
+@pytest.mark.parametrize("epochs", [(1, 0, 2), (1, 2, 0), (-1, 2, 2)])
+def test_budget_without_retraining_is_refused(epochs):
+    """The score is of an epoch after pruning: with none there is no network to return."""
+    with pytest.raises(UserError, match="at least 1"):
+        Budget(*epochs)

@@ -14,7 +14,15 @@ from fedge.training.coupling import find_coupling
 from fedge.training.criteria import CRITERIA, Evidence
 from fedge.training.cut import Cut
 from fedge.training.pruning import prune
-from tests.training.networks import INPUT_SHAPE, Separable, ThreeBranches, shaken
+from tests.training.networks import (
+    INPUT_SHAPE,
+    BiasNoNorm,
+    Repeated,
+    Separable,
+    ThreeBranches,
+    Tokens,
+    shaken,
+)
 
 
 def evidence_of(model: nn.Module, batches=None, input_shape=INPUT_SHAPE) -> Evidence:
@@ -187,3 +195,39 @@ def test_a_function_can_be_the_criterion():
     assert torch.equal(evidence.model.layers[0].weight, expected)
     prune(model, 0.2, example_input=torch.zeros(1, *INPUT_SHAPE), criterion=norm_scale)
     assert torch.equal(model.layers[0].weight, expected)
+
+
+def test_taylor_counts_every_run_of_a_layer():
+    """A layer that runs twice reads its unit twice; the second gate used to replace the first, off by half."""
+    model = Repeated().double()
+    (x_BCHW, y_B), *_ = batches = batches_for(model)
+    evidence = evidence_of(model, batches)
+    gate_BC11 = torch.ones(len(y_B), 8, 1, 1, dtype=torch.float64, requires_grad=True)
+    x = torch.relu(model.stem(x_BCHW)) * gate_BC11
+    x = torch.relu(model.twice(x)) * gate_BC11
+    x = torch.relu(model.twice(x)) * gate_BC11
+    loss = functional.cross_entropy(model.head(x.mean((2, 3))), y_B, reduction="sum")
+    (slope_BC11,) = torch.autograd.grad(loss, gate_BC11)
+    by_hand_C = slope_BC11.flatten(1).square().mean(0).float()
+    assert torch.allclose(CRITERIA["taylor"](evidence)[evidence.coupling.unit_of_output["stem"]], by_hand_C)
+
+
+def test_a_linear_layers_channels_are_its_last_axis():
+    """By hand on [B, T, F]: mean over samples and positions T, norm over features F."""
+    model = Tokens()
+    x_BTF = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    spare = copy.deepcopy(model)
+    coupling = find_coupling(spare, x_BTF)
+    score_U = CRITERIA["activation"](Evidence(spare, coupling, [(x_BTF, torch.zeros(3))], torch.Generator()))
+    mean_F = torch.relu(model.first(x_BTF)).mean((0, 1)).detach()
+    assert torch.allclose(score_U[coupling.unit_of_input["second"]], mean_F / mean_F.norm())
+
+
+def test_activation_behind_a_flatten_averages_positions():
+    """By hand, 7 channels of 4 x 4: a norm over all 112 inputs would rank each far below those before a convolution."""
+    model = BiasNoNorm()
+    (x_BCHW, _), *_ = batches = batches_for(model)
+    evidence = evidence_of(model, batches)
+    mean_C = nn.Sequential(*model)[:5](x_BCHW).mean((0, 2, 3)).detach()
+    score_U = CRITERIA["activation"](evidence)
+    assert torch.allclose(score_U[evidence.coupling.unit_of_output["3"]], mean_C / mean_C.norm())

@@ -1,5 +1,6 @@
 """The search finds the level, in few tries, and no level twice."""
 
+import copy
 import math
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedge.errors import UserError
+from fedge.models import build
 from fedge.training.adapt import LEVELS
 from fedge.training.level_search import Accuracy, Found, PeakMemory, StepMacs, search_level
 from fedge.training.macs import count_macs
+from fedge.training.pruning import prune
 from tests.training.networks import INPUT_SHAPE, ThreeBranches
 
 EXAMPLE = torch.zeros(1, *INPUT_SHAPE)
@@ -126,3 +129,19 @@ def test_data_is_fresh_for_every_try():
     )  # fmt: skip
     assert found.level == 0.6
     assert len(calls) == found.tries == 2
+
+
+def test_level_is_searched_with_the_accounting_that_cuts():
+    """ADaPT's estimate removes less than it says: a level found by exact counting would then exceed the memory."""
+    model = build("resnet20", num_classes=100, in_channels=3, image_size=32)
+    limit, arguments = 28_500, {"example_input": torch.zeros(1, 3, 32, 32), "accounting": "adapt"}
+    found = search_level(model, PeakMemory(limit, parameters), levels=(0.85, 0.9, 0.95), **arguments)
+    pruned = copy.deepcopy(model)
+    assert prune(pruned, found.level, **arguments).parameters <= limit
+
+
+@pytest.mark.parametrize("levels", [(0.4, 0.2), (0.2, 0.2)])
+def test_levels_that_do_not_ascend_are_refused(levels):
+    """Bisection over an unsorted list says that no level meets the target, though one does."""
+    with pytest.raises(UserError, match="must ascend"):
+        search_level(Wide(), PeakMemory(10**9, parameters), example_input=EXAMPLE, levels=levels)

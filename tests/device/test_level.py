@@ -1,0 +1,43 @@
+"""A device's search cuts with the settings that the device cuts with."""
+
+import copy
+
+import torch
+from torch import nn
+
+from fedge.device.level import find_level, remembered
+from fedge.models import build
+from fedge.scenario import LevelSearch, Pruning
+from fedge.training.criteria import CRITERIA
+from fedge.training.pruning import prune
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_search_counts_as_the_scenario_does():
+    """The device cuts by `pruning.accounting`; a level found by another count would not fit its memory once cut."""
+    model = build("resnet20", num_classes=100, in_channels=3, image_size=32)
+    example_input, limit = torch.zeros(1, 3, 32, 32), 28_500
+    pruning = Pruning(level=LevelSearch(search="memory"), criterion="l1", accounting="adapt")
+    criterion = remembered(CRITERIA[pruning.criterion])
+    found = find_level(
+        model,
+        pruning,
+        criterion=criterion,
+        example_input=example_input,
+        batch_size=1,
+        memory_bytes=limit,
+        peak_bytes=parameters,
+        dense_macs=0,
+        accuracy=lambda _: 0.0,
+        retrain=lambda _: 0.0,
+        batches=lambda: (),
+        seed=0,
+    )
+    pruned = copy.deepcopy(model)
+    prune(
+        pruned, found.level, example_input=example_input, criterion=criterion, accounting=pruning.accounting
+    )
+    assert parameters(pruned) <= limit

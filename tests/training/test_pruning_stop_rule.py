@@ -1,0 +1,56 @@
+"""Where the cut ends: as near to the level as the units allow."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedge.training.coupling import find_coupling
+from fedge.training.ledger import Ledger
+from fedge.training.pruning import choose_units, prune
+
+
+def coarse_and_fine() -> tuple[nn.Sequential, Tensor]:
+    """A network whose first four channels cost a fifth of it each, the other 64 a hundredth; and an input."""
+    layers = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 10)), torch.zeros(1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.08])
+def test_a_unit_that_costs_too_much_does_not_end_the_cut(level):
+    """With the dearest units ranked lowest, small levels used to remove nothing at all, and say nothing."""
+    model, x_BCHW = coarse_and_fine()
+    before = sum(p.numel() for p in model.parameters())
+    prune(
+        model, level, example_input=x_BCHW, criterion=lambda evidence: torch.arange(evidence.coupling.units)
+    )
+    left = sum(p.numel() for p in model.parameters())
+    assert 1 - left / before == pytest.approx(level, abs=0.01)
+
+
+def test_near_the_level_the_cut_ends_where_the_paper_ends_it():
+    """Within half a percent the first unit that overshoots ends it: skipping on would cut others than ADaPT cuts."""
+    layers = nn.Conv2d(1, 3, 1, bias=False), nn.Conv2d(3, 500, 1, bias=False)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(500, 2, bias=False))
+    coupling = find_coupling(copy.deepcopy(model), torch.zeros(1, 1, 1, 1))
+    ledger = Ledger(model, coupling)  # 2,503 parameters; 501 per channel of the first layer, 5 of the second
+    score_U = torch.arange(coupling.units).float()
+    score_U[coupling.unit_of_output["1"][:2]] = -1  # two cheap ones, then the dear ones, then cheap ones
+    choose_units(score_U, 20 / ledger.total, ledger)
+    assert ledger.removed == 10
+
+
+def test_a_level_below_the_cheapest_unit_cuts_nothing():
+    """The limiting case of `as closely as units allow`: 0 is nearer to 0.01 than one channel of four is."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
+    assert prune(model, 0.01, example_input=torch.zeros(1, 1, 1, 1)).parameters == 12
+
+
+def test_minus_infinity_goes_first():
+    """Only plus infinity means `never`; a log-score of 0 once read as `the floors stop it at 0.000`."""
+    scores = torch.tensor([4.0, -torch.inf, 3.0, -torch.inf])
+    model = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
+    expected = model[0].weight.data[[0, 2]].clone()
+    prune(model, 0.5, example_input=torch.zeros(1, 1, 1, 1), criterion=lambda _: scores)
+    assert torch.equal(model[0].weight, expected)
