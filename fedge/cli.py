@@ -4,12 +4,13 @@ Errors are one line on stderr.
 """
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,20 +20,31 @@ from fedge.errors import FedgeError, RunError
 _STOPPED = 130  # by SIGINT, as shells say it
 
 app = typer.Typer(
-    help="Simulate a fleet of edge devices that prune and retrain their own networks.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain text: [default: ...] is no markup
     pretty_exceptions_enable=False,
 )
 
-ScenarioName = Annotated[
-    str, typer.Argument(metavar="SCENARIO", help="A name in scenarios/, or a TOML file.")
-]
+# Arguments are explained in their command's docstring: click 8.5 drops the help that typer 0.20 gives them.
+ScenarioName = Annotated[str, typer.Argument(metavar="SCENARIO", hidden=True)]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario: --set training.pruning.level=0.5"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.callback()
+def bare_command(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
+) -> None:
+    """Simulate a fleet of edge devices that prune and retrain their own networks."""
+    if version:
+        print(f"fedge {importlib.metadata.version('fedge')}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command("run")
@@ -49,7 +61,10 @@ def run_command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Run a scenario to its end and write its results."""
+    """Run a scenario to its end and write its results.
+
+    SCENARIO: a name in scenarios/, or a TOML file.
+    """
     from fedge.checks import load_scenario
     from fedge.launch import run
     from fedge.report.table import summary_table
@@ -69,7 +84,10 @@ def run_command(
 
 @app.command("plan")
 def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJson = False) -> None:
-    """Say what a scenario will cost, per device class, before anything runs."""
+    """Say what a scenario will cost before anything runs.
+
+    Per device class. SCENARIO: a name in scenarios/, or a TOML file.
+    """
     from fedge.checks import load_scenario
     from fedge.plan import plan_scenario
     from fedge.report.table import plan_table
@@ -83,13 +101,13 @@ def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJso
 
 @app.command("list")
 def list_command(
-    kind: Annotated[
-        str,
-        typer.Argument(metavar="KIND", help="datasets, models, devices, partitions, clients or scenarios"),
-    ],
+    kind: Annotated[str, typer.Argument(metavar="KIND", hidden=True)],
     as_json: AsJson = False,
 ) -> None:
-    """List what a scenario can name."""
+    """List what a scenario can name.
+
+    KIND: datasets, models, devices, partitions, clients or scenarios.
+    """
     from fedge.listing import listing
     from fedge.report.table import rows_table
 
@@ -125,7 +143,7 @@ def main() -> None:
         exit_code = _STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
-            _fail(error.format_message(), 2)
+            _fail(_usage_line(error), 2)
         if os.environ.get("FEDGE_DEBUG"):
             raise
         _fail(
@@ -135,6 +153,12 @@ def main() -> None:
     if exit_code == _STOPPED:
         _fail("stopped; the whole rounds are kept: run again with --resume", _STOPPED)
     sys.exit(exit_code)
+
+
+def _usage_line(error: Any) -> str:
+    """A usage error of click's; where a command was unknown, with those that there are."""
+    text = error.format_message()
+    return f"{text} There are {', '.join(error.ctx.command.commands)}." if "No such command" in text else text
 
 
 def _one_line(error: Exception) -> str:

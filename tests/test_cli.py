@@ -103,6 +103,29 @@ def test_a_mistake_is_one_line_and_exit_code_2(fedge, what: str) -> None:
     assert out == ""
 
 
+HELP = {
+    (): ["run", "plan", "list", "--version"],
+    ("run", "--help"): ["a name in scenarios/, or a TOML file", "[default: runs/<scenario>]", "--overwrite"],
+    ("plan", "--help"): ["a name in scenarios/, or a TOML file"],
+    ("list", "--help"): ["datasets, models, devices, partitions, clients or scenarios"],
+    ("--version",): ["fedge 0."],
+}
+
+
+@pytest.mark.parametrize("arguments", HELP)
+def test_help_says_what_can_be_given(fedge, arguments: tuple[str, ...]) -> None:
+    """Breaks if a text is eaten as markup, if arguments go unexplained, or if bare `fedge` is an error."""
+    code, out, err = fedge(*arguments)
+    assert (code, err) == (0, "")
+    assert not [text for text in HELP[arguments] if text not in " ".join(out.split())]
+    assert "required" not in out
+
+
+def test_an_unknown_command_names_those_there_are(fedge) -> None:
+    """Breaks if somebody who guesses a command is not told the three."""
+    assert "There are run, plan, list." in fedge("report")[2]
+
+
 def test_an_out_that_is_a_file_is_refused_and_left_alone(fedge, tmp_path) -> None:
     """Breaks if results overwrite a person's file."""
     file = tmp_path / "notes"
