@@ -172,12 +172,19 @@ def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fed
 
 
 @pytest.mark.parametrize("kind", ["datasets", "models", "devices", "partitions", "clients", "scenarios"])
-def test_lists_are_tables_and_json(fedge, kind: str) -> None:
-    """Breaks if a list is empty or its JSON is none."""
+def test_lists_are_tables_and_json(fedge, monkeypatch, kind: str) -> None:
+    """Breaks if a list is empty, if its JSON is none, or if its table is cut in a window of 80 characters."""
     code, out, _ = fedge("list", kind, "--json")
+    rows = json.loads(out)
     assert code == 0
-    assert len(json.loads(out)) >= 2
-    assert fedge("list", kind)[0] == 0
+    assert len(rows) >= 2
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = fedge("list", kind)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    first = next(iter(rows[0]))
+    assert not [row[first] for row in rows if f" {row[first]} " not in out]
 
 
 def test_plan_speaks_of_every_class(fedge) -> None:

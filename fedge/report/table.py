@@ -33,13 +33,37 @@ def summary_table(summary: Mapping[str, Any], out: object) -> Table:
 
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows that share their keys, one column per key."""
+    """Rows that share their keys, a column per key; of wide kinds those that fit 80 characters."""
+    columns = _COLUMNS.get(title) or {key: key for key in rows[0]}
     table = Table(title=title)
-    for key in rows[0] if rows else ():
-        table.add_column(key, justify="right" if isinstance(rows[0][key], int | float) else "left")
+    for key, heading in columns.items():
+        numeric = isinstance(rows[0][key], int | float)
+        table.add_column(
+            heading, justify="right" if numeric else "left", overflow="fold", no_wrap=not table.columns
+        )
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell(row[key]) for key in columns))
     return table
+
+
+_COLUMNS = {  # kind of list -> key: heading; `--json` has the rest
+    "devices": {
+        "name": "name",
+        "train_gflops": "GFLOP/s",
+        "memory_mb": "memory MB",
+        "memory_gbs": "GB/s",
+        "down_mbps": "Mbit/s down",
+        "load_w": "load\nW",
+        "battery_wh": "battery Wh",
+    },
+    "datasets": {
+        "name": "name",
+        "title": "title",
+        "num_classes": "classes",
+        "size": "rows",
+        "files": "files",
+    },
+}
 
 
 def _cell(value: object) -> str:
