@@ -255,6 +255,6 @@ def _keep_by_layer(model: nn.Module, keep: float | Mapping[str, float], dense_fi
         if name not in convolutions or (share < 1 and name not in names):
             raise UserError(
                 f"error maps: '{name}' is no Conv2d of this model with PyTorch's own forward, and others are not "
-                f"pruned: give keep by name, as {{name: keep}}, for some of {names}"
+                f"pruned: take keep = 1, or {{name: keep}} with names out of {names}"
             )
     return by_layer | dict.fromkeys(names[:dense_first], 1.0)
