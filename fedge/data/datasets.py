@@ -141,22 +141,22 @@ def _channels_first(x: np.ndarray) -> np.ndarray:
 def _download(reader: type, facts: DatasetFacts, root: Path) -> None:
     """Fetch into a temporary folder and move it in whole, so that a failure leaves nothing behind."""
     timeout_s = socket.getdefaulttimeout()
+    top = Path(facts.files).parts[0]
     try:
         root.mkdir(parents=True, exist_ok=True)
         socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)  # torchvision sets none: a dead network would hang
         with tempfile.TemporaryDirectory(dir=root) as temporary:
             reader(temporary, train=True, download=True)
-            top = Path(facts.files).parts[0]
             shutil.move(Path(temporary) / top, root / top)
     except Exception as error:
         raise UserError(
             f"data set '{facts.name}' needs the folder {facts.files}, looked in {root}, and it could not be"
-            f" downloaded ({_first_line(error)}): put it there, or name its parent with --set data.root=…"
-            " or FEDGE_DATA; dataset = 'digits' needs no files"
+            f" downloaded ({_first_line(error)}): put it there, or name the folder that holds {top} with"
+            " --set data.root=… or FEDGE_DATA; dataset = 'digits' needs no files"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_s)
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(": ")

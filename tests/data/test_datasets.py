@@ -66,6 +66,7 @@ def test_a_missing_file_is_one_line_with_the_folder_and_leaves_nothing(name, tmp
     with pytest.raises(UserError) as caught:
         load_dataset(name, tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert ":)" not in str(caught.value) and "parent" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
