@@ -56,7 +56,8 @@ def fit_to_memory(
             return known_bytes
         pruned = copy.deepcopy(model)
         if level:
-            prune(pruned, level, example_input=torch.zeros(1, *input_shape))
+            example_input = torch.zeros(1, *input_shape)
+            prune(pruned, level, example_input=example_input, accounting=training.pruning.accounting)
         return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape))
 
     asked = min(training.batch_size, samples)
