@@ -65,7 +65,9 @@ def run(
 def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Iterator[FleetGrid]:
     """Prepare where the devices run, then open the scenario's engine."""
     path = client_path(scenario.client)
-    program = ClientProgram(path.stem, path.read_text(encoding="utf-8"))
+    program = ClientProgram(
+        path.stem, path.read_text(encoding="utf-8"), gate="fedge.privacy.egress:egress_gate"
+    )
     roster = FleetRoster(scenario)
     engine = scenario.engine
     arguments = {"scenario_json": scenario.model_dump_json(exclude_none=True)}

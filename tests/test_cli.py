@@ -155,6 +155,19 @@ def test_a_client_program_with_a_syntax_error_is_named(fedge, tmp_path) -> None:
     assert "line 1" in err
 
 
+@pytest.mark.parametrize("mods", ["", "mods=[lambda m, c, n: n(m, c), egress_gate]"])
+def test_a_client_program_without_the_gate_is_refused(fedge, tmp_path, mods: str) -> None:
+    """Breaks if a device could send anything at all, only because its program forgot the gate."""
+    program = tmp_path / "mine.py"
+    program.write_text(client_path("edge").read_text().replace("mods=[egress_gate]", mods))
+    code, _, err = fedge(
+        "run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(tmp_path / "r")
+    )
+    assert code == 2
+    assert "from fedge.privacy.egress import egress_gate" in err
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fedge, tmp_path) -> None:
     """Breaks if a run without a single report passes for done, or if nobody is told of the devices' errors.log."""
     program = tmp_path / "mine.py"

@@ -2,15 +2,16 @@
 
 `Run` is in the signature of the public `Grid`, but lives in a private module. `Message(...)` reads the
 process-wide `TaskIdentity` (since Flower 1.38). Flower's own grids write a message's id in place when it is
-pushed.
+pushed. A ClientApp does not say which mods it was made with.
 """
 
 from flwr.app import Message
+from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["RUN_ID", "SERVER_NODE_ID", "ErrorCode", "Run", "empty_run", "identify", "stamp"]
+__all__ = ["RUN_ID", "SERVER_NODE_ID", "ErrorCode", "Run", "empty_run", "identify", "outermost_mod", "stamp"]
 
 RUN_ID = 1
 SERVER_NODE_ID = 0
@@ -31,3 +32,9 @@ def identify(node_id: int) -> None:
 def stamp(message: Message, message_id: str) -> None:
     """Give a pushed message its id, in place, as Flower's grids do."""
     message.metadata.__dict__["_message_id"] = message_id
+
+
+def outermost_mod(app: ClientApp) -> str | None:
+    """The mod that every message of the app's passes first and every reply last, as module:function."""
+    mod = next(iter(app._mods), None)
+    return f"{mod.__module__}:{getattr(mod, '__qualname__', type(mod).__qualname__)}" if mod else None

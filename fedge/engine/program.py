@@ -11,7 +11,7 @@ from types import ModuleType
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedge.engine.flower_private import RUN_ID
+from fedge.engine.flower_private import RUN_ID, outermost_mod
 from fedge.engine.payload import seal
 from fedge.engine.replies import Reason, failure, raised
 from fedge.engine.roster import ClientProgram, NodeConfig
@@ -24,7 +24,8 @@ def load(program: ClientProgram, threads: int) -> ClientApp:
     """Execute the program's source in a fresh module and return its `app`.
 
     The libraries it brings along use `threads` threads: the environment is set before they load, and torch,
-    which reads it only once, is told again. Raises UserError if the program raises or defines no ClientApp.
+    which reads it only once, is told again. Raises UserError if the program raises, defines no ClientApp, or
+    leaves out its gate.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
@@ -40,6 +41,12 @@ def load(program: ClientProgram, threads: int) -> ClientApp:
         got = "nothing of that name" if app is None else f"a {type(app).__name__}"
         raise UserError(
             f"client program '{program.name}' defines {got}: it must define `app = ClientApp(...)`"
+        )
+    if program.gate and outermost_mod(app) != program.gate:
+        module_name, _, gate = program.gate.partition(":")
+        raise UserError(
+            f"client program '{program.name}' has no egress gate around it; write `app = ClientApp(mods=[{gate}])`, "
+            f"the gate first of the mods, with `from {module_name} import {gate}`"
         )
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)

@@ -23,11 +23,12 @@ def client_of(node_id: int) -> int:
 @dataclass(frozen=True)
 class ClientProgram:
     """A client program as text. A host executes it once, in a module of its own; it must define `app`, a
-    ClientApp.
+    ClientApp, whose outermost mod is `gate` (module:function) where one is asked for.
     """
 
     name: str
     source: str
+    gate: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ Attach it outermost: `ClientApp(mods=[egress_gate])`. A reply leaves only when i
 "report" whose fields and ranges are RoundReport's, in at most 4 KiB. Anything else - an array, bytes, text, an
 unknown field, a NaN, a long list, an exception and its message - is replaced by a `Status` word.
 
-It guards against mistakes and curious programs; a program that wants to cheat can still hide bits in the allowed
-numbers, or leave the gate out. The run's egress.jsonl shows what each message held.
+`fedge run` refuses a program without it; Flower's own runtimes do not. It guards against mistakes and curious
+programs; a program that wants to cheat can still hide bits in the allowed numbers. The run's egress.jsonl shows what
+each message held.
 """
 
 import contextlib
