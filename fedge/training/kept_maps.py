@@ -39,14 +39,14 @@ class MapSelector:
     record: Callable[[BackwardCost], None]
     rank_every: int = 1
 
-    def __call__(self, error_BCHW: Tensor, slope_C: Tensor | None = None) -> Kept:
-        """Rank the maps and gather the best. `slope` is what the norm's backward will multiply each map by."""
+    def __call__(self, error_BCHW: Tensor, scale_C: Tensor | None = None) -> Kept:
+        """Rank the maps and gather the best. `scale` is the norm's 1 / sigma."""
         if self.best is None:
             return Kept(torch.arange(error_BCHW.shape[1], device=error_BCHW.device), error_BCHW)
         error_NC = as_pixels(error_BCHW)
         ranked_BP = error_NC.view(len(error_BCHW), -1)[:: self.rank_every]
         norm_C = norm_per_channel(ranked_BP, error_NC.shape[1])
-        channel_K = self.best(norm_C if slope_C is None else norm_C * slope_C.abs())
+        channel_K = self.best(norm_C if scale_C is None else norm_C * scale_C)
         self.record(BackwardCost(selection_adds=ranked_BP.numel()))
         return Kept(channel_K, as_maps(error_NC.index_select(1, channel_K), error_BCHW.shape))
 

@@ -107,7 +107,7 @@ class PrunedConvNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, error_BCHW):
         *convolution, gamma_C, y_BCHW, mean_C, scale_C = ctx.saved_tensors
-        kept = ctx.layer.select(error_BCHW, scale_C if gamma_C is None else scale_C * gamma_C)
+        kept = ctx.layer.select(error_BCHW, scale_C)
         channel_K = kept.channel_K
         mean_K, scale_K = mean_C[channel_K], scale_C[channel_K]
         error_BKHW, grad_gamma_K, grad_beta_K = torch.ops.aten.native_batch_norm_backward(

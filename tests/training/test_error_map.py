@@ -344,3 +344,31 @@ for _ in range(100):
 def test_a_strided_point_kernel_survives_two_threads() -> None:
     """Breaks if oneDNN gets the weight gradient that it computes out of bounds: the process would die."""
     subprocess.run([sys.executable, "-c", STRIDED_SHORTCUT], check=True, timeout=120)
+
+
+class ZeroNormResidual(nn.Module):
+    """One residual branch whose norm starts at zero, as practice has it for residual networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 16, 3, padding=1)
+        self.branch = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
+        self.head = nn.Linear(16, 4)
+        nn.init.zeros_(self.branch[1].weight)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = F.relu(self.stem(x_BCHW))
+        return self.head(F.relu(x_BCHW + self.branch(x_BCHW)).mean((2, 3)))
+
+
+def test_norms_that_start_at_zero_do_not_stay_there():
+    """If this fails, the first channels kept are the only ones ever kept: gamma = 0 elsewhere ranks them last."""
+    torch.manual_seed(0)
+    model, x_BCHW = ZeroNormResidual(), torch.randn(50, 16, 1, 8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    with ErrorMapPruner(model, 0.25):
+        for x in x_BCHW:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), (x.mean((1, 2, 3)) > 0).long()).backward()
+            optimizer.step()
+    assert int((model.branch[1].weight != 0).sum()) >= 8  # 4 are kept at a time
