@@ -13,8 +13,8 @@ and the convolutions left dense cost what they did. pruned_backward.py does it.
 What we changed, and why:
 - A block's batch norm and ReLU are pruned with its convolution: they work channel by channel, so an error map that is
   dropped need not pass through them. Channels are ranked at the block's end, by ||delta_j|| behind the ReLU times the
-  norm's 1 / sigma_j, by which its backward multiplies the map. It multiplies by gamma_j too; that is left out: a channel
-  whose gamma is near zero would never be kept and so never grow, and norms that start at zero would stay there.
+  norm's 1 / sigma_j, by which its backward multiplies the map. It multiplies by gamma_j too; that is left out: a
+  channel whose gamma is near zero would never be kept and so never grow, and norms that start at zero would stay there.
 - Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
   (ssProp, arXiv 2408.12561), keep per layer.
 
