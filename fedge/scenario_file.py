@@ -1,6 +1,6 @@
-"""A scenario's TOML: read with `--set` changes, validated, explained in one line when it is wrong, written."""
+"""A scenario's TOML: read with `--set` changes, validated, written."""
 
-import difflib
+import copy
 import json
 import tomllib
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from fedge.errors import UserError
+from fedge.explain import explain
 from fedge.scenario import Scenario
 
 
@@ -19,24 +20,46 @@ def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
 
     Raises UserError with one line that names the key, what was got, and what is allowed.
     """
+    if isinstance(changes, str):
+        raise UserError(f"changes are {changes!r}, one text; give a list of them: [{changes!r}]")
+    table = _read(path)
+    changed = copy.deepcopy(table)
+    for change in changes:
+        _apply(changed, change)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _validate(changed)
+    except ValidationError as error:
+        source = "--set" if changes and _is_valid(table) else str(path)
+        raise UserError(f"{source}: {explain(error, Scenario)}") from None
+
+
+def parse_scenario(table: dict[str, Any]) -> Scenario:
+    """Validate an already parsed table. Raises UserError as `read_scenario` does."""
+    try:
+        return _validate(table)
+    except ValidationError as error:
+        raise UserError(f"scenario: {explain(error, Scenario)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {_os_reason(error)}") from None
-    for change in changes:
-        _apply(table, change)
-    return parse_scenario(table, source=str(path))
 
 
-def parse_scenario(table: dict[str, Any], source: str = "scenario") -> Scenario:
-    """Validate an already parsed table; `source` begins the error's line."""
+def _validate(table: dict[str, Any]) -> Scenario:
+    # JSON mode: arrays become tuples while every other type stays strict.
+    return Scenario.model_validate_json(json.dumps(table, default=str))
+
+
+def _is_valid(table: dict[str, Any]) -> bool:
     try:
-        # JSON mode: arrays become tuples while every other type stays strict.
-        return Scenario.model_validate_json(json.dumps(table, default=str))
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain(error, Scenario)}") from None
+        return bool(_validate(table))
+    except ValidationError:
+        return False
 
 
 def scenario_toml(scenario: Scenario) -> str:
@@ -71,70 +94,8 @@ def _step(target: Any, part: str, change: str) -> Any:
         return target.setdefault(part, {})
     if isinstance(target, list) and part.isdigit() and int(part) < len(target):
         return target[int(part)]
-    raise UserError(f"--set {change!r}: there is no {part!r} to go into")
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing that is wrong, in one line, and how many more there are."""
-    problems = error.errors()
-    keys = _keys(model)
-    first = min(
-        problems, key=lambda problem: problem["type"] != "extra_forbidden"
-    )  # a typo explains the rest
-    text = _sentence(first, _place(first, keys), keys)
-    more = len({_place(problem, keys) for problem in problems}) - 1
-    return f"{text} (and {more} more)" if more else text
-
-
-def _place(problem: Any, keys: set[str]) -> str:
-    """Where it is, as a person would write it: pydantic also names the member of a union that it tried."""
-    *path, last = problem["loc"] or ("",)
-    kept = [str(part) for part in path if isinstance(part, int) or part in keys]
-    if last in keys or isinstance(last, int) or problem["type"] == "extra_forbidden":
-        kept.append(str(last))
-    return ".".join(kept)
-
-
-def _sentence(problem: Any, place: str, keys: set[str]) -> str:
-    got = problem.get("input")
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"unknown key {place!r}{_nearest(place, keys)}"
-        case "missing":
-            return f"{place!r} is missing"
-        case "value_error":
-            reason = str(problem["ctx"]["error"])
-            return f"{place}: {reason}" if place else reason
-        case "union_tag_not_found":
-            return f"{place!r} needs a `kind`"
-        case "union_tag_invalid":
-            return f"{place}.kind is {problem['ctx']['tag']!r}; allowed: {problem['ctx']['expected_tags']}"
-        case "too_short":
-            return f"{place!r} is empty; it needs at least one entry"
-        case "model_type" | "model_attributes_type":
-            return f"{place} is {_shown(got)}; it is a section, with keys of its own"
-    should = problem["msg"].partition("should ")[2]
-    return f"{place} is {_shown(got)}; it should {should}" if should else f"{place}: {problem['msg']}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _keys(model: type[BaseModel]) -> set[str]:
-    """Every key name of the model's JSON schema: where a misspelt key finds its neighbour."""
-    schema = model.model_json_schema()
-    sections = [schema, *schema.get("$defs", {}).values()]
-    return {key for section in sections for key in section.get("properties", {})}
-
-
-def _nearest(place: str, keys: set[str]) -> str:
-    key = place.rsplit(".", 1)[-1]
-    if key in keys:
-        return "; it is a key of another section or kind"
-    near = difflib.get_close_matches(key, sorted(keys), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; allowed names: {', '.join(sorted(keys))}"
+    there_are = f"; the entries are 0 to {len(target) - 1}" if isinstance(target, list) and target else ""
+    raise UserError(f"--set {change!r}: there is no {part!r} to go into{there_are}")
 
 
 def _os_reason(error: Exception) -> str:

@@ -23,7 +23,12 @@ BROKEN = {  # --set on quickstart: what the line must name
     "training.quantization={bits=8, weight_gradient_bits=4}": "weight_gradient_bits is 4 and bits 8",
     "data.partition.kind=foo": "'dirichlet'",
     "data.partition={kind='dirichlet', alpha=-1}": "data.partition.alpha is -1",
-    "data.partition={kind='iid', alpha=3}": "another section or kind",
+    "data.partition={kind='iid', alpha=3}": "key of another kind; allowed: kind",
+    "data.partition.kind=pathological": "--set 'data.partition={kind=\"pathological\", ...}'",
+    "training.pruning.level={search='speed'}": "'accuracy', 'memory' or 'macs'",
+    "training.pruning.level={serch='macs'}": "did you mean 'search'",
+    "availability.trace=x.csv": "allowed: dropout, kind, path, peak_h",
+    "engine.alpha=3": "another section; allowed: address",
     "data.partition={kind='pathological', classes=11}": "data.partition.classes is 11",
     "data.partition={kind='natural'}": "owners",
     "data.partition={kind='subsets', names=['aquatic']}": "cifar100",
@@ -39,7 +44,8 @@ BROKEN = {  # --set on quickstart: what the line must name
     "fleet.0.count=100000": "clients",
     "fleet.0.device=jetson-nan": "jetson-nano",
     "fleet.1.device=jetson-nano": "2 classes called 'jetson-nano'",
-    "fleet.9.count=3": "no '9'",
+    "fleet.9.count=3": "no '9' to go into; the entries are 0 to 2",
+    "fleet.1.cuont=3": "did you mean 'count'",
     "rounds=1": "raise rounds",
     "seed=hello": 'seed is "hello"',
     "client=edgy": "did you mean 'edge'",
@@ -75,6 +81,23 @@ def test_as_many_shards_as_rows_can_be_divided() -> None:
     scenario = load_scenario("quickstart", [shards])
     rows = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
     assert min(len(client.train) for client in rows.clients) > 0
+
+
+def test_the_blame_lies_where_the_mistake_is(tmp_path) -> None:
+    """Breaks if a person looks in the file for what stands on the command line, or the other way round."""
+    with pytest.raises(UserError, match=r"^--set: rounds is 0"):
+        load_scenario("quickstart", ["rounds=0"])
+    broken = tmp_path / "broken.toml"
+    broken.write_text(scenario_path("quickstart").read_text().replace("rounds = 6", "rounds = 0"))
+    with pytest.raises(UserError, match=r"broken\.toml: rounds is 0"):
+        load_scenario(str(broken), ["seed=1"])
+    assert load_scenario(str(broken), ["rounds=2"]).rounds == 2
+
+
+def test_one_change_without_its_list_is_refused() -> None:
+    """Breaks if a text is taken letter by letter for a list of changes."""
+    with pytest.raises(UserError, match=r"give a list of them: \['rounds=3'\]"):
+        load_scenario("quickstart", "rounds=3")
 
 
 @pytest.mark.parametrize("name", scenario_names())

@@ -1,0 +1,112 @@
+"""What pydantic found wrong in a scenario, as one line for a person: the key, what was got, what is allowed."""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+Schema = dict[str, Any]  # JSON schema
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that is wrong, in one line, and how many more there are."""
+    schema = model.model_json_schema()
+    keys = _all_keys(schema)
+    # A table where a number may stand too was meant as the table: what the number's check says of it is noise.
+    problems = [problem for problem in error.errors() if not _is_table(problem)] or error.errors()
+    first = min(
+        problems, key=lambda problem: problem["type"] != "extra_forbidden"
+    )  # a typo explains the rest
+    text = _sentence(first, _place(first, keys), schema)
+    more = len({_place(problem, keys) for problem in problems}) - 1
+    return f"{text} (and {more} more)" if more else text
+
+
+def _is_table(problem: Any) -> bool:
+    return problem["type"].endswith("_type") and isinstance(problem.get("input"), dict)
+
+
+def _place(problem: Any, keys: set[str]) -> str:
+    """Where it is, as a person would write it: pydantic also names the member of a union that it tried."""
+    *path, last = problem["loc"] or ("",)
+    kept = [str(part) for part in path if isinstance(part, int) or part in keys]
+    if last in keys or isinstance(last, int) or problem["type"] == "extra_forbidden":
+        kept.append(str(last))
+    return ".".join(kept)
+
+
+def _sentence(problem: Any, place: str, schema: Schema) -> str:
+    got = problem.get("input")
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown key {place!r}; {_instead(problem['loc'], place, schema)}"
+        case "missing":
+            return f"{place!r} is missing"
+        case "value_error":
+            reason = str(problem["ctx"]["error"])
+            return f"{place}: {reason}" if place else reason
+        case "union_tag_not_found":
+            return f"{place!r} needs a `kind`"
+        case "union_tag_invalid":
+            return f"{place}.kind is {problem['ctx']['tag']!r}; allowed: {problem['ctx']['expected_tags']}"
+        case "too_short":
+            return f"{place!r} is empty; it needs at least one entry"
+        case "model_type" | "model_attributes_type":
+            return f"{place} is {_shown(got)}; it is a section, with keys of its own"
+    should = problem["msg"].partition("should ")[2]
+    return f"{place} is {_shown(got)}; it should {should}" if should else f"{place}: {problem['msg']}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _instead(loc: Sequence[str | int], place: str, schema: Schema) -> str:
+    """What to write in place of an unknown key: the nearest of its section's, or all of them."""
+    *path, key = loc
+    known = _keys_at(path, schema)
+    if near := difflib.get_close_matches(str(key), known, n=1):
+        return f"did you mean {near[0]!r}?"
+    allowed = f"allowed: {', '.join(known)}"
+    if key not in _all_keys(schema):
+        return allowed
+    if "kind" not in known or path[-1] in place.split("."):
+        return f"it is a key of another section; {allowed}"
+    whole = f"--set '{place.rpartition('.')[0]}={{kind=\"{path[-1]}\", ...}}'"
+    return f"it is a key of another kind; {allowed}; a change of kind sets the whole table: {whole}"
+
+
+def _all_keys(schema: Schema) -> set[str]:
+    return {key for section in (schema, *schema.get("$defs", {}).values()) for key in _keys(section)}
+
+
+def _keys_at(path: Sequence[str | int], schema: Schema) -> list[str]:
+    """The keys of the section at `path`; where a section has several kinds, pydantic's path names the kind too."""
+    sections = [schema]
+    for part in path:
+        if inside := [_keys(section)[part] for section in sections if part in _keys(section)]:
+            sections = [section for entry in inside for section in _sections(entry, schema)]
+        else:
+            sections = [section for section in sections if _is_kind(section, part)] or sections
+    return sorted({key for section in sections for key in _keys(section)})
+
+
+def _sections(entry: Schema, schema: Schema) -> Iterator[Schema]:
+    """The tables that a key's value may be, itself or as the entries of an array."""
+    if "$ref" in entry:
+        yield schema["$defs"][entry["$ref"].rpartition("/")[2]]
+    entries = (entry["items"],) if "items" in entry else ()
+    for inner in (*entry.get("anyOf", ()), *entry.get("oneOf", ()), *entries):
+        yield from _sections(inner, schema)
+
+
+def _is_kind(section: Schema, part: str | int) -> bool:
+    kind = _keys(section).get("kind", {})
+    return part in (section.get("title"), kind.get("const"), *kind.get("enum", ()))
+
+
+def _keys(section: Schema) -> Schema:
+    return section.get("properties", {})
