@@ -81,6 +81,14 @@ def test_resumed_after_a_cut_equals_undisturbed(small, tmp_path) -> None:
     resumed = fedge.run(small(), cut, resume=True)
     assert reports(resumed) == reports(whole)
     assert resumed.summary["macs"] == whole.summary["macs"]
+    seconds = [json.loads(line)["wall_s"] for line in (cut / "rounds.jsonl").read_text().splitlines()]
+    assert resumed.summary["wall_s"] == pytest.approx(sum(seconds))
+    assert min(seconds) > 0
+
+
+def test_resuming_what_is_at_its_end_changes_nothing(small, tmp_path) -> None:
+    """Breaks if the figures of a finished run, its wall clock among them, are lost by asking for it again."""
+    assert fedge.run(small(), tmp_path).summary == fedge.run(small(), tmp_path, resume=True).summary
 
 
 def test_resume_refuses_another_scenario(small, tmp_path) -> None:

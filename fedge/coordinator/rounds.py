@@ -23,7 +23,9 @@ Row = dict[str, Any]
 
 def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Observer) -> Row:
     """Run every round that `folder` does not hold yet and return the summary, which is also written there."""
-    started = time.perf_counter()
+    since_s = (
+        time.perf_counter()
+    )  # a round counts from the end of the one before; a resumed run sums its rounds
     nodes = find_clients(grid, scenario)
     fleet = Fleet(scenario)
     last_ok = {row["client"]: row for row in folder.rows("reports.jsonl") if row["status"] == Status.OK}
@@ -34,12 +36,14 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
         closing = fleet.close(asked, rows)
         last_ok |= {row["client"]: row for row in rows if row["status"] == Status.OK}
         figures = summarise_round(round, rows, online=asked.online, closing=closing)
+        now_s = time.perf_counter()
+        figures["wall_s"], since_s = round_s(now_s - since_s), now_s
         folder.commit(round, reports=rows, egress=egress, summary=figures)
         observer.round_finished(figures)
         for row in [row for row in rows if row["status"] in EXPLAINED][:1]:
             log = folder.folder / "devices" / str(row["client"]) / "errors.log"
             observer.notice(f"client {row['client']}: {row['status']}, see {log}")
-    summary = summarise_run(scenario, folder, last_ok) | {"wall_s": round_s(time.perf_counter() - started)}
+    summary = summarise_run(scenario, folder, last_ok)
     folder.finish(summary)
     return summary
 
@@ -126,6 +130,7 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: dict[int, Row]
         "egress": {"messages": messages, "bytes": sent_bytes, "fields": fields},
         "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
         "never_reported": scenario.clients - len(rows),
+        "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),
     }
 
 
