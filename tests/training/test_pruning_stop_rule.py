@@ -41,10 +41,11 @@ def test_near_the_level_the_cut_ends_where_the_paper_ends_it():
     assert ledger.removed == 10
 
 
-def test_a_level_below_the_cheapest_unit_cuts_nothing():
-    """The limiting case of `as closely as units allow`: 0 is nearer to 0.01 than one channel of four is."""
+@pytest.mark.parametrize(("level", "left"), [(0.1, 12), (0.15, 9), (0.35, 9), (0.4, 6)])
+def test_where_all_units_are_dear_the_nearest_is_taken(level, left):
+    """Of 12 parameters each channel takes 3: level 0.1 cuts nothing, and no level may end further off than needed."""
     model = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
-    assert prune(model, 0.01, example_input=torch.zeros(1, 1, 1, 1)).parameters == 12
+    assert prune(model, level, example_input=torch.zeros(1, 1, 1, 1)).parameters == left
 
 
 def test_minus_infinity_goes_first():
