@@ -72,7 +72,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path) -> None:
         first = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-    assert first.startswith("round   1")
+    assert first.startswith("round  1")
     assert process.returncode == 130
     assert rest.splitlines()[-1] == "fedge: stopped; the whole rounds are kept: run again with --resume"
 

@@ -23,9 +23,7 @@ Row = dict[str, Any]
 
 def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Observer) -> Row:
     """Run every round that `folder` does not hold yet and return the summary, which is also written there."""
-    since_s = (
-        time.perf_counter()
-    )  # a round counts from the end of the one before; a resumed run sums its rounds
+    since_s = time.perf_counter()  # of a round: the end of the one before, so that their sum is the run's
     nodes = find_clients(grid, scenario)
     fleet = Fleet(scenario)
     last_ok = {row["client"]: row for row in folder.rows("reports.jsonl") if row["status"] == Status.OK}

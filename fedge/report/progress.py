@@ -31,7 +31,7 @@ class PlainProgress(Observer):
 
 
 class LiveProgress(Observer):
-    """A bar over all messages of the run, with the last round's accuracy and the MACs saved beside it.
+    """A bar over all messages of the run, below a line per finished round; both fit 80 characters.
 
     A context manager: the bar is drawn while it is entered.
     """
@@ -42,8 +42,6 @@ class LiveProgress(Observer):
             TextColumn("[bold]round {task.fields[round]}/" + str(rounds)),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[done]}/{task.fields[clients]} clients"),
-            TextColumn("accuracy {task.fields[accuracy]}"),
-            TextColumn("MACs saved {task.fields[saved]}"),
             TextColumn("{task.fields[failed]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -51,9 +49,7 @@ class LiveProgress(Observer):
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(
-            "run", total=None, round=0, done=0, clients=0, accuracy="-", saved="-", failed=""
-        )
+        self._task = self._bar.add_task("run", total=None, round=0, done=0, clients=0, failed="")
         self._done = self._failed = 0
 
     def __enter__(self) -> "LiveProgress":
@@ -81,8 +77,6 @@ class LiveProgress(Observer):
         self._bar.update(self._task, advance=1, done=self._done, failed=failed)
 
     def round_finished(self, figures: Mapping[str, Any]) -> None:
-        accuracy = percent(figures["accuracy"]["mean"])
-        self._bar.update(self._task, accuracy=accuracy, saved=percent(figures["saved"]))
         self.notice(round_line(figures))
 
     def host_event(self, event: "HostEvent") -> None:
@@ -98,10 +92,9 @@ def round_line(figures: Mapping[str, Any]) -> str:
     failures = ", ".join(f"{count} {status}" for status, count in figures["failures"].items())
     accuracy = figures["accuracy"]
     return (
-        f"round {figures['round']:>3}  {figures['ok']} of {figures['clients']} clients  "
+        f"round {figures['round']:>2}  {figures['ok']}/{figures['clients']} clients  "
         f"accuracy {percent(accuracy['mean'])} (worst decile {percent(accuracy['worst_decile'])})  "
-        f"MACs saved {percent(figures['saved'])}  parameters left {percent(figures['parameters_left'])}"
-        + (f"  failed: {failures}" if failures else "")
+        f"MACs saved {percent(figures['saved'])}" + (f"  failed: {failures}" if failures else "")
     )
 
 
