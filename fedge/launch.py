@@ -14,7 +14,7 @@ from typing import Any
 from flwr.app import Context, RecordDict
 
 from fedge.catalog import client_path
-from fedge.checks import check
+from fedge.checks import check, load_scenario
 from fedge.coordinator.app import refuse_folder, server_app
 from fedge.device.profiles import profile
 from fedge.engine.base import FleetGrid
@@ -38,7 +38,7 @@ class RunResult:
 
 
 def run(
-    scenario: Scenario,
+    scenario: Scenario | str | Path,
     out: str | Path | None = None,
     *,
     resume: bool = False,
@@ -47,10 +47,13 @@ def run(
 ) -> RunResult:
     """Run `scenario` to its end and return its results, which are also in `out` (default: runs/<scenario's name>).
 
+    scenario: one that was loaded, or what `load_scenario` takes: a name in `scenarios/`, or the path of a TOML file.
     resume: go on after the last whole round of the run that `out` holds. overwrite: drop that run, where it is of
     another scenario or not at its end; a finished run of the same scenario is run again without being told.
     Raises UserError for what the caller can mend and RunError where the run failed.
     """
+    if not isinstance(scenario, Scenario):
+        scenario = load_scenario(str(scenario))
     check(scenario)
     folder = Path(out or Path("runs") / scenario.name).absolute()
     what_to_do = {"resume": resume, "overwrite": overwrite}

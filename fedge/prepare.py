@@ -23,7 +23,7 @@ from fedge.catalog import cache_folder, data_root
 from fedge.data.datasets import DataSet, load_dataset
 from fedge.data.partition import divide
 from fedge.data.shard import Shard, write_shards
-from fedge.errors import RunError
+from fedge.errors import RunError, UserError
 from fedge.models import build
 from fedge.scenario import Scenario
 from fedge.scenario_file import parse_scenario
@@ -159,10 +159,11 @@ def _locked(base: Path, name: str) -> Iterator[None]:
     """One preparation of `name` at a time, over all processes of this machine."""
     try:
         base.mkdir(parents=True, exist_ok=True)
-        with open(base / f".{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        lock = open(base / f".{name}.lock", "w")  # noqa: SIM115 - closed below
+        fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
-        raise RunError(
+        raise UserError(
             f"{base}: the cache cannot be written: {error.strerror}; set FEDGE_CACHE to a folder that can"
         ) from None
+    with lock:
+        yield

@@ -143,6 +143,15 @@ def test_an_out_that_cannot_be_written_is_one_line(fedge) -> None:
     assert "/proc" in err
 
 
+def test_a_cache_that_cannot_be_written_is_wrong_input(fedge, monkeypatch, tmp_path) -> None:
+    """Breaks if a person's own setting passes for a failure of the run."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEDGE_CACHE", str(tmp_path / "file"))
+    code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--out", str(tmp_path / "r"))
+    assert code == 2
+    assert "set FEDGE_CACHE to a folder that can" in err
+
+
 def test_a_client_program_with_a_syntax_error_is_named(fedge, tmp_path) -> None:
     """Breaks if a person's own program fails without its line."""
     program = tmp_path / "mine.py"

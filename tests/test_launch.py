@@ -91,6 +91,16 @@ def test_resuming_what_is_at_its_end_changes_nothing(small, tmp_path) -> None:
     assert fedge.run(small(), tmp_path).summary == fedge.run(small(), tmp_path, resume=True).summary
 
 
+def test_a_scenario_may_be_given_by_name_or_path(small, tmp_path) -> None:
+    """Breaks if the obvious first call, `fedge.run("...")`, ends in an AttributeError."""
+    path = tmp_path / "mine.toml"
+    path.write_text(scenario_toml(small()))
+    results = [fedge.run(name, tmp_path / "out") for name in (path, str(path))]
+    assert [result.summary["clients"] for result in results] == [6, 6]
+    with pytest.raises(UserError, match="did you mean 'quickstart'"):
+        fedge.run("quikstart", tmp_path / "out")
+
+
 def test_resume_refuses_another_scenario(small, tmp_path) -> None:
     """Breaks if half a run of one scenario is finished as another."""
     fedge.run(small(), tmp_path)
