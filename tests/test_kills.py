@@ -1,6 +1,6 @@
 """SIGKILL at random moments, of the coordinator's process or of a host: after `--resume` the reports are the same.
 
-pytest tests/test_kills.py                 three kills, of the inline engine's one process
+pytest tests/test_kills.py                 two kills, of the inline engine's one process
 pytest tests/test_kills.py -m slow         fifty kills under Ray: coordinator or host, by seed
 """
 
@@ -120,9 +120,9 @@ def kill_once(engine: str, out: Path, draw: random.Random, whole_s: float) -> bo
     return struck
 
 
-def test_inline_killed_at_three_moments_ends_like_undisturbed(tmp_path) -> None:
+def test_inline_killed_at_two_moments_ends_like_undisturbed(tmp_path) -> None:
     """Breaks if a kill at any moment loses, repeats or changes a report."""
-    kill_again_and_again("inline", tmp_path, kills=3)
+    kill_again_and_again("inline", tmp_path, kills=2)
 
 
 @pytest.mark.slow

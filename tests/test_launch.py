@@ -183,7 +183,7 @@ class Killer(Observer):
             os.kill(self.killed, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("retries", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_sigkill_of_a_host_costs_at_most_its_message(cluster, small, tmp_path, retries: int) -> None:
     """Breaks if a dead host takes more than its client's message along, or is not replaced for the next round."""
     fleet = "fleet=[{device='jetson-nano', count=6}]"
