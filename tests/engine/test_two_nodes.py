@@ -108,9 +108,16 @@ def nodes() -> Iterator[TwoNodes]:
 
 
 def drive(
-    address: str, sleep_s: float, classes: dict[str, HostRequest], **options: Any
+    address: str,
+    sleep_s: float,
+    classes: dict[str, HostRequest],
+    begun: Path | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
-    """Connect to the cluster (in a process of its own), run eight clients twice, and return their reports."""
+    """Connect to the cluster (in a process of its own), run eight clients twice, and return their reports.
+
+    The file `begun` is made just before the first round.
+    """
     members = [Member(client, list(classes)[client % len(classes)]) for client in range(8)]
     with (
         RayCluster(address) as cluster,
@@ -118,6 +125,8 @@ def drive(
     ):
         assert cluster.run_task("fedge.engine.roster:node_id_of", {"client": 1}, on_every_node=True) == 2
         plan = RecordDict({"plan": ConfigRecord({"sleep_s": sleep_s})})
+        if begun is not None:
+            begun.touch()
         rounds = [
             grid.send_and_receive([Message(plan, node_id_of(client), "train") for client in range(8)])
             for _ in range(2)
@@ -188,11 +197,13 @@ def test_a_whole_run_on_two_nodes_equals_the_inline_one(nodes, tmp_path, state):
     assert len(found[0]) == 12
 
 
-def test_a_node_that_dies_costs_no_message(nodes):
+def test_a_node_that_dies_costs_no_message(nodes, tmp_path):
     """If this fails, losing a machine of a cluster ends the run. Last in the file, since it ends the node."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        future = pool.submit(drive, nodes.address, 1.0, {"a": HostRequest(1)})
-        time.sleep(8)
+        future = pool.submit(drive, nodes.address, 1.0, {"a": HostRequest(1)}, tmp_path / "begun")
+        while not (tmp_path / "begun").exists() and not future.done():
+            time.sleep(0.05)
+        time.sleep(2)  # of the first round's four seconds at least
         nodes.end("right")
         reports = future.result(timeout=120)
     assert [report["value"] for report in reports] == [node_id_of(client) ** 2 for client in range(8)] * 2
