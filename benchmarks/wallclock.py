@@ -85,9 +85,9 @@ class Contender:
 def counted_saving(contender: Contender, batch_size: int) -> float:
     """Of one step, in MACs."""
     table = count_macs(contender.model, SHAPE)
-    contender.pruner.reset()
+    before = contender.pruner.cost
     contender()
-    done = batch_size * table.forward + contender.pruner.macs_backward
+    done = batch_size * table.forward + (contender.pruner.cost - before).macs
     return 1 - done / (batch_size * table.training)
 
 

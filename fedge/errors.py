@@ -21,3 +21,11 @@ class RunError(FedgeError, RuntimeError):
     """The input was right and the run failed all the same. Exit code 3."""
 
     exit_code = 3
+
+
+_ALLOCATOR_ERRORS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is Python's, torch's or a C++ library's way to say that memory ran out."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _ALLOCATOR_ERRORS)

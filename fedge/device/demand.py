@@ -1,6 +1,7 @@
 """What training takes of a device's memory, and what the plan becomes where that is too much."""
 
 import copy
+from collections.abc import Hashable
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from fedge.device.profiles import DeviceProfile
 from fedge.scenario import Limits, Training
 from fedge.training.pruning import prune
 
-_PEAKS: dict[int, int] = {}
+_PEAKS: dict[Hashable, int] = {}
 """What this process has computed already: unpruned networks of a fleet all have the same shape."""
 
 
@@ -20,7 +21,7 @@ def peak_bytes(
 ) -> int:
     """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run."""
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
-    key = hash((type(model), layers, training, batch_size, input_shape))
+    key = type(model), layers, training, batch_size, input_shape
     if key not in _PEAKS:
         keep = training.error_maps.keep
         _PEAKS[key] = peak_training_memory(

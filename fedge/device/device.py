@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from fedge.training.criteria import CRITERIA, Criterion
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import InstanceFilter, make_filter
 from fedge.training.level_search import Found
-from fedge.training.loop import Evaluation, TrainStats, evaluate, train
+from fedge.training.loop import Batches, Evaluation, TrainStats, evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
 from fedge.training.quantization import Quantization
@@ -53,7 +54,6 @@ class Device:
         self._fit: Fit | None = None
         self._filter: InstanceFilter | None = None
         self._epochs: list[TrainStats] = []
-        self._ranks_by = plan.training.pruning.criterion
         self._pruning_macs = 0
         self._level_tries = 0
 
@@ -83,9 +83,8 @@ class Device:
         `criterion` is one of your own (docs/pruning.md) in place of `training.pruning.criterion`; looking at a sample
         is charged for it as for taylor. Returns the level and, where it was searched for, the levels tried.
         """
-        if criterion is not None:
-            self._ranks_by = "taylor"
-        criterion = remembered(criterion or CRITERIA[self._ranks_by])
+        name = self.training.pruning.criterion if criterion is None else "taylor"
+        criterion = remembered(criterion or CRITERIA[name])
         found = find_level(
             self.model,
             self.training.pruning,
@@ -99,11 +98,11 @@ class Device:
             dense_macs=self.prepared.macs_training,
             accuracy=lambda model: self.evaluate("validation", model).accuracy,
             retrain=self._retrained_accuracy,
-            batches=self._ranking_batches,
+            batches=partial(self._ranking_batches, name),
             seed=self.seed("prune"),
         )
         self._level_tries = found.tries
-        self._cut(found.level, criterion)
+        self._cut(found.level, criterion, self._ranking_batches(name))
         return found
 
     def instance_filter(self) -> InstanceFilter | None:
@@ -210,17 +209,16 @@ class Device:
         """Count right answers on one part of the shard: train, validation or test."""
         return evaluate(model or self.model, self.shard.batches(split, EVALUATION_BATCH))
 
-    def _cut(self, level: float, criterion: str | Criterion) -> None:
+    def _cut(self, level: float, criterion: str | Criterion, batches: Batches) -> None:
         self.topology = prune(
             self.model,
             level,
             example_input=self._example(),
             criterion=criterion,
             accounting=self.training.pruning.accounting,
-            batches=self._ranking_batches(),
+            batches=batches,
             seed=self.seed("prune"),
         )
-
         self._shapes = _shapes(self.model)
 
     def _require_own_shapes(self) -> None:
@@ -246,11 +244,11 @@ class Device:
     def _batch_size(self) -> int:
         return min(self.training.batch_size, self._samples())
 
-    def _ranking_batches(self) -> Iterator[Batch]:
-        """Training data drawn for a criterion to look at; what it computes on them is counted."""
+    def _ranking_batches(self, criterion: str) -> Iterator[Batch]:
+        """Training data drawn for a criterion to look at; what that criterion computes on them is counted."""
         table = count_macs(self.model, self.prepared.input_shape)
         gates = table.forward + table.error_propagation  # taylor's: no weight gradients
-        cost = {"taylor": gates, "activation": table.forward}.get(self._ranks_by, 0)
+        cost = {"taylor": gates, "activation": table.forward}.get(criterion, 0)
         left = self.training.pruning.ranking_samples
         for x_BCHW, y_B in self._batches("prune"):
             x_BCHW, y_B = x_BCHW[:left], y_B[:left]
@@ -310,7 +308,8 @@ class Device:
             raise DeviceFailure(Status.DOES_NOT_FIT, self._fit.line)
         self.training = self.training.model_copy(update={"batch_size": self._fit.batch_size})
         if self._fit.level:
-            self._cut(self._fit.level, self.training.pruning.criterion)
+            name = self.training.pruning.criterion
+            self._cut(self._fit.level, name, self._ranking_batches(name))
 
     def _memory_figures(self) -> dict[str, int]:
         if self._fit is None:  # a program that did not train

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_ALLOCATOR_ERRORS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+from fedge.errors import is_out_of_memory
 
 
 @contextmanager
@@ -36,11 +36,6 @@ def memory_limit(extra_bytes: int) -> Iterator[None]:
         raise MemoryError(f"the device's limit of {extra_bytes / 1e6:.0f} MB was reached") from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is Python's, torch's or a C++ library's way to say that memory ran out."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in _ALLOCATOR_ERRORS)
 
 
 def _data_bytes() -> int:

@@ -163,7 +163,7 @@ class Adapt:
 
     def aware(self, tuned: nn.Module, level: float, criterion: str | Criterion) -> Outcome:
         """Choose channels of the fine-tuned network with D' in view; retrain on D'."""
-        return self._prune_and_retrain(tuned, level, criterion, self.subset)
+        return self._prune_and_retrain(tuned, level, criterion, self.subset, self._rates_on_subset())
 
     def selection(self, tuned: nn.Module, level: float, criterion: str) -> Outcome:
         """Cut the fine-tuned network where M_D would be cut with D in view; retrain on D'."""
@@ -172,18 +172,19 @@ class Adapt:
             base = copy.deepcopy(self.base).requires_grad_(True).eval()
             return CRITERIA[criterion](replace(evidence, model=base, batches=self._evidence(self.whole)))
 
-        return self._prune_and_retrain(tuned, level, as_seen_on_whole, self.subset)
+        return self._prune_and_retrain(tuned, level, as_seen_on_whole, self.subset, self._rates_on_subset())
 
     def agnostic(self, level: float, criterion: str) -> Outcome:
         """Prune M_D with D in view; retrain on D. The same for every subset."""
-        return self._prune_and_retrain(self.base, level, criterion, self.whole)
+        rates = retraining_rates(self.recipe, self.budget.agnostic)
+        return self._prune_and_retrain(self.base, level, criterion, self.whole, rates)
 
     def top1(self, model: nn.Module) -> float:
         """Share of the test pictures of D' that `model` gets right, in 0 .. 1."""
         return evaluate(model, self.pictures.batches(self.subset.test)).accuracy
 
     def _prune_and_retrain(
-        self, model: nn.Module, level: float, criterion: str | Criterion, split: Split
+        self, model: nn.Module, level: float, criterion: str | Criterion, split: Split, rates: list[float]
     ) -> Outcome:
         model = copy.deepcopy(model)
         topology = prune(
@@ -196,13 +197,15 @@ class Adapt:
         )
         model.to(memory_format=torch.channels_last)
         best_epoch, best_top1, best_state = 0, -1.0, {}
-        rates = retraining_rates(self.recipe, self.budget, agnostic=split is self.whole)
         for epoch in self._epochs(model, split.train, rates, "retrain"):
             top1 = evaluate(model, self.pictures.batches(split.validation)).accuracy
             if top1 > best_top1:
                 best_epoch, best_top1, best_state = epoch, top1, copy.deepcopy(model.state_dict())
         model.load_state_dict(best_state)
         return Outcome(model, topology, best_epoch)
+
+    def _rates_on_subset(self) -> list[float]:
+        return retraining_rates(self.recipe, self.budget.retrain, before=self.budget.finetune)
 
     def _evidence(self, split: Split) -> Batches:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "evidence"))
@@ -221,8 +224,10 @@ class Adapt:
             yield epoch
 
 
-def retraining_rates(recipe: Recipe, budget: Budget, *, agnostic: bool) -> list[float]:
-    """The rate of each retraining epoch: it falls by `gamma` after every third of all epochs, 10 of 30."""
-    epochs, before = (budget.agnostic, 0) if agnostic else (budget.retrain, budget.finetune)
+def retraining_rates(recipe: Recipe, epochs: int, before: int = 0) -> list[float]:
+    """The rate of each retraining epoch: it falls by `gamma` after every third of all epochs, 10 of 30.
+
+    `before`: epochs of fine-tuning that came before and count among them.
+    """
     third = math.ceil((before + epochs) / 3)
     return [recipe.retrain_rate * recipe.gamma ** (epoch // third) for epoch in range(epochs)]

@@ -88,17 +88,15 @@ class PaperController:
         self.raise_by, self.lower_by = raise_by, lower_by
         self.tensors = {
             "threshold": torch.tensor(first, dtype=torch.float64),
-            "true_high": torch.zeros(
-                window, 2, dtype=torch.float64
-            ),  # (predicted H and H, instances) per batch
+            # (predicted H and H, instances) per batch
+            "true_high": torch.zeros(window, 2, dtype=torch.float64),
         }
 
     def choose(self, margin_B: Tensor, seen_B: Tensor, generator: torch.Generator) -> Choice:
         kept_B = margin_B >= 0
         looked_B = ~kept_B & (entropy(margin_B) > self.entropy_threshold)
-        if not (
-            kept_B | looked_B
-        ).any():  # sure that nothing is worth it: look at one, or it stays so for good
+        # sure that nothing is worth it: look at one, or it stays so for good
+        if not (kept_B | looked_B).any():
             looked_B[torch.randint(len(looked_B), (), generator=generator)] = True
         return Choice(kept_B, looked_B, torch.ones(len(margin_B)))
 
@@ -174,7 +172,7 @@ class RunningShare:
 
     The threshold is the (1 - q) quantile of the last `window` scores, these included, with q the share less the
     overdraft (chosen beyond the share so far) spread over the window. So a batch of one works, and a batch in which all
-    is worth it may be kept whole. No share, or no instance: nothing.
+    is worth it may be kept whole. No share, no instance, or nothing but nan: nothing.
     """
 
     def __init__(self, name: str, window: int = 256) -> None:
@@ -190,9 +188,11 @@ class RunningShare:
         recent_M = push(self.tensors[self._scores], score_B)
         overdraft = self.tensors[self._overdraft]
         aim = share - float(overdraft) / len(recent_M)
-        chosen_B = score_B >= torch.quantile(recent_M[~recent_M.isnan()], 1 - min(max(aim, 0.0), 1.0))
-        if aim <= 0:
-            chosen_B = torch.zeros_like(chosen_B)
+        known_M = recent_M[~recent_M.isnan()]
+        if aim > 0 and len(known_M):
+            chosen_B = score_B >= torch.quantile(known_M, 1 - min(aim, 1.0))
+        else:
+            chosen_B = torch.zeros(len(score_B), dtype=torch.bool)
         self.tensors[self._scores] = recent_M
         self.tensors[self._overdraft] = overdraft + float(chosen_B.sum()) - share * len(score_B)
         return chosen_B

@@ -12,8 +12,10 @@ What we do differently from Torch-Pruning's own pruner: grouped convolutions are
 the outputs are found for any last layer (there, the caller lists the layers to ignore).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -21,7 +23,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.surgery import LayerShape, cuttable_layers, is_channelwise, shape_of
+from fedge.training.surgery import LayerShape, channel_axis, cuttable_layers, is_channelwise, shape_of
 
 OUTPUT, INPUT = 0, 1
 PINNED = -1
@@ -48,6 +50,22 @@ class Coupling:
             and not shape_of(layer).separable
             and bool((self.unit_of_input[name] != PINNED).any())
         }
+
+    @contextmanager
+    def at_consumers(self, model: nn.Module, change: Callable[[str, int, Tensor], Tensor]) -> Iterator[None]:
+        """Within the block, each of the `consumers` reads `change(name, channel axis, input)` for its input."""
+
+        def hook(
+            name: str, layer: nn.Module, inputs: tuple[Tensor, ...], by_keyword: dict[str, Tensor]
+        ) -> tuple[tuple[Tensor], dict[str, Tensor]]:
+            x = inputs[0] if inputs else by_keyword["input"]
+            return (change(name, channel_axis(layer), x),), {}
+
+        with ExitStack() as stack:
+            for name, layer in self.consumers(model).items():
+                handle = layer.register_forward_pre_hook(partial(hook, name), with_kwargs=True)
+                stack.callback(handle.remove)
+            yield
 
     def producers(self, model: nn.Module) -> dict[str, nn.Module]:
         """The convolutions and linear layers whose filters belong to units, depthwise ones included."""

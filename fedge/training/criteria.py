@@ -4,8 +4,7 @@ A criterion gives every unit of a `Coupling` a score; the lowest are cut first. 
 over the whole network, so they must mean the same in every layer.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -17,7 +16,7 @@ from torch.nn import functional
 from fedge.errors import UserError
 from fedge.training.coupling import PINNED, Coupling
 from fedge.training.loop import Batches
-from fedge.training.surgery import channel_axis, filters_of
+from fedge.training.surgery import filters_of
 
 AT_ONCE = 8  # samples, so that ranking takes less memory than a training step; scores do not depend on it
 PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no projection on a shortcut
@@ -105,7 +104,7 @@ def activation(evidence: Evidence) -> Tensor:
         return x_BC
 
     for x_BCHW, _ in evidence.data("activation"):
-        with _at_readers(evidence, add), torch.no_grad():
+        with evidence.coupling.at_consumers(evidence.model, add), torch.no_grad():
             evidence.model(x_BCHW)
     score_U = torch.zeros(evidence.coupling.units)
     for name, sum_I in sums.items():
@@ -135,27 +134,11 @@ def _slopes(evidence: Evidence, x_BCHW: Tensor, y_B: Tensor) -> Iterator[tuple[s
         gates.append((name, x_BC.new_ones(shape).requires_grad_()))
         return x_BC * gates[-1][1]
 
-    with _at_readers(evidence, gate), torch.enable_grad():
+    with evidence.coupling.at_consumers(evidence.model, gate), torch.enable_grad():
         loss = functional.cross_entropy(evidence.model(x_BCHW), y_B, reduction="sum")
         slopes = torch.autograd.grad(loss, [z for _, z in gates])
     for (name, _), slope in zip(gates, slopes, strict=True):
         yield name, slope.flatten(1)
-
-
-@contextmanager
-def _at_readers(evidence: Evidence, at_input: Callable[[str, int, Tensor], Tensor]) -> Iterator[None]:
-    """Within the block, every layer that reads units gets `at_input(name, channel axis, input)` for its input."""
-    handles = [
-        layer.register_forward_pre_hook(
-            lambda layer, inputs, name=name: (at_input(name, channel_axis(layer), inputs[0]), *inputs[1:])
-        )
-        for name, layer in evidence.coupling.consumers(evidence.model).items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _channels_of(value_I: Tensor, unit_I: Tensor) -> tuple[Tensor, Tensor]:

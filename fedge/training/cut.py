@@ -1,14 +1,12 @@
 """A decided cut: which units of a network go. It can be applied, or imitated by zeroing the same channels."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fedge.training.coupling import PINNED, Coupling
-from fedge.training.surgery import channel_axis, cuttable_layers, narrow
+from fedge.training.surgery import cuttable_layers, narrow
 
 
 @dataclass(frozen=True)
@@ -33,19 +31,6 @@ class Cut:
                 layer, self.kept_outputs(name).nonzero().flatten(), self.kept_inputs(name).nonzero().flatten()
             )
 
-    @contextmanager
-    def zeroed(self, model: nn.Module) -> Iterator[None]:
-        """Within the block, every layer of the uncut `model` that reads a removed unit reads zeros there."""
-        handles = [
-            layer.register_forward_pre_hook(_masking(self.kept_inputs(name)))
-            for name, layer in self.coupling.consumers(model).items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
     def error(self, model: nn.Module, x_BCHW: Tensor) -> float:
         """Cut `model` and return how far its outputs on `x_BCHW` are from its own with the channels zeroed.
 
@@ -53,24 +38,20 @@ class Cut:
         if the coupling is right.
         """
         with torch.no_grad():
-            with self.zeroed(model):
+            with self.coupling.at_consumers(model, self._zeroed):
                 expected = model(x_BCHW)
-            self.apply(model)
             try:
+                self.apply(model)
                 difference = (model(x_BCHW) - expected).abs().max()
-            except Exception:  # a forward pass that no longer fits may raise anything
+            except Exception:  # a layer that cannot be cut, a forward pass that no longer fits
                 return float("inf")
             return float(difference / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
 
+    def _zeroed(self, layer: str, axis: int, x: Tensor) -> Tensor:
+        """A reader's input with zeros where a removed unit arrives."""
+        shape = [1] * x.dim()
+        shape[axis] = -1
+        return x * self.kept_inputs(layer).to(x).view(shape)
+
     def _kept(self, unit_C: Tensor) -> Tensor:
         return ~self.removed_U[unit_C.clamp_min(0)] | (unit_C == PINNED)
-
-
-def _masking(kept_C: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x = inputs[0]
-        shape = [1] * x.dim()
-        shape[channel_axis(layer)] = -1
-        return (x * kept_C.to(x).view(shape), *inputs[1:])
-
-    return hook

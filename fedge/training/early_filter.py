@@ -122,7 +122,7 @@ class EarlyInstanceFilter(Filter):
         return self._choice.kept_B.nonzero().flatten(), None
 
     def step_length(self, kept: int, offered: int) -> float:
-        """In proportion to what was kept; 1 under the paper's rule, and for keep = 1 on a full mini-batch."""
+        """In proportion to what was kept; 1 under the paper's rule, and for keep = 1."""
         usual = max(1.0, self.keep * max(offered, int(self.largest_batch)))
         return 1.0 if self.duplicates is None else min(LONGEST_STEP, kept / usual)
 

@@ -60,8 +60,8 @@ class ErrorMapPruner:
         4 saves most of the ranking's time.
     seed: of the score "random".
 
-    `.cost` counts what backward passes did since `.reset()`, linear layers included; `.kept` holds the channels of the
-    latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
+    `.cost` counts what backward passes have done while attached, linear layers included; `.kept` holds the channels of
+    the latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
     """
 
     def __init__(
@@ -90,21 +90,16 @@ class ErrorMapPruner:
         self.rank_every = rank_every
         self.epoch = 0
         self.steps = 0
-        self.entered = False
         self.roundings: tuple[Rounding, Rounding] | None = None
         self.kept: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(seed)
+        self.cost = BackwardCost()
         self._attached: list[Callable[[], None]] = []
-        self.reset()
 
     @property
-    def macs_backward(self) -> int:
-        """MACs of both products of every backward pass since `reset`, linear layers included."""
-        return self.cost.macs
-
-    def reset(self) -> None:
-        """Count from zero."""
-        self.cost = BackwardCost()
+    def entered(self) -> bool:
+        """Whether the model's backward passes are pruned, and counted, now."""
+        return bool(self._attached)
 
     @property
     def pruning(self) -> bool:
@@ -116,7 +111,6 @@ class ErrorMapPruner:
         if self.entered:
             raise UserError("error maps: this pruner is attached already; leave it before entering it again")
         forwards = [(layer, self._forward_of(name, layer)) for name, layer in self.model.named_modules()]
-        self.entered = True
         handle = self.model.register_forward_hook(self._count_step)
         self._attached.append(handle.remove)
         for layer, forward in forwards:
@@ -127,7 +121,6 @@ class ErrorMapPruner:
     def __exit__(self, *exception: object) -> None:
         while self._attached:
             self._attached.pop()()
-        self.entered = False
 
     def _forward_of(self, name: str, layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What takes the place of the layer's forward; None leaves it."""
@@ -173,9 +166,8 @@ class ErrorMapPruner:
 
     def _norm(self, layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
         one_value = layer.training and y_BCHW.shape[0] == y_BCHW.shape[2] == y_BCHW.shape[3] == 1
-        pruned = (
-            None if one_value else norm_after(y_BCHW, layer)
-        )  # PyTorch refuses one value, by its own words
+        # PyTorch refuses one value, by its own words
+        pruned = None if one_value else norm_after(y_BCHW, layer)
         return dense(y_BCHW) if pruned is None else pruned
 
     def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:

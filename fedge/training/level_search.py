@@ -16,6 +16,7 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -121,23 +122,15 @@ def search_level(
     """
     if list(levels) != sorted(set(levels)):
         raise UserError(f"levels to search are {list(levels)}; they must ascend, each once: sort them")
+    cut = partial(prune, example_input=example_input, criterion=criterion, accounting=accounting, seed=seed)
     tried: dict[float, bool] = {}
     out_of_reach: set[float] = set()
 
     def is_beyond(level: float) -> bool:
         """True above the boundary. No network at all is beyond it, whatever the target."""
         pruned = copy.deepcopy(model)
-        data = batches() if batches is not None else None
         try:
-            prune(
-                pruned,
-                level,
-                example_input=example_input,
-                criterion=criterion,
-                accounting=accounting,
-                batches=data,
-                seed=seed,
-            )
+            cut(pruned, level, batches=batches and batches())
         except LevelOutOfReachError:
             out_of_reach.add(level)
             return True

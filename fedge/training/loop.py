@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +26,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.errors import UserError
+from fedge.training.error_map import ErrorMapPruner
 from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
+from fedge.training.quantization import Quantization
 from fedge.training.selection import InstanceFilter, MiniBatch
-
-if TYPE_CHECKING:
-    from fedge.training.error_map import ErrorMapPruner
-    from fedge.training.quantization import Quantization
 
 FLOAT_BIT_OPERATIONS = 32 * 32
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -107,8 +104,8 @@ def train(
     *,
     optimizer: torch.optim.Optimizer,
     instance_filter: InstanceFilter | None = None,
-    error_maps: "ErrorMapPruner | None" = None,
-    quantization: "Quantization | None" = None,
+    error_maps: ErrorMapPruner | None = None,
+    quantization: Quantization | None = None,
 ) -> TrainStats:
     """Train `model` once through `batches` of (x_BCHW, y_B) and say what it cost.
 
@@ -137,7 +134,7 @@ def train(
 
 
 def _require_methods_of(
-    model: nn.Module, error_maps: "ErrorMapPruner | None", quantization: "Quantization | None"
+    model: nn.Module, error_maps: ErrorMapPruner | None, quantization: Quantization | None
 ) -> None:
     """Methods of another model would train this one densely and report a saving."""
     for method in (error_maps, quantization):
@@ -171,8 +168,8 @@ class _Step:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     instance_filter: InstanceFilter | None
-    error_maps: "ErrorMapPruner | None"
-    quantization: "Quantization | None"
+    error_maps: ErrorMapPruner | None
+    quantization: Quantization | None
     count: Callable[[torch.Size], MacTable] = field(init=False)
     pruner_cost: BackwardCost = field(default_factory=BackwardCost)
 

@@ -125,7 +125,7 @@ def count_macs(model: nn.Module, input_shape: Sequence[int]) -> MacTable:
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.enable_grad())
         judge = stack.enter_context(_Judge())
-        model(_zeros(model, input_shape))
+        model(one_instance(model, input_shape))
     table = MacTable(tuple(calls.values()))
     if judge.flops != 2 * table.forward:
         raise UserError(
@@ -144,7 +144,7 @@ def _record(
     output: Tensor,
 ) -> None:
     x = inputs[0] if inputs else by_keyword["input"]
-    forward = output[0].numel() * kernel_macs(layer.weight)
+    forward = output.numel() * kernel_macs(layer.weight)
     before = calls.get(name, LayerMacs(name=name, forward=0, error_propagation=0, weight_gradient=0))
     calls[name] = LayerMacs(
         name=name,
@@ -193,7 +193,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _zeros(model: nn.Module, shape: Sequence[int]) -> Tensor:
-    """One instance, of the parameters' dtype and device."""
+def one_instance(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Zeros [1, *shape], of the parameters' dtype and device."""
     parameter = next(model.parameters(), torch.empty(0))
     return torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)

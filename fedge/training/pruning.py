@@ -23,7 +23,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fedge.errors import FedgeError, UserError
+from fedge.errors import FedgeError, UserError, is_out_of_memory
 from fedge.seeding import derive_seed
 from fedge.training.coupling import Coupling, find_coupling
 from fedge.training.criteria import CRITERIA, Criterion, Evidence
@@ -117,8 +117,8 @@ def _explained(what: str, advice: str) -> Iterator[None]:
     except FedgeError:
         raise
     except Exception as error:
-        if "memory" in str(error) or isinstance(error, MemoryError):
-            raise  # no fault of the network; torch's allocator says it in a RuntimeError
+        if is_out_of_memory(error):
+            raise  # no fault of the network
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{what} ({reason}): {advice}") from error
 

@@ -81,7 +81,8 @@ class Quantization:
             if isinstance(layer, COUNTED) and not _quantises(layer):
                 raise UserError(
                     f"quantization: layer '{name}' is a {type(layer).__name__}, which is not quantised; Conv2d and "
-                    "Linear with PyTorch's own forward are: build the model from those, or train it unquantised"
+                    "Linear with PyTorch's own forward and weight are: build the model from those, or train it "
+                    "unquantised"
                 )
         self.model = model
         self.bits = bits
@@ -106,13 +107,8 @@ class Quantization:
 
     def bit_operations(self, macs_forward: int, backward: BackwardCost) -> int:
         """Products weighed by the bits of both factors."""
-        error = self.bits * self.bits
-        weight = self.bits * self.weight_gradient_bits
-        return (
-            macs_forward * self.bits * self.bits
-            + backward.error_propagation * error
-            + backward.weight_gradient * weight
-        )
+        narrow, wide = self.bits * self.bits, self.bits * self.weight_gradient_bits
+        return (macs_forward + backward.error_propagation) * narrow + backward.weight_gradient * wide
 
     @contextmanager
     def over(self, pruner: ErrorMapPruner) -> Iterator[Self]:
@@ -145,10 +141,8 @@ class Quantization:
 
     def _layer(self, layer: nn.Module, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The layer's own forward on rounded inputs and weights; its parameter stays in float."""
-        rounded_weight = straight_through(layer.weight, self.bits)
-        layer.__dict__["weight"] = (
-            rounded_weight  # seen before the parameter of that name, by whatever `inner` is
-        )
+        # seen before the parameter of that name, by whatever `inner` is
+        layer.__dict__["weight"] = straight_through(layer.weight, self.bits)
         try:
             return inner(straight_through(x, self.bits))
         finally:
@@ -156,7 +150,9 @@ class Quantization:
 
 
 def _quantises(layer: nn.Module) -> bool:
-    return computes_as(layer, nn.Conv2d) or computes_as(layer, nn.Linear)
+    """A parametrised weight is computed anew at every use, where no rounded one can stand in for it."""
+    own_forward = computes_as(layer, nn.Conv2d) or computes_as(layer, nn.Linear)
+    return own_forward and "weight" in layer._parameters
 
 
 def straight_through(value: Tensor, bits: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.macs import evaluating
+from fedge.training.macs import evaluating, one_instance
 from fedge.training.surgery import (
     LayerShape,
     channel_axis,
@@ -106,14 +106,12 @@ class Topology:
 
     def _require_fit(self, model: nn.Module) -> None:
         """Run the network once on one input of zeros; neighbours that disagree are named."""
-        parameter = next(model.parameters())
-        x_BCHW = torch.zeros(1, *self.input_shape, dtype=parameter.dtype, device=parameter.device)
         with evaluating(model), _watching_inputs(model) as last, torch.no_grad():
             try:
-                model(x_BCHW)
+                model(one_instance(model, self.input_shape))
+            except UserError:
+                raise
             except (RuntimeError, ValueError) as error:
-                if isinstance(error, UserError):
-                    raise
                 raise UserError(
                     f"the topology record contradicts itself after layer {last[0]!r} "
                     f"({str(error).splitlines()[0]}): it is corrupt, prune again"
@@ -165,9 +163,10 @@ def _watching_inputs(model: nn.Module) -> Iterator[list[str]]:
     """Check the channels that arrive at each layer; yields the name of the layer that ran last."""
     last = ["the input"]
 
-    def hook(name: str, expected: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def check(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            arriving = inputs[0].shape[channel_axis(layer)]
+    def hook(name: str, expected: int) -> Callable[..., None]:
+        def check(layer: nn.Module, inputs: tuple[Tensor, ...], by_keyword: dict[str, Tensor]) -> None:
+            x = inputs[0] if inputs else by_keyword["input"]
+            arriving = x.shape[channel_axis(layer)]
             if arriving != expected:
                 raise UserError(
                     f"layer {name!r} has {expected} input channels in the topology record, {arriving} arrive "
@@ -178,7 +177,7 @@ def _watching_inputs(model: nn.Module) -> Iterator[list[str]]:
         return check
 
     handles = [
-        layer.register_forward_pre_hook(hook(name, shape_of(layer).inputs))
+        layer.register_forward_pre_hook(hook(name, shape_of(layer).inputs), with_kwargs=True)
         for name, layer in cuttable_layers(model).items()
     ]
     try:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from fedge.device.memory_limit import is_out_of_memory, memory_limit
+from fedge.device.memory_limit import memory_limit
+from fedge.errors import is_out_of_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class DenseNetLike(nn.Module):
-    """Concatenation, twice over: each layer reads all before it."""
+    """Concatenation, twice over: each layer reads all before it, the last three by keyword."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,8 +22,8 @@ class DenseNetLike(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = torch.cat((x, self.grow1(torch.relu(self.norm1(x)))), 1)
-        x = torch.cat((x, self.grow2(torch.relu(self.norm2(x)))), 1)
-        return self.head(torch.relu(self.norm3(x)).mean((2, 3)))
+        x = torch.cat((x, self.grow2(input=torch.relu(self.norm2(x)))), 1)
+        return self.head(input=torch.relu(self.norm3(input=x)).mean((2, 3)))
 
 
 class Grouped(nn.Module):

@@ -36,11 +36,11 @@ def test_whole_split_has_all_classes():
 
 def test_rates_are_the_papers():
     """ResNet-20: 1e-2 for epochs 5-14, 1e-3 for 15-24, 1e-4 for 25-29; agnostic 10 epochs each."""
-    aware = retraining_rates(RECIPES["resnet20"], Budget(), agnostic=False)
-    agnostic = retraining_rates(RECIPES["resnet20"], Budget(), agnostic=True)
+    aware = retraining_rates(RECIPES["resnet20"], Budget().retrain, before=Budget().finetune)
+    agnostic = retraining_rates(RECIPES["resnet20"], Budget().agnostic)
     assert aware == pytest.approx([1e-2] * 10 + [1e-3] * 10 + [1e-4] * 5)
     assert agnostic == pytest.approx([1e-2] * 10 + [1e-3] * 10 + [1e-4] * 10)
-    assert retraining_rates(RECIPES["squeezenet"], Budget(), agnostic=False)[20] == pytest.approx(8e-4)
+    assert retraining_rates(RECIPES["squeezenet"], 25, before=5)[20] == pytest.approx(8e-4)
 
 
 def small_experiment(seed: int = 0) -> Adapt:

@@ -80,6 +80,15 @@ def test_tiny_batches_train(kind, size):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
+def test_nan_in_pictures_diverges_as_dense_training_does():
+    """If this fails, broken pictures end a run with a traceback from inside the filter."""
+    data = batches(40)
+    for x_BCHW, _ in data:
+        x_BCHW[0, 0, 0, 0] = torch.nan
+    stats, _ = run("early", data)
+    assert math.isnan(stats.loss)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_keep_one_is_plain_sgd_bit_for_bit(kind):
     """If this fails, a filter that should keep everything changes the training."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from fedge.errors import RunError, UserError
 from fedge.training.criteria import Evidence
@@ -71,6 +72,34 @@ def test_tied_parameters_are_refused():
     with pytest.raises(UserError, match=r"'second\.weight' and 'head\.weight' are one parameter"):
         prune(model, 0.3, example_input=torch.zeros(1, 4, 6))
     assert model.head.weight is model.second.weight
+
+
+def test_layers_that_cannot_be_cut_are_refused():
+    """A parametrised weight does not take a new size: half-way through a cut that is too late."""
+    convolution = parametrizations.spectral_norm(nn.Conv2d(3, 8, 3))
+    model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 144, 5))
+    with pytest.raises(UserError, match="leave pruning out"):
+        prune(model, 0.3, example_input=torch.zeros(1, *INPUT_SHAPE))
+    assert model(torch.zeros(2, *INPUT_SHAPE)).shape == (2, 5)
+
+
+class Overwriting(nn.Module):
+    """Writes into an expanded tensor, which PyTorch refuses with a word about memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        ones_BC = torch.zeros(1, 3).expand(len(x_BCHW), 3)
+        ones_BC += 1
+        return self.head(self.conv(x_BCHW).mean((2, 3))) + ones_BC
+
+
+def test_an_error_about_a_memory_location_is_the_networks_own():
+    """Only a lack of memory may pass as it is; any other error is one clear line."""
+    with pytest.raises(UserError, match="cannot be traced"):
+        prune(Overwriting(), 0.3, example_input=torch.zeros(2, *INPUT_SHAPE))
 
 
 def test_a_criterion_that_fails_is_one_clear_line():

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from fedge.errors import UserError
 from fedge.models import build
@@ -124,7 +125,15 @@ class Scaled(nn.Conv2d):
         return 3 * super().forward(x)
 
 
-@pytest.mark.parametrize("layer", [nn.Conv1d(1, 1, 1), nn.Conv3d(1, 1, 1), Scaled(1, 1, 1)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(1, 1, 1),
+        nn.Conv3d(1, 1, 1),
+        Scaled(1, 1, 1),
+        parametrizations.weight_norm(nn.Conv2d(1, 1, 1)),
+    ],
+)
 def test_layers_that_would_stay_float_are_refused(layer):
     """If this fails, products in 32 bits are charged as products in 8."""
     with pytest.raises(UserError, match=type(layer).__name__):
