@@ -1,8 +1,9 @@
 """ADaPT's experiment: networks x subsets of CIFAR-100 x levels x arms x criteria x seeds.
 
     python -m benchmarks.adapt --preset smoke               a minute on one core: does it run
-    python -m benchmarks.adapt --preset cpu --workers 2     scaled down; an hour on two cores, by estimate: 85 minutes
-                                                            of processor time, base networks included
+    python -m benchmarks.adapt --preset cpu --workers 2     scaled down; 143 minutes of one thread in all, half of
+                                                            that with two workers, base networks on top
+    python -m benchmarks.adapt --preset trained --workers 2 ResNet-8 from a base trained for 30 epochs: as long again
     python -m benchmarks.adapt --preset full                the paper's grid; meant for --device cuda
 
 Every finished cell is a line of `adapt_<preset>.jsonl` in `--out`; cells already there are not run again, so a
@@ -11,8 +12,6 @@ broken run goes on where it stopped. The base networks are kept in `--cache`, ou
 """
 
 import argparse
-import json
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields, replace
@@ -24,13 +23,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.adapt_base import base_network
+from benchmarks.adapt_base import CACHE, base_network, load_pictures
 from benchmarks.adapt_controls import CONTROLS
 from benchmarks.adapt_grid import PRESETS, Cell, Preset, cells
 from benchmarks.adapt_report import write_report
+from benchmarks.rows import append_row, read_rows, take_up
 from fedge.catalog import data_root
 from fedge.data.cifar100_classes import SUBSETS
-from fedge.data.datasets import load_dataset
 from fedge.training.adapt import RECIPES, Adapt, Outcome, Pictures, Split
 from fedge.training.macs import count_macs
 
@@ -105,19 +104,14 @@ class Experiment:
 @lru_cache
 def experiment_of(preset: str, data: Path, cache: Path, device: str) -> Experiment:
     """The experiment, made once per process."""
-    cifar100 = load_dataset("cifar100", data)
-    pictures = Pictures(torch.from_numpy(cifar100.x), torch.from_numpy(cifar100.y), device)
-    return Experiment(PRESETS[preset], pictures, cifar100.train_count, cache)
+    return Experiment(PRESETS[preset], *load_pictures(data, device), cache)
 
 
 def main() -> None:
     arguments = _parse()
     preset = PRESETS[arguments.preset]
     path = arguments.out / f"adapt_{arguments.preset}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(path)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))  # without a line that a crash cut short
-    done = {Cell(*(row[field.name] for field in fields(Cell))) for row in rows}
+    done = {Cell(*(row[field.name] for field in fields(Cell))) for row in take_up(path)}
     waiting = [cell for cell in cells(preset) if cell not in done]
     if waiting:
         _run(waiting, arguments, path)
@@ -140,20 +134,8 @@ def _run_share(here: tuple[str, Path, Path, str], threads: int, path: Path, shar
     torch.set_num_threads(threads)
     for cell in share:
         row = experiment_of(*here).run(cell)
-        with path.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+        append_row(path, row)
         print(f"{cell}: {row['top1']:.1%} in {row['wall_s']} s", flush=True)
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The finished cells; a last line cut short by a crash is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
 
 
 def _parse() -> argparse.Namespace:
@@ -161,8 +143,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--preset", choices=PRESETS, default="smoke")
     parser.add_argument("--data", type=Path, default=data_root(None), help="folder of cifar-100-python")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedge" / "adapt"
-    parser.add_argument("--cache", type=Path, default=cache, help="base networks")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="base networks")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--workers", type=int, default=1, help="processes; cells do not depend on each other")
     parser.add_argument("--threads", type=int, default=1, help="of each process")

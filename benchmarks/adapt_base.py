@@ -6,21 +6,31 @@ with PyTorch's initial weights its loss stays at log 100 for the first epoch; it
 (arXiv 1502.01852), with which it learns from the first steps on.
 """
 
+import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from fedge.data.datasets import load_dataset
 from fedge.models import build
 from fedge.seeding import derive_seed
 from fedge.training.adapt import BATCH_SIZE, MOMENTUM, Pictures, Split
 from fedge.training.loop import evaluate, train
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedge" / "adapt"
 PEAK_RATE = {"alexnet": 0.02, "squeezenet": 0.04}  # networks without norm, or with a small one, diverge above
 DEFAULT_PEAK_RATE = 0.2
 WEIGHT_DECAY = 5e-4
 NORMLESS = frozenset({"alexnet"})
+
+
+def load_pictures(data: Path, device: str = "cpu") -> tuple[Pictures, int]:
+    """CIFAR-100's pictures, and how many of them, the first, are its training split."""
+    cifar100 = load_dataset("cifar100", data)
+    pictures = Pictures(torch.from_numpy(cifar100.x), torch.from_numpy(cifar100.y), device)
+    return pictures, cifar100.train_count
 
 
 def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache: Path) -> nn.Module:

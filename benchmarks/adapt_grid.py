@@ -117,6 +117,12 @@ PRESETS = {
         budget=Budget(finetune=1, retrain=4, agnostic=2),
         pictures_per_class=250,
     ),
+    "trained": Preset(  # `cpu` in little, from a base that was trained three times as long
+        base_epochs={"resnet8": 30},
+        grids=(Grid(nets=("resnet8",), **_TWO, criteria=_BREADTH, seeds=2),),
+        budget=Budget(finetune=1, retrain=4, agnostic=2),
+        pictures_per_class=250,
+    ),
     "full": Preset(
         base_epochs={"alexnet": 30, "resnet20": 30, "mobilenet_v2": 30, "squeezenet": 30},
         grids=(

@@ -18,21 +18,14 @@ from typing import Any
 
 import torch
 
+from benchmarks.networks import SHAPES, network
 from fedge.device.clock import Work, round_cost
 from fedge.device.memory import OPTIMIZERS, peak_training_memory, train_steps
 from fedge.device.profiles import DeviceProfile, profile
-from fedge.models import build
 from fedge.scenario import Clock
 from fedge.training.macs import count_macs
-from fedge.training.pruning import prune
 
 OUT = Path(__file__).parent / "results" / "clock.jsonl"
-SHAPES = {
-    "lenet": (1, 28, 28),
-    "resnet20": (3, 32, 32),
-    "mobilenet_v2": (3, 32, 32),
-    "squeezenet": (3, 32, 32),
-}
 CALIBRATION = ("resnet20", 0.0, 32)
 CELLS = [
     ("resnet20", 0.0, 8),
@@ -51,7 +44,7 @@ CELLS = [
 def main() -> None:
     """Calibrate, measure, print a table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="steps per cell")
+    parser.add_argument("--repeats", type=int, default=11, help="steps per cell")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -69,7 +62,8 @@ def main() -> None:
         f"predicted / measured: {min(ratios):.2f} to {max(ratios):.2f}, median {statistics.median(ratios):.2f}"
     )
     options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [{"host_train_gflops": host.train_gflops, "host_memory_gbs": host.memory_gbs}, *rows]
+    options.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def calibrated_host(repeats: int) -> DeviceProfile:
@@ -98,10 +92,7 @@ def measure(host: DeviceProfile, name: str, level: float, batch_size: int, repea
 
 def step(name: str, level: float, batch_size: int, repeats: int) -> tuple[Work, float]:
     """A training step's counts, and the processor seconds it takes: the median after one to warm up."""
-    shape = SHAPES[name]
-    model = build(name, num_classes=10, in_channels=shape[0], image_size=shape[1:])
-    if level:
-        prune(model, level, example_input=torch.zeros(1, *shape))
+    shape, model = SHAPES[name], network(name, level)
     work = Work(
         macs=batch_size * count_macs(model, shape).training,
         steps=1,

@@ -9,7 +9,6 @@ says so and ends with code 1 if they do not. `docs/deployment.md` tells what the
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process import in_fresh_process
+from fedge.report.run_folder import read_reports
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -46,7 +46,7 @@ def main() -> None:
         began_s = time.perf_counter()
         flwr(folder, "run", str(ROOT), "fedge", "-c", run_config(folder), "--stream")
         wall_s = time.perf_counter() - began_s
-    reports = read_reports(folder / "out")
+    reports = read_reports(folder / "out", timing=False)
     same = reports == expected
     print(f"{'TLS and node keys' if tls else 'insecure'}: {len(reports)} reports in {wall_s:.0f} s, ", end="")
     print("equal to the inline engine's" if same else f"UNLIKE the inline engine's; see {folder}")
@@ -73,13 +73,7 @@ def prepare_nodes(folder: Path) -> list[dict[str, Any]]:
         for name in ("prepared.json", "factory.safetensors"):
             shutil.copy(prepared / name, data)
         export_shard(prepared / "shards", client, data / "shards")
-    return read_reports(folder / "inline")
-
-
-def read_reports(out: Path) -> list[dict[str, Any]]:
-    """reports.jsonl without the seconds that the simulation took."""
-    rows = [json.loads(line) for line in (out / "reports.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "wall_s"} for row in rows]
+    return read_reports(folder / "inline", timing=False)
 
 
 def run_config(folder: Path) -> str:

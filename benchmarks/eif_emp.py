@@ -1,7 +1,8 @@
 """Accuracy against remaining compute: the filters, the error maps and the baselines on the same streams.
 
     python -m benchmarks.eif_emp --preset smoke          a minute on one core
-    python -m benchmarks.eif_emp --preset cpu            LeNet / MNIST in full (18.7k iterations), small CIFAR-10 runs
+    python -m benchmarks.eif_emp --preset cpu            LeNet / MNIST: many streams at 1000 iterations, the paper's
+                                                         18.7k in full; CIFAR-10 with ResNet-8, 600 iterations
     python -m benchmarks.eif_emp --preset full --device cuda     ResNet-74/110 and VGG-16, 64k iterations
 
 Every finished cell (task, regime, method, seed) is a line of `--out`; cells already there are not run again, so a
@@ -13,13 +14,13 @@ CIFAR: batch 128, learning rate 0.1, momentum 0.9, weight decay 1e-4, divided by
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.eif_emp_run import Cell, Method, Task, run_cell
+from benchmarks.rows import append_row, take_up
 from fedge.catalog import data_root
 
 OUT = Path(__file__).parent / "results" / "eif_emp.jsonl"
@@ -69,15 +70,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    done = {row["key"] for row in take_up(arguments.out)}
     cells = PRESETS[arguments.preset]()
     for number, cell in enumerate(cells, 1):
-        done = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-        if any(json.loads(line)["key"] == cell.key for line in done):
+        if cell.key in done:
             continue
         line = run_cell(cell, arguments.data, arguments.device)
-        with arguments.out.open("a") as out:
-            out.write(json.dumps(line) + "\n")
+        append_row(arguments.out, line)
         print(
             f"[{number}/{len(cells)}] {cell.task.model} {cell.regime} {cell.method.name} seed {cell.seed}: "
             f"accuracy {line['accuracy']:.4f}, saved {line['saved']:.4f}, kept {line['kept_share']:.3f}, "

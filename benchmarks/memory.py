@@ -18,18 +18,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.networks import SHAPES, network
 from fedge.device.allocator import allocator_peak
 from fedge.device.memory import peak_training_memory
-from fedge.models import build
-from fedge.training.pruning import prune
 
 OUT = Path(__file__).parent / "results" / "memory.jsonl"
-SHAPES = {
-    "lenet": (1, 28, 28),
-    "resnet20": (3, 32, 32),
-    "mobilenet_v2": (3, 32, 32),
-    "squeezenet": (3, 32, 32),
-}
 BATCHES = (8, 32)
 LEVELS = (0.0, 0.3, 0.7)
 METHODS = ({"optimizer": "sgd"}, {"optimizer": "momentum"}, {"optimizer": "sgd", "error_maps": 0.25})
@@ -62,10 +55,7 @@ def main() -> None:
 def rows(models: list[str]) -> Iterator[dict[str, Any]]:
     """One measured cell after the other."""
     for name, level in itertools.product(models, LEVELS):
-        shape = SHAPES[name]
-        model = build(name, num_classes=10, in_channels=shape[0], image_size=shape[1:])
-        if level:
-            prune(model, level, example_input=torch.zeros(1, *shape))
+        shape, model = SHAPES[name], network(name, level)
         for batch_size, method in itertools.product(BATCHES, METHODS):
             plan = {"batch_size": batch_size, "input_shape": shape, **method}
             began_s = time.perf_counter()

@@ -1,11 +1,14 @@
 """Is a pruned network as much faster as its multiply-accumulates say, and how long does pruning itself take?
 
-    python -m benchmarks.prune_wallclock            three minutes on one idle core
+    python -m benchmarks.prune_wallclock            five minutes on one idle core, when the networks are trained
 
 Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine
 does hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured in plain
-NCHW order and in channels-last order. Then MobileNetV2's time by kind of operator, from torch.profiler, and the
-processor time of pruning ResNet-110 and of rebuilding it from its record. Writes `results/prune_wallclock.md`, `.json`.
+NCHW order and in channels-last order. What is cut is what l1 finds in a network trained on CIFAR-100 for `EPOCHS`
+(kept in `--cache`, outside the checkout; an hour of one core the first time), l1 in one that was not trained, which
+sees a layer's width and nothing else, and channels at random, which narrows all layers alike. Then MobileNetV2's time
+by kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
+record. Writes `results/prune_wallclock.md`, `.json`.
 """
 
 import argparse
@@ -22,14 +25,19 @@ from torch import nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.adapt_base import CACHE, base_network, load_pictures
+from fedge.catalog import data_root
 from fedge.models import build
+from fedge.training.adapt import Split
 from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
 
-NETS = ("resnet20", "vgg16", "mobilenet_v2")
 INPUT_SHAPE = (3, 32, 32)
 LEVEL, BATCH_SIZE, ALLOWED = 0.75, 32, 1.3
+EPOCHS = {"resnet20": 2, "vgg16": 1, "mobilenet_v2": 2}
+CHOICES = ("l1, trained", "l1", "random")
 RESULTS = Path(__file__).parent / "results"
+Networks = dict[str, dict[str, nn.Module]]  # by net and choice
 
 
 ORDERS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
@@ -47,11 +55,21 @@ def network(net: str) -> nn.Module:
     return build(net, num_classes=100, in_channels=3, image_size=32)
 
 
-def dense_and_pruned(net: str, criterion: str) -> tuple[nn.Module, nn.Module]:
-    dense = network(net)
+def networks(data: Path, cache: Path) -> Networks:
+    """Each net with its first weights and trained."""
+    pictures, train_count = load_pictures(data)
+    everything = Split.of_classes(pictures.y_N, train_count)
+    trained = {net: base_network(net, epochs, pictures, everything, cache) for net, epochs in EPOCHS.items()}
+    return {
+        net: {"l1, trained": model, "l1": network(net), "random": network(net)}
+        for net, model in trained.items()
+    }
+
+
+def pruned_by(choice: str, dense: nn.Module) -> nn.Module:
     pruned = copy.deepcopy(dense)
-    prune(pruned, LEVEL, example_input=torch.zeros(1, *INPUT_SHAPE), criterion=criterion)
-    return dense, pruned
+    prune(pruned, LEVEL, example_input=torch.zeros(1, *INPUT_SHAPE), criterion=choice.partition(",")[0])
+    return pruned
 
 
 def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
@@ -62,9 +80,9 @@ def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
     return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()
 
 
-def compare(net: str, criterion: str, order: str, turns: int) -> dict[str, float | str]:
+def compare(net: str, choice: str, dense: nn.Module, order: str, turns: int) -> dict[str, float | str]:
     """Time and MACs of the pruned network as shares of the dense one's."""
-    dense, pruned = dense_and_pruned(net, criterion)
+    pruned = pruned_by(choice, dense)
     dense_step, pruned_step = step_of(dense, ORDERS[order]), step_of(pruned, ORDERS[order])
     ratios, dense_s = [], []
     for _ in range(turns + 2):
@@ -74,7 +92,7 @@ def compare(net: str, criterion: str, order: str, turns: int) -> dict[str, float
     macs_ratio = count_macs(pruned, INPUT_SHAPE).training / count_macs(dense, INPUT_SHAPE).training
     return {
         "net": net,
-        "criterion": criterion,
+        "choice": choice,
         "order": order,
         "time": time_ratio,
         "macs": macs_ratio,
@@ -106,9 +124,9 @@ def macs_by_kind(model: nn.Module) -> Counter[str]:
     return macs
 
 
-def decompose(net: str, criterion: str, turns: int) -> list[dict[str, float | str]]:
+def decompose(choice: str, dense: nn.Module, turns: int) -> list[dict[str, float | str]]:
     """What each kind of operator takes, dense and pruned in turns (medians), and what is left of its MACs."""
-    models = dense_and_pruned(net, criterion)
+    models = dense, pruned_by(choice, dense)
     dense_step, pruned_step = (step_of(model, torch.contiguous_format) for model in models)
     rows = [(times_by_kind(dense_step), times_by_kind(pruned_step)) for _ in range(turns + 2)][2:]
     dense_macs, pruned_macs = map(macs_by_kind, models)
@@ -155,12 +173,12 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: 
         "| dense step, ms |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {row['net']} | {row['criterion']} | {row['order']} | {row['time']:.3f} | {row['macs']:.3f} "
+            f"| {row['net']} | {row['choice']} | {row['order']} | {row['time']:.3f} | {row['macs']:.3f} "
             f"| {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
             for row in rows
         ),
         "",
-        "mobilenet_v2, l1, NCHW, by kind of operator (torch.profiler):",
+        f"mobilenet_v2, {CHOICES[0]}, NCHW, by kind of operator (torch.profiler):",
         "",
         "| operators | dense, ms | pruned, ms | time left | MACs left |",
         "| --- | --- | --- | --- | --- |",
@@ -179,15 +197,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prune_wallclock")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--data", type=Path, default=data_root(None), help="folder of cifar-100-python")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="trained networks")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    dense = networks(arguments.data, arguments.cache)
     rows = [
-        compare(net, criterion, order, arguments.turns)
-        for net in NETS
-        for criterion in ("l1", "random")
+        compare(net, choice, dense[net][choice], order, arguments.turns)
+        for net in EPOCHS
+        for choice in CHOICES
         for order in ORDERS
     ]
-    kinds = decompose("mobilenet_v2", "l1", arguments.turns)
+    kinds = decompose(CHOICES[0], dense["mobilenet_v2"][CHOICES[0]], arguments.turns)
     times = pruning_times()
     text = report(rows, kinds, times, arguments.turns)
     arguments.out.mkdir(parents=True, exist_ok=True)

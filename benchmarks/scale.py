@@ -47,15 +47,9 @@ def main() -> None:
         print("  ".join(f"{row[name]!s:>{len(name)}}" for name in COLUMNS), flush=True)
 
 
-def run_size(clients: int, rounds: int, client: str) -> dict[str, Any]:
-    """One whole run; rounds are timed as the coordinator sees them, and the first, with the start, is left
-    out.
-    """
-    from fedge.checks import load_scenario
-    from fedge.launch import run
-    from fedge.report.observer import Observer
-
-    changes = [
+def changes(clients: int, rounds: int, client: str) -> list[str]:
+    """What makes a scenario of this size of `mnist-dirichlet`."""
+    return [
         'name="scale"',
         f"rounds={rounds}",
         f"client={json.dumps(client)}",
@@ -65,6 +59,16 @@ def run_size(clients: int, rounds: int, client: str) -> dict[str, Any]:
         f'fleet=[{{device="jetson-nano", count={clients}, ray={{num_cpus=1}}}}]',
         "engine.hosts=2",
     ]
+
+
+def run_size(clients: int, rounds: int, client: str) -> dict[str, Any]:
+    """One whole run; rounds are timed as the coordinator sees them, and the first, with the start, is left
+    out.
+    """
+    from fedge.checks import load_scenario
+    from fedge.launch import run
+    from fedge.report.observer import Observer
+
     begins_s: list[float] = []
     ends_s: list[float] = []
     pss_mb: list[float] = []
@@ -79,7 +83,11 @@ def run_size(clients: int, rounds: int, client: str) -> dict[str, Any]:
 
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        result = run(load_scenario("mnist-dirichlet", changes), f"{folder}/out", observer=Clock())
+        result = run(
+            load_scenario("mnist-dirichlet", changes(clients, rounds, client)),
+            f"{folder}/out",
+            observer=Clock(),
+        )
     later = list(zip(begins_s, ends_s, strict=True))[1:]
     return {
         "client": Path(client).stem,

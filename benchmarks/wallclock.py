@@ -134,7 +134,7 @@ def peak_memory_mb(model_name: str, batch_size: int, keep: float) -> dict[str, d
     return {
         "tensors": {
             kind: round(
-                allocator_peak(model, batch_size=batch_size, input_shape=SHAPE, error_maps=maps) / 2**20, 1
+                allocator_peak(model, batch_size=batch_size, input_shape=SHAPE, error_maps=maps) / 1e6, 1
             )
             for kind, maps in kept.items()
         },
@@ -161,7 +161,7 @@ def _print_peak(kind: str, model_name: str, batch_size: str, keep: str) -> None:
     contender = Contender(kind, model_name, [(x_BCHW, y_B)], float(keep))
     for _ in range(3):
         contender()
-    print((_memory_kb("VmHWM") - before_kb) / 1024)
+    print((_memory_kb("VmHWM") - before_kb) * 1024 / 1e6)
 
 
 def _memory_kb(field: str) -> int:

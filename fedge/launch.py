@@ -20,7 +20,7 @@ from fedge.device.profiles import profile
 from fedge.engine.base import FleetGrid
 from fedge.engine.roster import ClientProgram, HostRequest, Member
 from fedge.report.observer import Observer
-from fedge.report.run_folder import SUMMARY
+from fedge.report.run_folder import SUMMARY, read_reports
 from fedge.scenario import DeviceClass, Scenario
 from fedge.scenario_file import scenario_toml
 
@@ -32,9 +32,9 @@ class RunResult:
     out: Path
     summary: Mapping[str, Any]
 
-    def reports(self) -> list[dict[str, Any]]:
-        """The lines of reports.jsonl, in order of round and client."""
-        return [json.loads(line) for line in (self.out / "reports.jsonl").read_text().splitlines()]
+    def reports(self, *, timing: bool = True) -> list[dict[str, Any]]:
+        """The lines of reports.jsonl, in order of round and client; `timing` as in `read_reports`."""
+        return read_reports(self.out, timing=timing)
 
 
 def run(

@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 
 os.environ |= {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else hosts get next to nothing of a busy machine, and tests run into their limits
 }
 
 import pytest
 import torch
 
+import fedge
 from fedge.checks import load_scenario
 from fedge.engine.cluster import RayCluster
+from fedge.launch import RunResult
 from fedge.scenario import Scenario
 
 
@@ -52,7 +56,7 @@ def cluster() -> Iterator[RayCluster]:
 SIX_CLIENTS = tuple(f"fleet.{index}.count=2" for index in range(3))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> Callable[..., Scenario]:
     """Quickstart cut to six clients and two rounds; further arguments are --set changes,
     and `shape=()` leaves the fleet to them."""
@@ -62,3 +66,14 @@ def small() -> Callable[..., Scenario]:
         return load_scenario("quickstart", [*short, *shape, *changes])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory) -> Callable[..., RunResult]:
+    """A run of `small(*changes)` at its end, made once for all tests: to be read, and copied before it is changed."""
+
+    @cache
+    def run(*changes: str) -> RunResult:
+        return fedge.run(small(*changes), tmp_path_factory.mktemp("finished") / "out")
+
+    return run

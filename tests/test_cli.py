@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path) -> None:
     """Breaks if a run that was stopped by hand passes for one that was done, or does not name --resume."""
     command = [sys.executable, "-c", "from fedge.cli import main; main()", "run", "quickstart", *FAST, *FEW]
     command += ["--set", "rounds=500", "--out", str(tmp_path / "r")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # a suite that was started in the background ignores SIGINT, and so would what it starts
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         first = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()

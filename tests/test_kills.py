@@ -1,7 +1,7 @@
-"""SIGKILL at random moments, of the coordinator's process or of a host: after `--resume` the reports are the same.
+"""SIGKILL at random reports, of the coordinator's process or of a host: after `--resume` the reports are the same.
 
-pytest tests/test_kills.py                 two kills, of the inline engine's one process
-pytest tests/test_kills.py -m slow         fifty kills under Ray: coordinator or host, by seed
+pytest tests/test_kills.py                 two kills, of the inline engine's one process, in its second or third round
+pytest tests/test_kills.py -m slow         fifty kills under Ray, from the start on: coordinator or host, by seed
 """
 
 import os
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fedge.protocol import TIMING_FIELDS
+import fedge
+from fedge.report.run_folder import read_reports
 from fedge.seeding import derive_seed
 
 DRIVER = """
@@ -25,7 +26,10 @@ from fedge.report.observer import Observer
 class Watch(Observer):
     def host_event(self, event):
         if event.kind == "host_started":
-            print(event.pid, flush=True)
+            print("host", event.pid, flush=True)
+
+    def report_arrived(self, row):
+        print("report", flush=True)
 
 changes, out, resume = sys.argv[1].split("|"), sys.argv[2], sys.argv[3] == "resume"
 fedge.run(fedge.load_scenario("quickstart", changes), out, resume=resume, observer=Watch())
@@ -39,41 +43,53 @@ SMALL = [
     "fleet.1.count=2",
 ]
 SHARES = [f"fleet.{index}.ray.num_cpus=0.5" for index in range(3)]
+REPORTS, PER_ROUND = 15, 5
 LIMIT_S = 600
+
+
+def changes(engine: str) -> list[str]:
+    return [f"engine.kind={engine}", "engine.hosts=1", *SMALL, *SHARES]
 
 
 @dataclass
 class Run:
-    """One process of a run; `hosts` holds a line per host that has started: its process id."""
+    """One process of a run; `events` holds a line per host that has started and per report that has arrived."""
 
     process: subprocess.Popen
-    hosts: Path
-    started_s: float
+    events: Path
 
     @classmethod
     def start(cls, engine: str, out: Path, *, resume: bool = False) -> "Run":
-        changes = "|".join([f"engine.kind={engine}", "engine.hosts=1", *SMALL, *SHARES])
-        command = [sys.executable, "-c", DRIVER, changes, str(out), "resume" if resume else "start"]
-        hosts = out.with_suffix(".hosts")
-        with open(hosts, "w") as lines:
-            process = subprocess.Popen(command, stdout=lines, stderr=subprocess.PIPE, text=True)
-        return cls(process, hosts, time.monotonic())
+        what = ["|".join(changes(engine)), str(out), "resume" if resume else "start"]
+        events = out.with_suffix(".events")
+        with open(events, "w") as lines:
+            process = subprocess.Popen(
+                [sys.executable, "-c", DRIVER, *what], stdout=lines, stderr=subprocess.PIPE, text=True
+            )
+        return cls(process, events)
 
-    def kill_coordinator(self, after_s: float) -> bool:
+    def wait_for(self, event: str, count: int) -> list[str]:
+        """The events so far, once `event` has come `count` times or the process has ended."""
+        while True:
+            ended, lines = self.process.poll() is not None, self.events.read_text().splitlines()
+            if ended or sum(line.startswith(event) for line in lines) >= count:
+                return lines
+            time.sleep(0.005)
+
+    def kill_coordinator(self, after_reports: int) -> bool:
         """Whether it was still there to be killed."""
-        time.sleep(after_s)
+        self.wait_for("report", after_reports)
         alive = self.process.poll() is None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(LIMIT_S)
         return alive
 
-    def kill_host(self, after_s: float) -> bool:
-        """Kill the host that started last, `after_s` after the first one did. Whether it was still there."""
-        while self.process.poll() is None and not self.hosts.read_text():
-            time.sleep(0.02)
-        time.sleep(after_s)
+    def kill_host(self, after_reports: int) -> bool:
+        """Kill the host that started last. Whether it was still there."""
+        self.wait_for("host", 1)
+        lines = self.wait_for("report", after_reports)
         try:
-            os.kill(int(self.hosts.read_text().split()[-1]), signal.SIGKILL)
+            os.kill(int([line for line in lines if line.startswith("host")][-1].split()[1]), signal.SIGKILL)
         except ProcessLookupError:
             return False
         return True
@@ -83,50 +99,47 @@ class Run:
         assert self.process.returncode == 0, errors[-2000:]
 
 
-def reports(out: Path) -> list[str]:
-    import json
+def run_whole(engine: str, out: Path, *, resume: bool = False) -> None:
+    """To the end, undisturbed."""
+    if engine == "inline":
+        fedge.run(fedge.load_scenario("quickstart", changes(engine)), out, resume=resume)
+    else:
+        Run.start(engine, out, resume=resume).end()
 
-    rows = [json.loads(line) for line in (out / "reports.jsonl").read_text().splitlines()]
-    return [json.dumps({key: row[key] for key in row if key not in TIMING_FIELDS}) for row in rows]
 
-
-def kill_again_and_again(engine: str, folder: Path, kills: int) -> None:
+def kill_again_and_again(engine: str, folder: Path, kills: int, from_report: int) -> None:
     """Every killed run ends, after a resume where its coordinator was killed, with the undisturbed run's reports."""
-    undisturbed = Run.start(engine, folder / "whole")
-    undisturbed.end()
-    whole_s = time.monotonic() - undisturbed.started_s
-    expected = reports(folder / "whole")
-    assert len(expected) == 15
+    run_whole(engine, folder / "whole")
+    expected = read_reports(folder / "whole", timing=False)
+    assert len(expected) == REPORTS
     struck, trial = 0, 0
     while struck < kills:
         out = folder / str(trial)
-        struck += kill_once(engine, out, random.Random(derive_seed(7, trial, "kill")), whole_s)
-        assert reports(out) == expected, f"trial {trial}"
+        struck += kill_once(engine, out, random.Random(derive_seed(7, trial, "kill")), from_report)
+        assert read_reports(out, timing=False) == expected, f"trial {trial}"
         trial += 1
     print(f"{struck} kills in {trial} trials")
 
 
-def kill_once(engine: str, out: Path, draw: random.Random, whole_s: float) -> bool:
+def kill_once(engine: str, out: Path, draw: random.Random, from_report: int) -> bool:
     """Whether the kill struck a living process; in any case the run is at its end."""
     run = Run.start(engine, out)
-    if engine == "ray" and draw.random() < 0.5:
-        struck = run.kill_host(draw.uniform(0, whole_s / 2))
+    whom = run.kill_host if engine == "ray" and draw.random() < 0.5 else run.kill_coordinator
+    struck = whom(draw.randrange(from_report, REPORTS))
+    if whom == run.kill_host:
         run.end()
-        return struck
-    struck = run.kill_coordinator(draw.uniform(0, whole_s))
-    begun = (out / "scenario.toml").exists()
-    if struck:
-        Run.start(engine, out, resume=begun).end()
+    elif struck:
+        run_whole(engine, out, resume=(out / "scenario.toml").exists())
     return struck
 
 
 def test_inline_killed_at_two_moments_ends_like_undisturbed(tmp_path) -> None:
     """Breaks if a kill at any moment loses, repeats or changes a report."""
-    kill_again_and_again("inline", tmp_path, kills=2)
+    kill_again_and_again("inline", tmp_path, kills=2, from_report=PER_ROUND + 1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_ray_killed_at_fifty_moments_ends_like_undisturbed(tmp_path) -> None:
     """The same, fifty times, with hosts and the coordinator killed under Ray."""
-    kill_again_and_again("ray", tmp_path, kills=int(os.environ.get("FEDGE_KILLS", "50")))
+    kill_again_and_again("ray", tmp_path, kills=int(os.environ.get("FEDGE_KILLS", "50")), from_report=0)

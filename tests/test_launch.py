@@ -14,8 +14,6 @@ import fedge
 from fedge.engine.cluster import RayCluster
 from fedge.engine.pool import HostEvent
 from fedge.errors import UserError
-from fedge.launch import RunResult
-from fedge.protocol import TIMING_FIELDS
 from fedge.report.observer import Observer
 from fedge.report.run_folder import RunFolder
 from fedge.scenario_file import scenario_toml
@@ -30,18 +28,16 @@ app = ClientApp(mods=[egress_gate])
 """
 
 
-def reports(result: RunResult) -> list[dict]:
-    return [{key: row[key] for key in row if key not in TIMING_FIELDS} for row in result.reports()]
-
-
 def test_inline_and_ray_with_one_and_two_hosts_agree(cluster: RayCluster, small, tmp_path) -> None:
     """Breaks if a number depends on the engine, on how many hosts there are, or on who came first."""
-    inline = fedge.run(small(), tmp_path / "inline")
+    fleet = "fleet=[{device='jetson-nano', count=3}, {device='raspberry-pi-4', count=3}]"
+    inline = fedge.run(small(shape=(fleet,)), tmp_path / "inline")
     assert [row["status"] for row in inline.reports()] == ["ok"] * 12
     for hosts in (1, 2):
-        shares = [f"fleet.{index}.ray.num_cpus={0.33 * hosts / 2}" for index in range(3)]
-        ray = fedge.run(small("engine.kind=ray", f"engine.hosts={hosts}", *shares), tmp_path / f"ray{hosts}")
-        assert reports(ray) == reports(inline)
+        shares = [f"fleet.{index}.ray.num_cpus=0.5" for index in range(2)]
+        changes = [fleet, "engine.kind=ray", f"engine.hosts={hosts}", *shares]
+        ray = fedge.run(small(shape=changes), tmp_path / f"ray{hosts}")
+        assert ray.reports(timing=False) == inline.reports(timing=False)
         assert ray.summary["accuracy"] == inline.summary["accuracy"]
 
 
@@ -67,28 +63,29 @@ def test_a_run_is_a_function_of_its_seed(small, tmp_path) -> None:
     first, again, other = (
         fedge.run(small(f"seed={seed}"), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
-    assert reports(first) == reports(again)
-    assert reports(first) != reports(other)
+    assert first.reports(timing=False) == again.reports(timing=False)
+    assert first.reports(timing=False) != other.reports(timing=False)
 
 
-def test_resumed_after_a_cut_equals_undisturbed(small, tmp_path) -> None:
+def test_resumed_after_a_cut_equals_undisturbed(small, finished, tmp_path) -> None:
     """Breaks if a resumed run repeats a client's training: its devices have done round 2 already."""
-    whole = fedge.run(small(), tmp_path / "whole")
-    cut = tmp_path / "cut"
-    fedge.run(small(), cut)
+    whole, cut = finished(), tmp_path / "cut"
+    shutil.copytree(whole.out, cut)
     previous = (cut / "checkpoint.previous.json").read_text()  # as if killed before round 2 was committed
     (cut / "checkpoint.json").write_text(previous)
     resumed = fedge.run(small(), cut, resume=True)
-    assert reports(resumed) == reports(whole)
+    assert resumed.reports(timing=False) == whole.reports(timing=False)
     assert resumed.summary["macs"] == whole.summary["macs"]
     seconds = [json.loads(line)["wall_s"] for line in (cut / "rounds.jsonl").read_text().splitlines()]
     assert resumed.summary["wall_s"] == pytest.approx(sum(seconds))
     assert min(seconds) > 0
 
 
-def test_resuming_what_is_at_its_end_changes_nothing(small, tmp_path) -> None:
+def test_resuming_what_is_at_its_end_changes_nothing(small, finished, tmp_path) -> None:
     """Breaks if the figures of a finished run, its wall clock among them, are lost by asking for it again."""
-    assert fedge.run(small(), tmp_path).summary == fedge.run(small(), tmp_path, resume=True).summary
+    whole = finished()
+    shutil.copytree(whole.out, tmp_path / "out")
+    assert fedge.run(small(), tmp_path / "out", resume=True).summary == whole.summary
 
 
 def test_a_scenario_may_be_given_by_name_or_path(small, tmp_path) -> None:
@@ -101,16 +98,15 @@ def test_a_scenario_may_be_given_by_name_or_path(small, tmp_path) -> None:
         fedge.run("quikstart", tmp_path / "out")
 
 
-def test_resume_refuses_another_scenario(small, tmp_path) -> None:
+def test_resume_refuses_another_scenario(small, finished) -> None:
     """Breaks if half a run of one scenario is finished as another."""
-    fedge.run(small(), tmp_path)
     with pytest.raises(UserError, match="training"):
-        fedge.run(small("training.learning_rate=0.5"), tmp_path, resume=True)
+        fedge.run(small("training.learning_rate=0.5"), finished().out, resume=True)
 
 
-def test_an_earlier_run_is_not_lost_unasked(small, tmp_path) -> None:
+def test_an_earlier_run_is_not_lost_unasked(small, finished, tmp_path) -> None:
     """Breaks if a run deletes another one's results, or one that could still be resumed, without being told to."""
-    fedge.run(small(), tmp_path)
+    shutil.copytree(finished().out, tmp_path, dirs_exist_ok=True)
     fedge.run(small(), tmp_path)  # at its end and the same: nothing is lost
     kept = (tmp_path / "reports.jsonl").read_text()
     with pytest.raises(UserError, match=r"round 2 of 2\) of another scenario .*seed.*--overwrite"):
@@ -213,7 +209,8 @@ print("THREADS", *os.listdir("/proc/self/task"), flush=True)
 
 def test_the_coordinators_process_never_imports_torch_nor_opens_data(tmp_path) -> None:
     """Breaks if the process that talks to devices could see data or weights: the privacy claim itself."""
-    changes = ["rounds=2", "training.epochs=1", *(f"fleet.{index}.count=1" for index in range(3))]
+    short = ["rounds=2", "training.epochs=1", "model.factory.epochs=1", "engine.hosts=1"]
+    changes = [*short, "fleet=[{device='jetson-nano', count=3}]"]
     cache = str(tmp_path / "cache")
     script = ISOLATED.format(changes=changes, out=str(tmp_path / "out"), cache=cache)
     command = [sys.executable, "-c", script]

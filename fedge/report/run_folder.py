@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge.errors import RunError, UserError
+from fedge.protocol import TIMING_FIELDS
 
 LOGS = ("reports.jsonl", "rounds.jsonl", "egress.jsonl")
 CHECKPOINTS = ("checkpoint.json", "checkpoint.previous.json")
@@ -43,6 +44,16 @@ def rounds_held(folder: Path) -> int:
     """Rounds that an earlier run has written down in `folder`; 0 where there was none."""
     log = folder / "rounds.jsonl"
     return len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+
+
+def read_reports(folder: Path, *, timing: bool = True) -> list[dict[str, Any]]:
+    """The lines of the folder's reports.jsonl, in order of round and client.
+
+    timing=False leaves out the seconds that the simulation itself took: then equal runs give equal reports.
+    """
+    rows = [json.loads(line) for line in (folder / "reports.jsonl").read_text(encoding="utf-8").splitlines()]
+    left_out = () if timing else TIMING_FIELDS
+    return [{name: value for name, value in row.items() if name not in left_out} for row in rows]
 
 
 class RunFolder:

@@ -19,10 +19,6 @@ EXPECTED = {
 PLAIN = ("training.instance_filter.kind=none", "training.error_maps.keep=1.0", "training.pruning.level=0")
 
 
-def timeless(result) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "wall_s"} for row in result.reports()]
-
-
 def test_every_fault_has_its_status_and_touches_nobody_else(small, tmp_path) -> None:
     """Breaks if a fault is reported as another, spreads to other clients, or makes a figure infinite."""
     faults = [f"faults.{fault.value}.at=[[1, {client}]]" for client, fault in enumerate(Fault)]
@@ -37,18 +33,19 @@ def test_every_fault_has_its_status_and_touches_nobody_else(small, tmp_path) -> 
     untouched = (6, 7)  # the duplicate and the client without a fault
     for client in untouched:
         ours, theirs = (
-            [row for row in timeless(run) if row["client"] == client] for run in (result, undisturbed)
+            [row for row in run.reports(timing=False) if row["client"] == client]
+            for run in (result, undisturbed)
         )
         assert ours == theirs
     assert result.summary["failures"] == 6
 
 
-def test_a_lost_message_is_of_work_that_was_done(small, tmp_path) -> None:
+def test_a_lost_message_is_of_work_that_was_done(small, finished, tmp_path) -> None:
     """Breaks if a device whose report was lost forgets the round: its next report must be the undisturbed one's."""
     lost = fedge.run(small(*PLAIN, "faults.lost_message.at=[[1, 0]]"), tmp_path / "lost")
-    whole = fedge.run(small(*PLAIN), tmp_path / "whole")
     last = [
-        [row for row in timeless(run) if row["round"] == 2 and row["client"] == 0] for run in (lost, whole)
+        [row for row in run.reports(timing=False) if row["round"] == 2 and row["client"] == 0]
+        for run in (lost, finished(*PLAIN))
     ]
     assert last[0] == last[1]
 
@@ -77,11 +74,9 @@ def test_over_selection_counts_the_first_and_calls_the_others_late(small, tmp_pa
         assert max(ok) <= min(late)
 
 
-def test_a_deadline_makes_the_slow_late_and_never_waits(small, tmp_path) -> None:
+def test_a_deadline_makes_the_slow_late_and_never_waits(small, finished, tmp_path) -> None:
     """Breaks if the virtual deadline is not kept, or if the simulation itself waits for it."""
-    times_s = [
-        row["time_s"] for row in fedge.run(small(*PLAIN), tmp_path / "free").reports() if row["round"] == 1
-    ]
+    times_s = [row["time_s"] for row in finished(*PLAIN).reports() if row["round"] == 1]
     deadline_s = sorted(times_s)[2]  # of six
     result = fedge.run(small(*PLAIN, f"selection.deadline_s={deadline_s}"), tmp_path / "bound")
     rows = [row for row in result.reports() if row["round"] == 1]

@@ -3,17 +3,13 @@
 import copy
 
 import torch
-from torch import nn
 
 from fedge.device.level import find_level, remembered
 from fedge.models import build
 from fedge.scenario import LevelSearch, Pruning
 from fedge.training.criteria import CRITERIA
 from fedge.training.pruning import prune
-
-
-def parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+from tests.training.networks import parameters
 
 
 def test_search_counts_as_the_scenario_does():

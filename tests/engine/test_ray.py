@@ -82,7 +82,7 @@ def kill_when_asked(folder: Path, stop: threading.Event) -> None:
 
 VICTIM = """
 path = os.path.join(context.run_config["folder"], f"{client}.met")
-if client == 1 and not (os.path.exists(path) and context.run_config["once"]):
+if client == 1 and not os.path.exists(path):
     open(path, "w").close()
     with open(path + ".tmp", "w") as file:
         file.write(str(os.getpid()))
@@ -92,12 +92,8 @@ return reply(message, value=client)
 """
 
 
-@pytest.mark.parametrize(
-    ("retries", "once", "fate"), [(0, True, (ErrorCode.CLIENT_APP_CRASHED, "host_died")), (2, True, 1)]
-)
-def test_sigkill_of_a_host_costs_only_its_message(
-    cluster, program, fleet, plans, tmp_path, retries, once, fate
-):
+@pytest.mark.parametrize(("retries", "fate"), [(0, (ErrorCode.CLIENT_APP_CRASHED, "host_died")), (2, 1)])
+def test_sigkill_of_a_host_costs_only_its_message(cluster, program, fleet, plans, tmp_path, retries, fate):
     """If this fails, one killed process takes healthy clients, or the whole run, with it."""
     events: list[HostEvent] = []
     stop = threading.Event()
@@ -108,7 +104,7 @@ def test_sigkill_of_a_host_costs_only_its_message(
             program(VICTIM),
             fleet(a=6),
             {"a": ONE_CPU},
-            {"folder": str(tmp_path), "once": once},
+            {"folder": str(tmp_path)},
             cluster=cluster,
             retries=retries,
             on_event=events.append,
@@ -148,7 +144,7 @@ def test_a_hung_client_is_killed_at_the_deadline(cluster, program, fleet, plans)
             1: 1,
             2: 2,
         }
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 60
 
 
 def test_classes_take_turns_when_they_do_not_fit_together(cluster, program, fleet, plans):
@@ -162,27 +158,33 @@ def test_classes_take_turns_when_they_do_not_fit_together(cluster, program, flee
     assert [event.device_class for event in events if event.kind == "host_released"].count("c") == 0
 
 
-def test_unlike_classes_never_exceed_the_machine(cluster, program, fleet, plans):
+MEETING = """
+folder = context.run_config["folder"]
+begin = time.monotonic()
+open(os.path.join(folder, str(client)), "w").close()
+while len(os.listdir(folder)) < 2 and time.monotonic() < begin + 60:
+    time.sleep(0.01)
+time.sleep(0.05)
+return reply(message, value=[begin, time.monotonic()])
+"""
+
+
+def test_unlike_classes_never_exceed_the_machine(cluster, program, fleet, plans, tmp_path):
     """If this fails, hosts of 1 and of 0.25 CPUs together hold more than the machine's 2 CPUs at some moment.
 
-    Each client reports when it began and ended on this machine's clock; at each beginning the shares of all
-    that were running are added up.
+    Each client reports when it began and ended on this machine's clock, and the first waits for a second; at each
+    beginning the shares of all that were running are added up.
     """
-    body = (
-        "begin = time.monotonic()\ntime.sleep(0.05)\nreturn reply(message, value=[begin, time.monotonic()])"
-    )
     requests = {"big": HostRequest(1.0), "small": HostRequest(0.25)}
-    with RayGrid(
-        program(body), fleet(big=6, small=10), requests, {}, cluster=cluster, hosts_per_class=9
-    ) as grid:
+    clients, config = fleet(big=6, small=10), {"folder": str(tmp_path)}
+    with RayGrid(program(MEETING), clients, requests, config, cluster=cluster, hosts_per_class=9) as grid:
         spans = outcome(grid.send_and_receive(plans(16)))
-    share = {client: 1.0 if client < 6 else 0.25 for client in range(16)}
-    held = [
-        sum(share[other] for other, (began, ended) in spans.items() if began <= moment < ended)
+    running = [
+        [other for other, (began, ended) in spans.items() if began <= moment < ended]
         for moment, _ in spans.values()
     ]
-    assert max(held) <= 2.0
-    assert max(held) > 1.0  # and they did run side by side
+    assert max(sum(1.0 if client < 6 else 0.25 for client in now) for now in running) <= 2.0
+    assert max(map(len, running)) >= 2  # and they did run side by side
 
 
 def test_a_custom_resource_bounds_its_class(cluster, program, fleet, plans):

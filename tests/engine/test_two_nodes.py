@@ -182,8 +182,7 @@ def whole_run(out: Path, changes: list[str]) -> list[dict[str, Any]]:
         "model.factory.epochs=1",
         *(f"fleet.{i}.count=2" for i in range(3)),
     ]
-    reports = run(load_scenario("quickstart", [*shape, *changes]), out).reports()
-    return [{name: value for name, value in row.items() if name != "wall_s"} for row in reports]
+    return run(load_scenario("quickstart", [*shape, *changes]), out).reports(timing=False)
 
 
 @pytest.mark.parametrize("state", ["shared", "sticky"])

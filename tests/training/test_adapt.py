@@ -5,17 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedge.data.cifar100_classes import SUBSETS
 from fedge.errors import UserError
 from fedge.models import build
 from fedge.training.adapt import RECIPES, Adapt, Budget, Pictures, Recipe, Split, retraining_rates
-
-
-def test_subsets_are_the_papers():
-    """The sizes of the five subsets, as published; another class in them is another experiment."""
-    assert {name: len(classes) for name, classes in SUBSETS.items()} == {
-        "aquatic": 10, "indoor": 15, "outdoor": 35, "natural": 40, "random": 65
-    }  # fmt: skip
+from tests.training.networks import parameters
 
 
 def test_split_takes_the_first_four_fifths_of_each_class_in_file_order():
@@ -70,7 +63,7 @@ def test_arms_run_and_leave_the_base_alone():
         experiment.selection(tuned, 0.5, "taylor"),
         experiment.agnostic(0.5, "taylor"),
     ]
-    dense = sum(p.numel() for p in experiment.base.parameters())
+    dense = parameters(experiment.base)
     for outcome in outcomes:
         assert outcome.topology.parameters == pytest.approx(dense / 2, rel=0.02)
         assert 0 <= experiment.top1(outcome.model) <= 1

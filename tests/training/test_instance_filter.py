@@ -19,7 +19,6 @@ from fedge.training.loop import train
 from fedge.training.near_duplicates import NearDuplicates
 from fedge.training.selection import MiniBatch
 
-torch.set_num_threads(1)
 KINDS = [kind for kind in FILTERS if kind != "none"]
 
 

@@ -11,6 +11,7 @@ from fedge.training.coupling import find_coupling
 from fedge.training.cut import Cut
 from fedge.training.ledger import Ledger
 from fedge.training.pruning import choose_units
+from tests.training.networks import parameters
 
 # Nominal level -> share really removed in the authors' own topologies, in percent (range over their subsets).
 PUBLISHED = {
@@ -34,11 +35,11 @@ def test_adapt_accounting_gives_the_authors_sizes(net):
     model = build(net, num_classes=100, in_channels=3, image_size=32)
     coupling = find_coupling(copy.deepcopy(model), torch.zeros(1, 3, 32, 32))
     score_U = torch.rand(coupling.units, generator=torch.Generator().manual_seed(0))
-    dense = sum(p.numel() for p in model.parameters())
+    dense = parameters(model)
     for level, (low, high) in PUBLISHED[net].items():
         pruned = copy.deepcopy(model)
         Cut(coupling, choose_units(score_U, level, Ledger(pruned, coupling, "adapt"))).apply(pruned)
-        removed = 100 * (1 - sum(p.numel() for p in pruned.parameters()) / dense)
+        removed = 100 * (1 - parameters(pruned) / dense)
         assert low - 1 <= removed <= high + 1
 
 
@@ -59,6 +60,4 @@ def test_costs_add_up_to_what_goes():
     removed_U = choose_units(torch.rand(coupling.units), 0.6, ledger)
     pruned = copy.deepcopy(model)
     Cut(coupling, removed_U).apply(pruned)
-    assert ledger.removed == sum(p.numel() for p in model.parameters()) - sum(
-        p.numel() for p in pruned.parameters()
-    )
+    assert ledger.removed == parameters(model) - parameters(pruned)

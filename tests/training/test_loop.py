@@ -17,8 +17,6 @@ from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
 from fedge.training.quantization import Quantization
 
-torch.set_num_threads(1)
-
 
 def data(count: int = 4, size: int = 8):
     generator = torch.Generator().manual_seed(0)

@@ -12,8 +12,6 @@ from fedge.training.error_map import ErrorMapPruner
 from fedge.training.macs import BackwardCost, count_macs
 from fedge.training.pruning import prune
 
-torch.set_num_threads(1)
-
 SHAPES = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}  # others: (3, 32, 32)
 DEEP = ("resnet32", "resnet56", "resnet74", "resnet110")  # the same layers as resnet20, only more of them
 EVERY_MODEL = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in MODELS]

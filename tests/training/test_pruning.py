@@ -23,6 +23,7 @@ from tests.training.networks import (
     Separable,
     ThreeBranches,
     Tokens,
+    parameters,
     shaken,
 )
 
@@ -43,10 +44,6 @@ FAMILIES = {
 def family(name: str, seed: int = 0) -> nn.Module:
     channels, *image = FAMILIES[name]
     return build(name, num_classes=100, in_channels=channels, image_size=tuple(image), seed=seed)
-
-
-def parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def random_cut(model: nn.Module, level: float, input_shape: tuple[int, ...], seed: int) -> Cut:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fedge.training.coupling import find_coupling
 from fedge.training.ledger import Ledger
 from fedge.training.pruning import choose_units, prune
+from tests.training.networks import parameters
 
 
 def coarse_and_fine() -> tuple[nn.Sequential, Tensor]:
@@ -21,11 +22,11 @@ def coarse_and_fine() -> tuple[nn.Sequential, Tensor]:
 def test_a_unit_that_costs_too_much_does_not_end_the_cut(level):
     """With the dearest units ranked lowest, small levels used to remove nothing at all, and say nothing."""
     model, x_BCHW = coarse_and_fine()
-    before = sum(p.numel() for p in model.parameters())
+    before = parameters(model)
     prune(
         model, level, example_input=x_BCHW, criterion=lambda evidence: torch.arange(evidence.coupling.units)
     )
-    left = sum(p.numel() for p in model.parameters())
+    left = parameters(model)
     assert 1 - left / before == pytest.approx(level, abs=0.01)
 
 

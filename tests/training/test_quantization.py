@@ -11,8 +11,7 @@ from fedge.models import build
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.macs import BackwardCost
 from fedge.training.quantization import Quantization, quantize
-
-torch.set_num_threads(1)
+from tests.training.networks import Scaled
 
 
 def test_rounding_by_hand():
@@ -26,8 +25,7 @@ def test_rounding_by_hand():
 
 def test_stochastic_rounding_keeps_the_mean():
     """If this fails, small errors are rounded away for good and training stalls."""
-    value = torch.tensor([0.0, 1.0]).repeat_interleave(torch.tensor([1, 1]))
-    value = torch.cat([value, torch.full((20_000,), 0.1)])
+    value = torch.cat([torch.tensor([0.0, 1.0]), torch.full((20_000,), 0.1)])
     rounded = quantize(value, 1, torch.Generator().manual_seed(0))
     assert set(rounded.unique().tolist()) <= {0.0, 1.0}
     assert rounded[2:].mean().item() == pytest.approx(0.1, abs=0.01)
@@ -116,13 +114,6 @@ def test_wrong_options_are_refused(options):
     """If this fails, a wrong scenario trains silently."""
     with pytest.raises(UserError):
         Quantization(nn.Sequential(nn.Linear(1, 1)), **options)
-
-
-class Scaled(nn.Conv2d):
-    """A forward of its own."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 3 * super().forward(x)
 
 
 @pytest.mark.parametrize(
