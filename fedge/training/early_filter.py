@@ -169,24 +169,23 @@ class EarlyInstanceFilter(Filter):
         mine = self._learnt()
         self.check_state(state, mine)
         super().load_state_dict({name: tensor for name, tensor in state.items() if name not in mine})
-        for prefix, owner in self._owners().items():
-            part = {
-                name.removeprefix(prefix): state[name].clone() for name in mine if name.startswith(prefix)
-            }
-            if owner is self.network:
-                self.network.load_state_dict(part)
-            else:
-                owner.tensors = part
+        learnt = {
+            part: {name: state[f"{part}.{name}"].clone() for name in tensors}
+            for part, tensors in self._parts().items()
+        }
+        self.network.load_state_dict(learnt["network"])
+        self.controller.tensors = learnt["controller"]
+        if self.duplicates is not None:
+            self.duplicates.tensors = learnt["duplicates"]
 
-    def _owners(self) -> dict[str, object]:
-        owners = {"network.": self.network, "controller.": self.controller}
-        return owners if self.duplicates is None else owners | {"duplicates.": self.duplicates}
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        """What each part has learnt."""
+        parts = {"network": self.network.state_dict(), "controller": self.controller.tensors}
+        return parts if self.duplicates is None else parts | {"duplicates": self.duplicates.tensors}
 
     def _learnt(self) -> dict[str, Tensor]:
         return {
-            prefix + name: tensor
-            for prefix, owner in self._owners().items()
-            for name, tensor in (
-                self.network.state_dict() if owner is self.network else owner.tensors
-            ).items()
+            f"{part}.{name}": tensor
+            for part, tensors in self._parts().items()
+            for name, tensor in tensors.items()
         }
