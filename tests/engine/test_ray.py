@@ -144,7 +144,7 @@ def test_a_hung_client_is_killed_at_the_deadline(cluster, program, fleet, plans)
             1: 1,
             2: 2,
         }
-    assert time.monotonic() - began_s < 60
+    assert time.monotonic() - began_s < 20
 
 
 def test_classes_take_turns_when_they_do_not_fit_together(cluster, program, fleet, plans):
@@ -162,7 +162,7 @@ MEETING = """
 folder = context.run_config["folder"]
 begin = time.monotonic()
 open(os.path.join(folder, str(client)), "w").close()
-while len(os.listdir(folder)) < 2 and time.monotonic() < begin + 60:
+while sum(1.0 if int(other) < 6 else 0.25 for other in os.listdir(folder)) <= 1.0 and time.monotonic() < begin + 60:
     time.sleep(0.01)
 time.sleep(0.05)
 return reply(message, value=[begin, time.monotonic()])
@@ -172,19 +172,20 @@ return reply(message, value=[begin, time.monotonic()])
 def test_unlike_classes_never_exceed_the_machine(cluster, program, fleet, plans, tmp_path):
     """If this fails, hosts of 1 and of 0.25 CPUs together hold more than the machine's 2 CPUs at some moment.
 
-    Each client reports when it began and ended on this machine's clock, and the first waits for a second; at each
+    Each client reports when it began and ended on this machine's clock, and the first wait for others; at each
     beginning the shares of all that were running are added up.
     """
     requests = {"big": HostRequest(1.0), "small": HostRequest(0.25)}
     clients, config = fleet(big=6, small=10), {"folder": str(tmp_path)}
     with RayGrid(program(MEETING), clients, requests, config, cluster=cluster, hosts_per_class=9) as grid:
         spans = outcome(grid.send_and_receive(plans(16)))
-    running = [
-        [other for other, (began, ended) in spans.items() if began <= moment < ended]
+    share = {client: 1.0 if client < 6 else 0.25 for client in range(16)}
+    held = [
+        sum(share[other] for other, (began, ended) in spans.items() if began <= moment < ended)
         for moment, _ in spans.values()
     ]
-    assert max(sum(1.0 if client < 6 else 0.25 for client in now) for now in running) <= 2.0
-    assert max(map(len, running)) >= 2  # and they did run side by side
+    assert max(held) <= 2.0
+    assert max(held) > 1.0  # and they did run side by side
 
 
 def test_a_custom_resource_bounds_its_class(cluster, program, fleet, plans):
