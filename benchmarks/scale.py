@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process import in_fresh_process, peak_rss_mb, tree_pss_mb
+from benchmarks.rows import append_row
 
 OUT = Path(__file__).parent / "results" / "scale.jsonl"
 REPORT_ONLY = Path(__file__).with_name("scale_client.py")
@@ -42,8 +43,7 @@ def main() -> None:
     print("  ".join(COLUMNS))
     for clients in options.sizes:
         row = in_fresh_process(run_size, clients, options.rounds, options.client)
-        with options.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(options.out, row)
         print("  ".join(f"{row[name]!s:>{len(name)}}" for name in COLUMNS), flush=True)
 
 

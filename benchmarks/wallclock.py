@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.rows import append_row
 from fedge.catalog import data_root
 from fedge.data.datasets import load_dataset
 from fedge.device.allocator import allocator_peak
@@ -190,8 +191,7 @@ def main() -> None:
             torch.set_num_threads(threads)
             pairs = arguments.pairs or (15 if model_name.startswith("resnet") else 5)
             line = measure(model_name, batches, arguments.keep, pairs) | {"peak_memory_mb": memory_mb}
-            with arguments.out.open("a") as out:
-                out.write(json.dumps(line) + "\n")
+            append_row(arguments.out, line)
             print(json.dumps(line, indent=1), flush=True)
     return None
 

@@ -23,6 +23,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from fedge.errors import UserError
+from fedge.training.macs import input_of
 from fedge.training.surgery import LayerShape, channel_axis, cuttable_layers, is_channelwise, shape_of
 
 OUTPUT, INPUT = 0, 1
@@ -58,8 +59,7 @@ class Coupling:
         def hook(
             name: str, layer: nn.Module, inputs: tuple[Tensor, ...], by_keyword: dict[str, Tensor]
         ) -> tuple[tuple[Tensor], dict[str, Tensor]]:
-            x = inputs[0] if inputs else by_keyword["input"]
-            return (change(name, channel_axis(layer), x),), {}
+            return (change(name, channel_axis(layer), input_of(inputs, by_keyword)),), {}
 
         with ExitStack() as stack:
             for name, layer in self.consumers(model).items():

@@ -143,7 +143,7 @@ def _record(
     by_keyword: dict[str, Tensor],
     output: Tensor,
 ) -> None:
-    x = inputs[0] if inputs else by_keyword["input"]
+    x = input_of(inputs, by_keyword)
     forward = output.numel() * kernel_macs(layer.weight)
     before = calls.get(name, LayerMacs(name=name, forward=0, error_propagation=0, weight_gradient=0))
     calls[name] = LayerMacs(
@@ -152,6 +152,11 @@ def _record(
         error_propagation=before.error_propagation + forward * x.requires_grad,
         weight_gradient=before.weight_gradient + forward * layer.weight.requires_grad,
     )
+
+
+def input_of(inputs: tuple[Tensor, ...], by_keyword: dict[str, Tensor]) -> Tensor:
+    """What a hook's layer was called with: PyTorch's own may be called as layer(input=x)."""
+    return inputs[0] if inputs else by_keyword["input"]
 
 
 class _Judge(TorchDispatchMode):

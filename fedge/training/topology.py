@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.macs import evaluating, one_instance
+from fedge.training.macs import evaluating, input_of, one_instance
 from fedge.training.surgery import (
     LayerShape,
     channel_axis,
@@ -165,8 +165,7 @@ def _watching_inputs(model: nn.Module) -> Iterator[list[str]]:
 
     def hook(name: str, expected: int) -> Callable[..., None]:
         def check(layer: nn.Module, inputs: tuple[Tensor, ...], by_keyword: dict[str, Tensor]) -> None:
-            x = inputs[0] if inputs else by_keyword["input"]
-            arriving = x.shape[channel_axis(layer)]
+            arriving = input_of(inputs, by_keyword).shape[channel_axis(layer)]
             if arriving != expected:
                 raise UserError(
                     f"layer {name!r} has {expected} input channels in the topology record, {arriving} arrive "
