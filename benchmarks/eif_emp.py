@@ -145,7 +145,7 @@ def _scores() -> list[Cell]:
 
 def _cifar_error_maps() -> list[Cell]:
     task = replace(CIFAR, model="resnet8", iterations=600)
-    quarters = (error_maps(0.25), error_maps(0.25, rank_every=4), error_maps(0.25, score="random"))
+    quarters = (error_maps(0.25), error_maps(0.25, score="random"))
     methods = (Method(), fewer_iterations(0.67), error_maps(0.5), *quarters)
     return [Cell(task, "plain", method, seed) for seed in range(2) for method in methods]
 

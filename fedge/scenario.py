@@ -212,7 +212,6 @@ class ErrorMaps(Section):
     dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
     alternate: bool = False  # every other local epoch stays exact
-    rank_every: Count = 1  # channels are ranked on every so manieth instance of a mini-batch; 1: on all
 
 
 class Quantization(Section):

@@ -23,7 +23,7 @@ removing it again. Hooks and `retain_grad` on a tensor between a convolution and
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Literal, Self
 
 import torch
@@ -32,7 +32,6 @@ from torch import Tensor, nn
 
 from fedge.errors import UserError
 from fedge.training.error_scores import SCORES, keep_best, kept_channels
-from fedge.training.kept_maps import MapSelector
 from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
 from fedge.training.pruned_backward import (
     CHANNELS_LAST,
@@ -56,8 +55,6 @@ class ErrorMapPruner:
     dense_first: how many of the first Conv2d stay dense; 0 prunes all.
     warmup_steps: forward passes in training before pruning begins.
     alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
-    rank_every: channels are ranked on every so manieth instance of the mini-batch; 1 is equation 11's sum over all,
-        4 saves most of the ranking's time.
     seed: of the score "random".
 
     `.cost` counts what backward passes have done while attached, linear layers included; `.kept` holds the channels of
@@ -73,12 +70,10 @@ class ErrorMapPruner:
         dense_first: int = 0,
         warmup_steps: int = 0,
         alternate: bool = False,
-        rank_every: int = 1,
         seed: int = 0,
     ) -> None:
         if score not in SCORES:
             raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
-        _require_least("rank_every", rank_every, 1)
         _require_least("dense_first", dense_first, 0)
         _require_least("warmup_steps", warmup_steps, 0)
         refuse_uncountable(model)
@@ -87,7 +82,6 @@ class ErrorMapPruner:
         self.score = score
         self.warmup_steps = warmup_steps
         self.alternate = alternate
-        self.rank_every = rank_every
         self.epoch = 0
         self.steps = 0
         self.roundings: tuple[Rounding, Rounding] | None = None
@@ -127,7 +121,7 @@ class ErrorMapPruner:
         if computes_as(layer, nn.Conv2d):
             forward = partial(self._conv, name, layer, layer.forward)
         elif computes_as(layer, nn.BatchNorm2d):
-            forward = partial(self._norm, layer, layer.forward)
+            forward = partial(_norm, layer, layer.forward)
         elif isinstance(layer, COUNTED):
             forward = partial(self._dense, layer, layer.forward)
         else:
@@ -151,24 +145,21 @@ class ErrorMapPruner:
         if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
             return self._dense(layer, dense, x_BIHW)
         _refuse_autocast(x_BIHW)
-        x_BIHW, geometry = _geometry(layer, x_BIHW, self.roundings)
+        x_BIHW, padding = _padded(layer, x_BIHW)
+        geometry = _geometry(
+            layer.kernel_size, layer.stride, padding, layer.dilation, layer.groups, layer.out_channels
+        )
         groups = 1 if geometry.depthwise else layer.groups
         kept = kept_channels(layer.out_channels, keep, groups)
         best = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
-        pruned = PrunedLayer(geometry, MapSelector(best, self._record, self.rank_every))
         x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
+        pruned = PrunedLayer(geometry, best, self._record, self.roundings)
         return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, pruned)
 
     def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
         score_C = SCORES[self.score](layer.weight.detach(), error_norm_C, self.generator)
         self.kept[name] = keep_best(score_C, kept, groups)
         return self.kept[name]
-
-    def _norm(self, layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
-        one_value = layer.training and y_BCHW.shape[0] == y_BCHW.shape[2] == y_BCHW.shape[3] == 1
-        # PyTorch refuses one value, by its own words
-        pruned = None if one_value else norm_after(y_BCHW, layer)
-        return dense(y_BCHW) if pruned is None else pruned
 
     def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
         """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
@@ -182,6 +173,13 @@ class ErrorMapPruner:
             cost = BackwardCost(macs * x.requires_grad, macs * layer.weight.requires_grad)
             out.register_hook(lambda _: self._record(cost))
         return out
+
+
+def _norm(layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
+    one_value = layer.training and y_BCHW.shape[0] == y_BCHW.shape[2] == y_BCHW.shape[3] == 1
+    # PyTorch refuses one value, by its own words
+    pruned = None if one_value else norm_after(y_BCHW, layer)
+    return dense(y_BCHW) if pruned is None else pruned
 
 
 def computes_as(layer: nn.Module, kind: type[nn.Module]) -> bool:
@@ -204,18 +202,24 @@ def _by_keyword_too(forward: Callable[[Tensor], Tensor], input: Tensor) -> Tenso
     return forward(input)
 
 
+def _padded(layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """What the products read and their padding; padding other than plain zeros is done on x beforehand."""
+    if layer.padding_mode == "zeros" and layer.padding != "same":
+        return x_BIHW, (0, 0) if layer.padding == "valid" else layer.padding
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return F.pad(x_BIHW, layer._reversed_padding_repeated_twice, mode=mode), (0, 0)
+
+
+@cache
 def _geometry(
-    layer: nn.Conv2d, x_BIHW: Tensor, roundings: tuple[Rounding, Rounding] | None
-) -> tuple[Tensor, Geometry]:
-    """Stride and the rest; padding other than plain zeros is done on x beforehand."""
-    padding = layer.padding
-    if layer.padding_mode != "zeros" or padding == "same":
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        x_BIHW, padding = F.pad(x_BIHW, layer._reversed_padding_repeated_twice, mode=mode), (0, 0)
-    elif padding == "valid":
-        padding = (0, 0)
-    depthwise = layer.groups > 1 and layer.groups == layer.out_channels
-    return x_BIHW, Geometry(layer.stride, padding, layer.dilation, layer.groups, depthwise, roundings)
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    channels: int,
+) -> Geometry:
+    return Geometry(kernel, stride, padding, dilation, groups, depthwise=groups > 1 and groups == channels)
 
 
 def _refuse_autocast(x: Tensor) -> None:

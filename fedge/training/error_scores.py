@@ -17,6 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fedge.training import channelwise, native
+
 Score = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
@@ -54,6 +56,8 @@ def _relative(norm_C: Tensor) -> Tensor:
 
 def keep_best(score_C: Tensor, kept: int, groups: int = 1) -> Tensor:
     """Indices [kept], ascending, of the best channels; in a grouped convolution every group keeps as many."""
+    if native.at_hand(score_C) and score_C.is_contiguous():
+        return channelwise.best_channels(score_C, kept, groups)
     if groups == 1:
         return score_C.topk(kept).indices.sort().values
     per_group = score_C.reshape(groups, -1).topk(kept // groups, dim=1).indices

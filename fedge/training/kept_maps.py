@@ -8,58 +8,27 @@ are one matrix of N = B * H * W pixels by C channels, and the kept ones are colu
 Shapes: B instances, C channels (K kept), H x W pixels.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from fedge.training.macs import BackwardCost
+from fedge.training import channelwise, native
 
 CACHED_ELEMENTS = 1 << 17
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """The kept maps of an error: their channels [K] and the maps [B, K, H, W], channels last."""
-
-    channel_K: Tensor
-    error_BKHW: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class MapSelector:
-    """Chooses a layer's maps in every backward pass.
-
-    best: kept channels [K] of norms [C]; None keeps all. record: is told what the ranking cost.
-    rank_every: norms are taken over every so manieth instance.
-    """
-
-    best: Callable[[Tensor], Tensor] | None
-    record: Callable[[BackwardCost], None]
-    rank_every: int = 1
-
-    def __call__(self, error_BCHW: Tensor, scale_C: Tensor | None = None) -> Kept:
-        """Rank the maps and gather the best. `scale` is the norm's 1 / sigma."""
-        if self.best is None:
-            return Kept(torch.arange(error_BCHW.shape[1], device=error_BCHW.device), error_BCHW)
-        error_NC = as_pixels(error_BCHW)
-        ranked_BP = error_NC.view(len(error_BCHW), -1)[:: self.rank_every]
-        norm_C = norm_per_channel(ranked_BP, error_NC.shape[1])
-        channel_K = self.best(norm_C if scale_C is None else norm_C * scale_C)
-        self.record(BackwardCost(selection_adds=ranked_BP.numel()))
-        return Kept(channel_K, as_maps(error_NC.index_select(1, channel_K), error_BCHW.shape))
-
-
-def norm_per_channel(error_BP: Tensor, channels: int) -> Tensor:
-    """||delta_j||_1 from P = H * W * C numbers per instance, a few instances at a time, so that their absolute values
-    are still in the cache when they are summed. (torch's vector_norm over these axes is five times slower.)
-    """
-    part_BP = torch.empty_like(error_BP[: max(1, CACHED_ELEMENTS // error_BP.shape[1])])
-    norm_C = error_BP.new_zeros(channels)
-    for part in error_BP.split(len(part_BP)):
-        norm_C += torch.abs(part, out=part_BP[: len(part)]).view(-1, channels).sum(0)
-    return norm_C
+def norm_per_channel(error_BCHW: Tensor, statistics_2C: Tensor | None = None) -> Tensor:
+    """||delta_j||_1, [C], times 1 / sigma_j if there are a norm's mean and 1 / sigma."""
+    error_BCHW = error_BCHW.contiguous(memory_format=torch.channels_last)
+    if channelwise.takes(error_BCHW):
+        return channelwise.absolute_sums(error_BCHW, statistics_2C)
+    error_NC = as_pixels(error_BCHW)
+    # A few pixels at a time, so that their absolute values are still in the cache when they are summed; torch's
+    # vector_norm over pixels is five times slower.
+    part_NC = torch.empty_like(error_NC[: max(1, CACHED_ELEMENTS // error_NC.shape[1])])
+    norm_C = error_NC.new_zeros(error_NC.shape[1])
+    for error in error_NC.split(len(part_NC)):
+        norm_C += torch.abs(error, out=part_NC[: len(error)]).sum(0)
+    return norm_C if statistics_2C is None else norm_C * statistics_2C[1]
 
 
 def as_pixels(maps_BCHW: Tensor) -> Tensor:
@@ -74,10 +43,19 @@ def as_maps(pixel_NK: Tensor, shape: torch.Size) -> Tensor:
 
 
 def gather(maps_BCHW: Tensor, channel_K: Tensor) -> Tensor:
-    """[B, K, H, W] of them, channels last."""
+    """[B, K, H, W] of them, channels last; all of them as they are."""
+    if len(channel_K) == maps_BCHW.shape[1]:
+        return maps_BCHW
     return as_maps(as_pixels(maps_BCHW).index_select(1, channel_K), maps_BCHW.shape)
 
 
 def spread(rows_K: Tensor, channel_K: Tensor, channels: int) -> Tensor:
     """Rows back at their channels, zero elsewhere: [channels, ...]."""
     return rows_K.new_zeros(channels, *rows_K.shape[1:]).index_copy_(0, channel_K, rows_K)
+
+
+def spread_kernels(gradient_KIJL: Tensor, channel_K: Tensor, channels: int, *, mirrored: bool) -> Tensor:
+    """Gradients of kept kernels back at their channels, zero elsewhere: [C, I, J, L]; mirrored ones put right."""
+    if native.at_hand(gradient_KIJL):
+        return channelwise.spread_kernels(gradient_KIJL, channel_K, channels, mirrored)
+    return spread(gradient_KIJL.flip(2, 3) if mirrored else gradient_KIJL, channel_K, channels)

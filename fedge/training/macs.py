@@ -106,7 +106,7 @@ class BackwardCost:
 
 def kernel_macs(weight: Tensor) -> int:
     """MACs that one element of a layer's output costs: c / groups * k_h * k_w, or a linear layer's inputs."""
-    return weight[0].numel()
+    return weight.numel() // len(weight)
 
 
 def count_macs(model: nn.Module, input_shape: Sequence[int]) -> MacTable:

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 from fedge.errors import UserError
 from fedge.training.error_map import ErrorMapPruner, computes_as, replace_forward
+from fedge.training.kept_norm import next_momentum
 from fedge.training.macs import COUNTED, BackwardCost
-from fedge.training.pruned_backward import Rounding, next_momentum
+from fedge.training.pruned_backward import Rounding
 
 RANGE_CHUNKS = 16
 

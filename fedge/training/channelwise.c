@@ -1,0 +1,293 @@
+/* What error-map pruning does channel by channel, products aside: the ranking of maps, and batch norm's two passes. Maps
+   are in channels-last order: a matrix of N pixels by C channels.
+
+   PyTorch takes these in several passes of small operators, of which some use one thread; on narrow networks they cost
+   as much time as the products that error-map pruning saves. Here there are few passes, on all threads.
+
+   The pixels are taken in PARTS equal parts, each by one thread, and what the parts sum up to is added in their order:
+   the result does not depend on the number of threads. Within a part, sums are of `real`; over parts, of double.
+   native.py compiles this file (REAL is float or double), channelwise.py calls it; all functions return 0, but 1 where they
+   get no memory. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tgmath.h>
+
+#ifndef REAL
+#define REAL float
+#endif
+
+typedef REAL real;
+typedef int64_t size;
+
+enum { PARTS = 32, WIDTH = 128 };
+
+static size least(size a, size b) { return a < b ? a : b; }
+
+/* So many pixels make one row of work, for the loops over channels to fill vectors however few the channels are. */
+static size row_pixels(size channels) { return channels < WIDTH ? WIDTH / channels : 1; }
+
+typedef struct { size from, to; } Range;
+
+static Range pixels_of(size part, size N) {
+    size each = (N + PARTS - 1) / PARTS;
+    return (Range){least(part * each, N), least((part + 1) * each, N)};
+}
+
+/* The sums of one row of work, added up by channel. */
+static void fold(const real *row, size pixels, size C, double *sum_C) {
+    for (size c = 0; c < C; c++) {
+        double sum = 0;
+        for (size n = 0; n < pixels; n++) sum += row[n * C + c];
+        sum_C[c] = sum;
+    }
+}
+
+/* A row of work's worth of one number per channel. */
+static void repeat(const real *of_C, size C, size numbers, real *row) {
+    for (size j = 0; j < numbers; j++) row[j] = of_C[j % C];
+}
+
+/* sum_C = sum over pixels of |e|, times 1 / sigma of the norm before e, if there are statistics [2, C] of one: its mean
+   and 1 / sigma. */
+int absolute_sums(const real *restrict e_NC, size N, size C, const real *statistics, real *restrict sum_C, int threads) {
+    const size step = row_pixels(C);
+    double part[PARTS * C];
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        real row[step * C];
+        memset(row, 0, sizeof row);
+        for (size n = own.from; n < own.to; n += step) {
+            const real *e = e_NC + n * C;
+            const size width = least(step, own.to - n) * C;
+            for (size j = 0; j < width; j++) row[j] += fabs(e[j]);
+        }
+        fold(row, step, C, part + p * C);
+    }
+    for (size c = 0; c < C; c++) {
+        double sum = 0;
+        for (size p = 0; p < PARTS; p++) sum += part[p * C + c];
+        sum_C[c] = (real)(statistics ? sum * statistics[C + c] : sum);
+    }
+    return 0;
+}
+
+/* The K channels of the highest score in each of the groups of C, ascending; of equal ones the first; nan is highest. */
+int best_channels(const real *restrict score, size groups, size C, size K, int64_t *restrict channel, int threads) {
+    (void)threads;
+    for (size g = 0; g < groups; g++) {
+        const real *own = score + g * C;
+        char taken[C];
+        memset(taken, 0, sizeof taken);
+        for (size k = 0; k < K; k++) {
+            size best = 0;
+            while (taken[best]) best++;
+            for (size c = best + 1; c < C; c++)
+                if (!taken[c] && (own[c] > own[best] || (isnan(own[c]) && !isnan(own[best])))) best = c;
+            taken[best] = 1;
+        }
+        for (size c = 0; c < C; c++)
+            if (taken[c]) *channel++ = g * C + c;
+    }
+    return 0;
+}
+
+/* Mean and sum of squares about it, of one part, which is small enough to be read twice from a cache. */
+static void moments_of(const real *restrict y_NC, Range own, size C, double *restrict mean_C, double *restrict square_C) {
+    const size step = row_pixels(C), pixels = own.to - own.from;
+    real row[step * C], mean[step * C];
+    memset(row, 0, sizeof row);
+    for (size n = own.from; n < own.to; n += step) {
+        const real *y = y_NC + n * C;
+        const size width = least(step, own.to - n) * C;
+        for (size j = 0; j < width; j++) row[j] += y[j];
+    }
+    fold(row, step, C, mean_C);
+    for (size c = 0; c < C; c++) mean_C[c] /= pixels > 0 ? pixels : 1;
+    for (size j = 0; j < step * C; j++) mean[j] = (real)mean_C[j % C];
+    memset(row, 0, sizeof row);
+    for (size n = own.from; n < own.to; n += step) {
+        const real *y = y_NC + n * C;
+        const size width = least(step, own.to - n) * C;
+        for (size j = 0; j < width; j++) row[j] += (y[j] - mean[j]) * (y[j] - mean[j]);
+    }
+    fold(row, step, C, square_C);
+}
+
+/* mean_C, variance_C (divided by N) of y; the parts' are joined two by two:
+   Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983. */
+static void moments(const real *restrict y_NC, size N, size C, double *restrict mean_C, double *restrict variance_C,
+                    int threads) {
+    double part[PARTS * 2 * C];
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) moments_of(y_NC, pixels_of(p, N), C, part + 2 * p * C, part + (2 * p + 1) * C);
+    memset(mean_C, 0, C * sizeof *mean_C);
+    memset(variance_C, 0, C * sizeof *variance_C);
+    double pixels = 0;
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        const double share = own.to > own.from ? (own.to - own.from) / (pixels + (own.to - own.from)) : 0;
+        const double *more_C = part + 2 * p * C, *square_C = more_C + C;
+        for (size c = 0; c < C; c++) {
+            const double apart = more_C[c] - mean_C[c];
+            mean_C[c] += share * apart;
+            variance_C[c] += square_C[c] + apart * apart * share * pixels;
+        }
+        pixels += own.to - own.from;
+    }
+    for (size c = 0; c < C; c++) variance_C[c] /= N;
+}
+
+/* running = (1 - m) running + m statistic; without a momentum, m = 1 / batches: the mean over all of them. */
+static void follow(const double *mean_C, const double *variance_C, size N, size C, real *running_mean_C,
+                   real *running_variance_C, int64_t *batches, double momentum) {
+    *batches += 1;
+    const double m = momentum < 0 ? 1.0 / *batches : momentum, unbiased = N > 1 ? N / (N - 1.0) : 1;
+    for (size c = 0; c < C; c++) {
+        running_mean_C[c] += m * (mean_C[c] - running_mean_C[c]);
+        running_variance_C[c] += m * (unbiased * variance_C[c] - running_variance_C[c]);
+    }
+}
+
+/* out = gamma (y - mean) / sigma + beta, with sigma^2 = variance + epsilon. statistics [2, C]: mean and 1 / sigma.
+   gamma, beta: NULL for 1 and 0; running: NULL for none; momentum: below 0 for none. */
+int norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C, const real *beta_C, double epsilon,
+                 real *running_mean_C, real *running_variance_C, int64_t *batches, double momentum,
+                 real *restrict statistics, real *restrict out_NC, int threads) {
+    const size step = row_pixels(C);
+    real factor[step * C], shift[step * C];
+    double mean[C], variance[C];
+    moments(y_NC, N, C, mean, variance, threads);
+    if (running_mean_C) follow(mean, variance, N, C, running_mean_C, running_variance_C, batches, momentum);
+    for (size c = 0; c < C; c++) {
+        const double scale = 1 / sqrt(variance[c] + epsilon);
+        const double gain = gamma_C ? gamma_C[c] * scale : scale;
+        statistics[c] = (real)mean[c];
+        statistics[C + c] = (real)scale;
+        factor[c] = (real)gain;
+        shift[c] = (real)((beta_C ? beta_C[c] : 0) - mean[c] * gain);
+    }
+    repeat(factor, C, step * C, factor);
+    repeat(shift, C, step * C, shift);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        for (size n = own.from; n < own.to; n += step) {
+            const real *y = y_NC + n * C;
+            real *out = out_NC + n * C;
+            const size width = least(step, own.to - n) * C;
+            for (size j = 0; j < width; j++) out[j] = y[j] * factor[j] + shift[j];
+        }
+    }
+    return 0;
+}
+
+/* The kept channels of the error e behind a norm, and of y^ = (y - mean) / sigma; part [PARTS, 2, K]: sums over pixels of
+   e and of e y^. */
+static void gather_kept(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *channel_K,
+                        size K, const real *mean_C, const real *scale_C, real *restrict error_NK, real *restrict normed_NK,
+                        double *restrict part, int threads) {
+    const size step = row_pixels(K);
+    int32_t place[step * K]; /* of a kept number, among all of its row of work */
+    real mean[step * K], scale[step * K];
+    for (size j = 0; j < step * K; j++) {
+        const size c = channel_K[j % K];
+        place[j] = (int32_t)(j / K * C + c);
+        mean[j] = mean_C[c];
+        scale[j] = scale_C[c];
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        real error_row[step * K], product_row[step * K];
+        memset(error_row, 0, sizeof error_row);
+        memset(product_row, 0, sizeof product_row);
+        for (size n = own.from; n < own.to; n += step) {
+            const real *e = e_NC + n * C, *y = y_NC + n * C;
+            real *error = error_NK + n * K, *normed = normed_NK + n * K;
+            const size width = least(step, own.to - n) * K;
+            for (size j = 0; j < width; j++) {
+                error[j] = e[place[j]];
+                normed[j] = (y[place[j]] - mean[j]) * scale[j];
+                error_row[j] += error[j];
+                product_row[j] += error[j] * normed[j];
+            }
+        }
+        fold(error_row, step, K, part + 2 * p * K);
+        fold(product_row, step, K, part + (2 * p + 1) * K);
+    }
+}
+
+/* error <- factor (error - less - normed less_normed) */
+static void bring_before(size N, size K, const real *factor_K, const real *less_K, const real *less_normed_K,
+                         const real *restrict normed_NK, real *restrict error_NK, int threads) {
+    const size step = row_pixels(K);
+    real factor[step * K], less[step * K], less_normed[step * K];
+    repeat(factor_K, K, step * K, factor);
+    repeat(less_K, K, step * K, less);
+    repeat(less_normed_K, K, step * K, less_normed);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        for (size n = own.from; n < own.to; n += step) {
+            real *error = error_NK + n * K;
+            const real *normed = normed_NK + n * K;
+            const size width = least(step, own.to - n) * K;
+            for (size j = 0; j < width; j++) error[j] = factor[j] * (error[j] - less[j] - normed[j] * less_normed[j]);
+        }
+    }
+}
+
+/* The kept channels of the error e behind a norm, brought before it (kept_norm.py has the formulas): error_NK, and the
+   gradients of gamma and beta, zero where dropped. statistics [2, C]: mean and 1 / sigma; batch: whether they are the
+   mini-batch's own. */
+int norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *restrict channel_K,
+                  size K, const real *gamma_C, const real *statistics, size batch, real *restrict error_NK,
+                  real *restrict grad_gamma_C, real *restrict grad_beta_C, int threads) {
+    const real *mean_C = statistics, *scale_C = statistics + C;
+    real factor[K], less[K], less_normed[K], *normed_NK = malloc(N * K * sizeof *normed_NK);
+    if (!normed_NK) return 1;
+    double part[PARTS * 2 * K];
+    gather_kept(e_NC, y_NC, N, C, channel_K, K, mean_C, scale_C, error_NK, normed_NK, part, threads);
+    memset(grad_beta_C, 0, C * sizeof *grad_beta_C);
+    memset(grad_gamma_C, 0, C * sizeof *grad_gamma_C);
+    for (size k = 0; k < K; k++) {
+        const size c = channel_K[k];
+        double beta = 0, gamma = 0;
+        for (size p = 0; p < PARTS; p++) {
+            beta += part[2 * p * K + k];
+            gamma += part[(2 * p + 1) * K + k];
+        }
+        grad_beta_C[c] = (real)beta;
+        grad_gamma_C[c] = (real)gamma;
+        factor[k] = gamma_C ? gamma_C[c] * scale_C[c] : scale_C[c];
+        less[k] = (real)(batch ? beta / N : 0);
+        less_normed[k] = (real)(batch ? gamma / N : 0);
+    }
+    bring_before(N, K, factor, less, less_normed, normed_NK, error_NK, threads);
+    free(normed_NK);
+    return 0;
+}
+
+/* The kernels' gradients [C, X, J, L], zero where dropped, of those of the kept ones: [K, X, J, L] in any memory order
+   (strides of each axis); mirrored: rows and columns run backwards there. */
+int spread_kernels(const real *restrict gradient, size K, size X, size J, size L, size of_k, size of_i, size of_j, size of_l,
+                   size mirrored, const int64_t *restrict channel_K, size C, real *restrict out, int threads) {
+    (void)threads;
+    memset(out, 0, C * X * J * L * sizeof *out);
+    if (mirrored) {
+        gradient += (J - 1) * of_j + (L - 1) * of_l;
+        of_j = -of_j;
+        of_l = -of_l;
+    }
+    for (size k = 0; k < K; k++) {
+        real *own = out + channel_K[k] * X * J * L;
+        for (size i = 0; i < X; i++)
+            for (size j = 0; j < J; j++)
+                for (size l = 0; l < L; l++) *own++ = gradient[k * of_k + i * of_i + j * of_j + l * of_l];
+    }
+    return 0;
+}

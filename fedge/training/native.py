@@ -1,0 +1,91 @@
+"""channelwise.c compiled for this machine, when it is first needed.
+
+The library lies in fedge's cache folder, one for float32 and one for float64. Where there is no C compiler ($CC, else
+cc), where tensors are not on the CPU, or with FEDGE_NATIVE=0, `at_hand` is False and callers use PyTorch's own
+operators: the same numbers but for rounding, in more time (docs/error_maps.md). OpenMP is left out where the compiler
+does not know it.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fedge.catalog import cache_folder
+
+SOURCE = Path(__file__).with_name("channelwise.c")
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC")
+THREADS = ("-fopenmp",)
+REAL = {torch.float32: "float", torch.float64: "double"}
+
+
+def at_hand(tensor: Tensor) -> bool:
+    """Whether there is a library for the numbers of this tensor here; a subclass (a fake tensor, ...) may have none."""
+    plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
+    return plain and tensor.is_cpu and tensor.dtype in REAL and library(tensor.dtype) is not None
+
+
+def call(name: str, *arguments: Tensor | int | float | None) -> None:
+    """The C function `name`: tensors as the addresses of their numbers, None as NULL, and the number of threads last.
+
+    The first argument is a tensor of the library's type. Nothing is checked here: addresses are followed as they are.
+    Raises MemoryError where the function returns 1.
+    """
+    function = getattr(library(arguments[0].dtype), name)
+    if function.argtypes is None:
+        function.argtypes = [*map(_c_type, arguments), ctypes.c_int]
+    addresses = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
+    if function(*addresses, torch.get_num_threads()) != 0:
+        raise MemoryError(f"{name} has no memory for its intermediate results")
+
+
+def _c_type(argument: Tensor | int | float | None) -> type:
+    if isinstance(argument, float):
+        return ctypes.c_double
+    return ctypes.c_int64 if isinstance(argument, int) else ctypes.c_void_p
+
+
+@cache
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled source for numbers of this type; None where it cannot be had."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None or os.environ.get("FEDGE_NATIVE") == "0":
+        return None
+    for flags in ((*FLAGS, *THREADS), FLAGS):
+        try:
+            return ctypes.CDLL(str(_compiled(compiler, (*flags, f"-DREAL={REAL[dtype]}"))))
+        except (OSError, subprocess.SubprocessError):
+            continue
+    return None
+
+
+def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
+    """The library's file, made if it is not there; its name tells what it was made of, and for which processor."""
+    made_of = (compiler, *flags, SOURCE.read_text(), platform.platform(), _processor())
+    folder = cache_folder() / "native"
+    path = folder / f"{SOURCE.stem}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as new:  # hosts that start together make it side by side
+            made = Path(new) / path.name
+            command = [compiler, *flags, str(SOURCE), "-o", str(made), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            made.replace(path)
+    return path
+
+
+def _processor() -> str:
+    """What `-march=native` stands for: a cache folder may be shared by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -1,0 +1,141 @@
+"""channelwise.c: its numbers are PyTorch's, with any number of threads; where it cannot be had, it is done without."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fedge.training import channelwise, native
+from fedge.training.kept_maps import norm_per_channel
+from fedge.training.kept_norm import norm_backward, norm_forward
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-11)])
+sizes = st.tuples(st.integers(1, 5), st.integers(1, 150), st.integers(1, 9), st.integers(1, 9))
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Calls a function with PyTorch's operators."""
+
+    def call(function, *arguments):
+        with monkeypatch.context() as context:
+            context.setattr(native, "library", lambda dtype: None)
+            return function(*arguments)
+
+    return call
+
+
+def maps(size: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    values = 3 + 2 * torch.randn(size, generator=generator, dtype=dtype)
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+def norm_of(channels: int, dtype: torch.dtype, **options) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, **options).to(dtype)
+    if norm.affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return norm
+
+
+def assert_close(ours: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert (ours - expected).detach().abs().max() <= tolerance * max(
+        1.0, float(expected.detach().abs().max())
+    )
+
+
+@needs_compiler
+def test_it_compiles_where_there_is_a_compiler():
+    """If this fails, everybody trains with PyTorch's operators, right and slow, and nothing says so."""
+    assert all(native.library(dtype) is not None for dtype in native.REAL)
+
+
+@needs_compiler
+@precisions
+@settings(max_examples=30, deadline=None)
+@given(size=sizes, affine=st.booleans(), tracked=st.booleans(), momentum=st.sampled_from([0.1, None]))
+def test_batch_norm_is_pytorchs(dtype, tolerance, size, affine, tracked, momentum):
+    """If this fails, pruned training normalises otherwise than dense training, or spoils the running statistics."""
+    if size[0] * size[2] * size[3] == 1:
+        return  # PyTorch refuses one value
+    norm = norm_of(size[1], dtype, affine=affine, track_running_stats=tracked, momentum=momentum)
+    reference = copy.deepcopy(norm)
+    for seed in range(2):
+        y_BCHW = maps(size, dtype, seed)
+        assert channelwise.takes_norm(y_BCHW, norm)
+        assert_close(norm_forward(y_BCHW, norm)[0], reference(y_BCHW), tolerance)
+    for name, expected in reference.named_buffers():
+        assert_close(norm.get_buffer(name), expected, tolerance)
+
+
+@needs_compiler
+@precisions
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, tolerance, trained, without):
+    """If this fails, a block's kernels and norm learn from a wrong error."""
+    size = (5, 24, 13, 11)
+    y_BCHW, error_BCHW = maps(size, torch.float32, 0), maps(size, torch.float32, 1)
+
+    def everything() -> list[Tensor]:
+        norm = norm_of(24, torch.float32, affine=False)
+        out_BCHW, state = norm_forward(y_BCHW, norm)
+        kept = norm_backward(error_BCHW, y_BCHW, None, torch.arange(6), state)
+        return [out_BCHW, norm.running_var, norm_per_channel(error_BCHW), *kept]
+
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(everything())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("variables", [{"CC": "no-such-compiler"}, {"CC": "false"}, {"FEDGE_NATIVE": "0"}])
+def test_it_is_done_without_where_it_cannot_be_had(monkeypatch, tmp_path, variables):
+    """If this fails, a machine without a C compiler, or with a broken one, cannot train."""
+    for name, value in (variables | {"FEDGE_CACHE": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    assert native.library.__wrapped__(torch.float32) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (torch.zeros(2, 4, 3, 3), "in plain order"),
+        (
+            torch.zeros(2, 4, 3, 3, dtype=torch.float16).to(memory_format=torch.channels_last),
+            "half precision",
+        ),
+        (torch.zeros(0, 4, 3, 3).to(memory_format=torch.channels_last), "empty"),
+        (torch.zeros(1, channelwise.MOST_CHANNELS + 1, 1, 1), "too wide for a thread's stack"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_maps_that_it_does_not_know_are_left_to_pytorch(values, reason):
+    """If this fails, C reads memory that is not the tensor's."""
+    assert not channelwise.takes(values)
+
+
+def test_tensors_without_numbers_are_left_to_pytorch():
+    """If this fails, C follows the address of a fake tensor, with which memory is predicted, and the process dies."""
+    with FakeTensorMode():
+        assert not native.at_hand(torch.zeros(3))
+
+
+def test_a_norm_of_other_numbers_is_left_to_pytorch():
+    """If this fails, C reads a norm's parameters as what they are not."""
+    y_BCHW = maps((2, 4, 3, 3), torch.float32, 0)
+    strided, double = nn.BatchNorm2d(4), nn.BatchNorm2d(4).double()
+    strided.weight = nn.Parameter(torch.ones(8)[::2])
+    assert not channelwise.takes_norm(y_BCHW, strided)
+    assert not channelwise.takes_norm(y_BCHW, double)
