@@ -1,12 +1,12 @@
 """Is a pruned network as much faster as its multiply-accumulates say, and how long does pruning itself take?
 
-    python -m benchmarks.prune_wallclock            five minutes on one idle core, when the networks are trained
+    python -m benchmarks.prune_wallclock            ten minutes on one idle core, when the networks are trained
 
 Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine
 does hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured in plain
-NCHW order and in channels-last order. What is cut is what l1 finds in a network trained on CIFAR-100 for `EPOCHS`
-(kept in `--cache`, outside the checkout; an hour of one core the first time), l1 in one that was not trained, which
-sees a layer's width and nothing else, and channels at random, which narrows all layers alike. Then MobileNetV2's time
+NCHW order and in channels-last order. What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained
+on CIFAR-100 for `EPOCHS` (kept in `--cache`, outside the checkout; an hour of one core the first time), and channels at
+random, which narrows all layers alike: each to any width, and to multiples of 16 (`round_to`). Then MobileNetV2's time
 by kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
 record. Writes `results/prune_wallclock.md`, `.json`.
 """
@@ -17,11 +17,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
@@ -35,10 +37,10 @@ from fedge.training.pruning import prune
 INPUT_SHAPE = (3, 32, 32)
 LEVEL, BATCH_SIZE, ALLOWED = 0.75, 32, 1.3
 EPOCHS = {"resnet20": 2, "vgg16": 1, "mobilenet_v2": 2}
-CHOICES = ("l1, trained", "l1", "random")
+CHOICES = ("l1", "taylor", "random")
+WIDTHS = (1, 16)  # prune's round_to
+RANKING_PICTURES = 2000
 RESULTS = Path(__file__).parent / "results"
-Networks = dict[str, dict[str, nn.Module]]  # by net and choice
-
 
 ORDERS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 KIND_OF_OPERATOR = {  # a number: a convolution, told apart by the kernel's shape, at this place of its inputs
@@ -55,21 +57,26 @@ def network(net: str) -> nn.Module:
     return build(net, num_classes=100, in_channels=3, image_size=32)
 
 
-def networks(data: Path, cache: Path) -> Networks:
-    """Each net with its first weights and trained."""
-    pictures, train_count = load_pictures(data)
-    everything = Split.of_classes(pictures.y_N, train_count)
-    trained = {net: base_network(net, epochs, pictures, everything, cache) for net, epochs in EPOCHS.items()}
-    return {
-        net: {"l1, trained": model, "l1": network(net), "random": network(net)}
-        for net, model in trained.items()
-    }
+class Trained(NamedTuple):
+    """The nets, by name, and what taylor ranks their channels by."""
 
+    nets: dict[str, nn.Module]
+    batches: list[tuple[Tensor, Tensor]]
 
-def pruned_by(choice: str, dense: nn.Module) -> nn.Module:
-    pruned = copy.deepcopy(dense)
-    prune(pruned, LEVEL, example_input=torch.zeros(1, *INPUT_SHAPE), criterion=choice.partition(",")[0])
-    return pruned
+    @classmethod
+    def on_cifar100(cls, data: Path, cache: Path) -> "Trained":
+        pictures, train_count = load_pictures(data)
+        everything = Split.of_classes(pictures.y_N, train_count)
+        nets = {net: base_network(net, epochs, pictures, everything, cache) for net, epochs in EPOCHS.items()}
+        return cls(
+            nets, list(pictures.batches(everything.train[:: len(everything.train) // RANKING_PICTURES]))
+        )
+
+    def pruned(self, net: str, choice: str, round_to: int) -> nn.Module:
+        model = copy.deepcopy(self.nets[net])
+        how = {"criterion": choice, "round_to": round_to, "batches": self.batches}
+        prune(model, LEVEL, example_input=torch.zeros(1, *INPUT_SHAPE), **how)
+        return model
 
 
 def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
@@ -80,9 +87,11 @@ def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
     return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()
 
 
-def compare(net: str, choice: str, dense: nn.Module, order: str, turns: int) -> dict[str, float | str]:
+def compare(
+    trained: Trained, net: str, choice: str, round_to: int, order: str, turns: int
+) -> dict[str, float | str]:
     """Time and MACs of the pruned network as shares of the dense one's."""
-    pruned = pruned_by(choice, dense)
+    dense, pruned = trained.nets[net], trained.pruned(net, choice, round_to)
     dense_step, pruned_step = step_of(dense, ORDERS[order]), step_of(pruned, ORDERS[order])
     ratios, dense_s = [], []
     for _ in range(turns + 2):
@@ -93,6 +102,7 @@ def compare(net: str, choice: str, dense: nn.Module, order: str, turns: int) -> 
     return {
         "net": net,
         "choice": choice,
+        "round_to": round_to,
         "order": order,
         "time": time_ratio,
         "macs": macs_ratio,
@@ -124,9 +134,8 @@ def macs_by_kind(model: nn.Module) -> Counter[str]:
     return macs
 
 
-def decompose(choice: str, dense: nn.Module, turns: int) -> list[dict[str, float | str]]:
+def decompose(*models: nn.Module, turns: int) -> list[dict[str, float | str]]:
     """What each kind of operator takes, dense and pruned in turns (medians), and what is left of its MACs."""
-    models = dense, pruned_by(choice, dense)
     dense_step, pruned_step = (step_of(model, torch.contiguous_format) for model in models)
     rows = [(times_by_kind(dense_step), times_by_kind(pruned_step)) for _ in range(turns + 2)][2:]
     dense_macs, pruned_macs = map(macs_by_kind, models)
@@ -169,16 +178,16 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: 
         f"# Pruned to level {LEVEL}, batch {BATCH_SIZE}, one thread: "
         f"`python -m benchmarks.prune_wallclock --turns {turns}`",
         "",
-        f"| net | channels chosen by | memory order | time left | MACs left | time / MACs (at most {ALLOWED}) "
-        "| dense step, ms |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| net | channels chosen by | widths in multiples of | memory order | time left | MACs left "
+        f"| time / MACs (at most {ALLOWED}) | dense step, ms |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {row['net']} | {row['choice']} | {row['order']} | {row['time']:.3f} | {row['macs']:.3f} "
-            f"| {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
+            f"| {row['net']} | {row['choice']} | {row['round_to']} | {row['order']} | {row['time']:.3f} "
+            f"| {row['macs']:.3f} | {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
             for row in rows
         ),
         "",
-        f"mobilenet_v2, {CHOICES[0]}, NCHW, by kind of operator (torch.profiler):",
+        f"mobilenet_v2, {CHOICES[1]}, any width, NCHW, by kind of operator (torch.profiler):",
         "",
         "| operators | dense, ms | pruned, ms | time left | MACs left |",
         "| --- | --- | --- | --- | --- |",
@@ -196,19 +205,17 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prune_wallclock")
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--nets", nargs="+", choices=EPOCHS, default=list(EPOCHS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--data", type=Path, default=data_root(None), help="folder of cifar-100-python")
     parser.add_argument("--cache", type=Path, default=CACHE, help="trained networks")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    dense = networks(arguments.data, arguments.cache)
-    rows = [
-        compare(net, choice, dense[net][choice], order, arguments.turns)
-        for net in EPOCHS
-        for choice in CHOICES
-        for order in ORDERS
-    ]
-    kinds = decompose(CHOICES[0], dense["mobilenet_v2"][CHOICES[0]], arguments.turns)
+    trained = Trained.on_cifar100(arguments.data, arguments.cache)
+    cells = product(arguments.nets, CHOICES, WIDTHS, ORDERS)
+    rows = [compare(trained, *cell, arguments.turns) for cell in cells]
+    pruned = trained.pruned("mobilenet_v2", CHOICES[1], WIDTHS[0])
+    kinds = decompose(trained.nets["mobilenet_v2"], pruned, turns=arguments.turns)
     times = pruning_times()
     text = report(rows, kinds, times, arguments.turns)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.models import build
 from fedge.protocol import RoundReport, content_bytes
-from fedge.scenario import DeviceClass, LevelSearch, Scenario
+from fedge.scenario import DeviceClass, LevelSearch, Pruning, Scenario
 from fedge.training.criteria import CRITERIA
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.instance_filter import make_filter
@@ -55,7 +55,7 @@ def _plan_class(
         model, training, scenario.limits, device, input_shape=shape, samples=samples, who=device_class.label
     )
     level = _level(scenario, device_class, model, shape, samples)
-    pruned = _pruned(model, level or fit.level, shape, training.pruning.accounting)
+    pruned = _pruned(model, level or fit.level, shape, training.pruning)
     stats = _dry_run(scenario, pruned, shape, fit.batch_size)
     seen = samples * training.epochs
     macs_done = round(stats.macs_done / stats.samples_seen * seen)
@@ -113,10 +113,10 @@ def _level(
         raise UserError(f"device class {device_class.label!r}: {error}") from None
 
 
-def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], accounting: str) -> nn.Module:
+def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], pruning: Pruning) -> nn.Module:
     pruned = copy.deepcopy(model)
     if level:
-        prune(pruned, level, example_input=torch.zeros(1, *shape), accounting=accounting)
+        prune(pruned, level, example_input=torch.zeros(1, *shape), **pruning.cut)
     return pruned
 
 

@@ -168,6 +168,12 @@ class Pruning(Section):
     criterion: Literal["l1", "taylor", "activation", "random"] = "taylor"
     ranking_samples: Count = 128  # training instances that taylor and activation rank by, at most
     accounting: Literal["exact", "adapt"] = "exact"
+    round_to: Count = 1  # layers end with multiples of so many channels, which processors like; 8 or 16
+
+    @property
+    def cut(self) -> dict[str, str | int]:
+        """How a network is cut, whatever the level and the ranking: keyword arguments of `prune`."""
+        return {"accounting": self.accounting, "round_to": self.round_to}
 
 
 class EarlyFilter(Section):

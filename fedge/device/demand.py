@@ -58,7 +58,7 @@ def fit_to_memory(
         pruned = copy.deepcopy(model)
         if level:
             example_input = torch.zeros(1, *input_shape)
-            prune(pruned, level, example_input=example_input, accounting=training.pruning.accounting)
+            prune(pruned, level, example_input=example_input, **training.pruning.cut)
         return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape))
 
     asked = min(training.batch_size, samples)

@@ -215,9 +215,9 @@ class Device:
             level,
             example_input=self._example(),
             criterion=criterion,
-            accounting=self.training.pruning.accounting,
             batches=batches,
             seed=self.seed("prune"),
+            **self.training.pruning.cut,
         )
         self._shapes = _shapes(self.model)
 

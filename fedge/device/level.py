@@ -57,7 +57,7 @@ def find_level(
         targets[choice.search](),
         example_input=example_input,
         criterion=criterion,
-        accounting=pruning.accounting,
+        **pruning.cut,
         batches=batches,
         seed=seed,
     )

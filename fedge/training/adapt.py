@@ -133,7 +133,7 @@ class Adapt:
     """The three arms for one network, subset and seed. No method changes `base`; all take a `level` in 0 .. 1.
 
     `whole` and `subset` split D and D'. `evidence` is how many training pictures a criterion that looks at data
-    gets to see, of D' or of D, alike in all arms.
+    gets to see, of D' or of D, alike in all arms; `round_to` is `prune`'s.
     """
 
     base: nn.Module
@@ -144,6 +144,7 @@ class Adapt:
     budget: Budget
     seed: int = 0
     evidence: int = 1024
+    round_to: int = 1
 
     def __post_init__(self) -> None:
         for name, split in (("whole", self.whole), ("subset", self.subset)):
@@ -192,6 +193,7 @@ class Adapt:
             level,
             example_input=next(self.pictures.batches(split.train[:1]))[0],
             criterion=criterion,
+            round_to=self.round_to,
             batches=self._evidence(split),
             seed=self.seed,
         )

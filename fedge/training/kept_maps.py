@@ -18,7 +18,6 @@ CACHED_ELEMENTS = 1 << 17
 
 def norm_per_channel(error_BCHW: Tensor, statistics_2C: Tensor | None = None) -> Tensor:
     """||delta_j||_1, [C], times 1 / sigma_j if there are a norm's mean and 1 / sigma."""
-    error_BCHW = error_BCHW.contiguous(memory_format=torch.channels_last)
     if channelwise.takes(error_BCHW):
         return channelwise.absolute_sums(error_BCHW, statistics_2C)
     error_NC = as_pixels(error_BCHW)

@@ -22,26 +22,29 @@ VECTOR_WIDTH = 16
 
 
 class NormState(NamedTuple):
-    """What the backward pass needs to know: mean and 1 / sigma, whether they are the mini-batch's own, epsilon."""
+    """What the backward pass needs to know: mean and 1 / sigma, whether they are the mini-batch's own, epsilon, and
+    whether channelwise.c is at hand for it."""
 
     statistics_2C: Tensor
     uses_batch: bool
     epsilon: float
+    compiled: bool
 
 
 def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, NormState]:
     """The layer's output; its running statistics move as in its own forward."""
     uses_batch = norm.training or norm.running_mean is None
-    if uses_batch and channelwise.takes_norm(y_BCHW, norm):
+    compiled = channelwise.takes_norm(y_BCHW, norm)
+    if uses_batch and compiled:
         out_BCHW, statistics_2C = channelwise.norm_forward(y_BCHW, norm)
-        return out_BCHW, NormState(statistics_2C, uses_batch, norm.eps)
+        return out_BCHW, NormState(statistics_2C, uses_batch, norm.eps, compiled)
     running = norm.running_mean, norm.running_var
     out_BCHW, *statistics = torch.ops.aten.native_batch_norm.default(
         y_BCHW, norm.weight, norm.bias, *running, uses_batch, next_momentum(norm), norm.eps
     )
     if not uses_batch:
         statistics = running[0], (running[1] + norm.eps).rsqrt()
-    return out_BCHW, NormState(torch.stack(tuple(statistics)), uses_batch, norm.eps)
+    return out_BCHW, NormState(torch.stack(tuple(statistics)), uses_batch, norm.eps, compiled)
 
 
 def norm_backward(
@@ -51,9 +54,11 @@ def norm_backward(
     channel_K: Tensor,
     norm: NormState,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The kept error maps before the norm, [B, K, H, W], and the gradients of gamma and beta, zero where dropped."""
-    error_BCHW = error_BCHW.contiguous(memory_format=torch.channels_last)
-    if channelwise.takes(error_BCHW) and channelwise.takes(y_BCHW):
+    """The kept error maps before the norm, [B, K, H, W], and the gradients of gamma and beta, zero where dropped.
+
+    The error is in channels-last order.
+    """
+    if norm.compiled:
         return channelwise.norm_backward(
             error_BCHW, y_BCHW, channel_K, gamma_C, norm.statistics_2C, norm.uses_batch
         )

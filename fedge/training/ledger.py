@@ -4,6 +4,7 @@ exact:  cost(u) = parameters of the layers of u now - after, with every earlier 
 adapt:  the estimate of ADaPT's authors: weights of the ranked convolutions alone (no norm, bias, shortcut)
 """
 
+import copy
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -63,6 +64,26 @@ class Ledger:
         for name in self._losses[unit]:
             self._shapes[name] = self._shape_without(name, unit)
         self.removed += cost
+
+    def cut_together(self, units: list[int], floors: dict[str, int]) -> "Ledger | None":
+        """This ledger with all of these cut, one after the other; None if that is below a floor, or none are given."""
+        if not units:
+            return None
+        after = copy.copy(self)
+        after._shapes = dict(self._shapes)
+        for unit in units:
+            if not after.leaves(unit, floors):
+                return None
+            after.cut(unit, after.cost(unit))
+        return after
+
+    def book(self, after: "Ledger") -> None:
+        """Become what `cut_together` gave."""
+        self._shapes, self.removed = after._shapes, after.removed
+
+    def family(self, unit: int) -> frozenset[tuple[str, int]]:
+        """The layers that lose filters with this unit, and how many: units alike in it make up one width."""
+        return frozenset((name, loss.outputs) for name, loss in self._losses[unit].items() if loss.outputs)
 
     def _estimate(self, unit: int) -> int:
         """`losses` runs in the network's order: what feeds a projection is the last filter before it."""

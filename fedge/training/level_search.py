@@ -109,6 +109,7 @@ def search_level(
     example_input: Tensor,
     criterion: str | Criterion | None = None,
     accounting: str = "exact",
+    round_to: int = 1,
     batches: Callable[[], Batches] | None = None,
     seed: int = 0,
     levels: Sequence[float] = LEVELS,
@@ -122,7 +123,8 @@ def search_level(
     """
     if list(levels) != sorted(set(levels)):
         raise UserError(f"levels to search are {list(levels)}; they must ascend, each once: sort them")
-    cut = partial(prune, example_input=example_input, criterion=criterion, accounting=accounting, seed=seed)
+    how = {"criterion": criterion, "accounting": accounting, "round_to": round_to, "seed": seed}
+    cut = partial(prune, example_input=example_input, **how)
     tried: dict[float, bool] = {}
     out_of_reach: set[float] = set()
 

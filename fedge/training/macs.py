@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,7 @@ class MacTable:
         return self.forward + self.backward
 
 
-@dataclass(frozen=True)
-class BackwardCost:
+class BackwardCost(NamedTuple):
     """What backward passes cost in fact: MACs of the two products, and additions made to rank error maps."""
 
     error_propagation: int = 0

@@ -90,6 +90,7 @@ class PrunedConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, error_BCHW):
+        error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         channel_K = ctx.layer.select(error_BCHW)
         error_BKHW = gather(error_BCHW, channel_K)
         return *conv_gradients(
@@ -113,6 +114,7 @@ class PrunedConvNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, error_BCHW):
         *convolution, gamma_C, y_BCHW = ctx.saved_tensors
+        error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         channel_K = ctx.layer.select(error_BCHW, ctx.norm.statistics_2C)
         error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm)
         gradients = conv_gradients(error_BKHW, channel_K, *convolution, ctx.layer, ctx.needs_input_grad)

@@ -17,6 +17,7 @@ cut is checked against the network with the same channels zeroed before the call
 
 import copy
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,6 +49,7 @@ def prune(
     example_input: Tensor,
     criterion: str | Criterion | None = None,
     accounting: str = "exact",
+    round_to: int = 1,
     batches: Batches | None = None,
     seed: int = 0,
 ) -> Topology:
@@ -57,7 +59,8 @@ def prune(
     its values do not matter. `criterion` is a name of `CRITERIA` or a function like them; those that look at data
     go through `batches` of (x, y) once. Left out, it is 'taylor' where there are batches and the paper's 'l1' where
     there are none (docs/pruning.md: measured). `accounting="exact"` meets the level as closely as units allow when
-    tried once each, by score; a level below half of the cheapest unit's share cuts nothing.
+    tried once each, by score; a level below half of the cheapest unit's share cuts nothing. `round_to` leaves widths in
+    multiples of it, which processors like (1: any width); where a whole step would overshoot, a part of it is taken.
 
     The parameters are new objects: make a new optimizer. Training mode and `requires_grad` stay as they were.
     With the network untouched, LevelOutOfReachError if a floor stops the cut short of the level, and UserError if
@@ -65,7 +68,7 @@ def prune(
     """
     if criterion is None:
         criterion = "l1" if batches is None else "taylor"
-    _require_arguments(level, criterion, accounting)
+    _require_arguments(level, criterion, accounting, round_to)
     if level > 0:
         _require_cuttable(model)
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
@@ -76,19 +79,23 @@ def prune(
         with _explained("the pruning criterion failed", "check that it and the batches fit the network"):
             score_U = rank(Evidence(spare, coupling, batches, generator))
         _require_scores(score_U, coupling)
-        cut = Cut(coupling, choose_units(score_U, level, Ledger(spare, coupling, accounting)))
+        cut = Cut(coupling, choose_units(score_U, level, Ledger(spare, coupling, accounting), round_to))
         _check(cut, spare, torch.randn(example_input.shape, generator=generator).to(example_input))
         cut.apply(model)
     return Topology.of(model, tuple(example_input.shape[1:]))
 
 
-def _require_arguments(level: float, criterion: str | Criterion, accounting: str) -> None:
+def _require_arguments(level: float, criterion: str | Criterion, accounting: str, round_to: int) -> None:
     if not 0 <= level < 1:
         raise UserError(f"pruning level is {level}; it is the share of parameters to remove, 0 <= level < 1")
     if isinstance(criterion, str) and criterion not in CRITERIA:
         raise UserError(f"there is no pruning criterion {criterion!r}; there are {', '.join(CRITERIA)}")
     if accounting not in ("exact", "adapt"):
         raise UserError(f"there is no accounting {accounting!r}; there are exact, adapt")
+    if round_to < 1:
+        raise UserError(
+            f"pruning cannot round widths to {round_to}; take 1 (any width) or more, such as 8 or 16"
+        )
 
 
 def _require_cuttable(model: nn.Module) -> None:
@@ -131,31 +138,53 @@ def _require_scores(score_U: Tensor, coupling: Coupling) -> None:
         )
 
 
-def choose_units(score_U: Tensor, level: float, ledger: Ledger) -> Tensor:
-    """The units to cut, bool [units]: the stop rule and the floors of the formula above."""
+def choose_units(score_U: Tensor, level: float, ledger: Ledger, round_to: int = 1) -> Tensor:
+    """The units to cut, bool [units]: the stop rule and the floors of the formula above. `ledger` books them."""
     removed_U = torch.zeros(len(score_U), dtype=torch.bool)
     floors = _floors(level, ledger)
     target, near = level * ledger.total, SHORTFALL * ledger.total
     floors_alone = True  # whether nothing but floors keeps the cut from the level
-    for unit in torch.argsort(score_U, stable=True).tolist():
-        if score_U[unit] == math.inf:
-            break
-        if not ledger.leaves(unit, floors):
-            continue
-        cost, missing = ledger.cost(unit), target - ledger.removed
-        if ledger.removed + cost - target > missing:  # it overshoots by more than is missing now
-            floors_alone = False
-            if missing <= near:
-                break
-            continue  # a cheaper one may land nearer
-        ledger.cut(unit, cost)
-        removed_U[unit] = True
+    for step in _steps(score_U, ledger, round_to):
+        step = [unit for unit in step if not removed_U[unit]]
+        after, missing = ledger.cut_together(step, floors), target - ledger.removed
+        overshoots = False
+        while after and after.removed - target > (missing if len(step) == 1 else near):
+            overshoots, floors_alone = (
+                True,
+                False,
+            )  # by more than is missing now, or than a part of the step would
+            step.pop()
+            after = ledger.cut_together(step, floors)
+        if after:
+            ledger.book(after)
+            removed_U[step] = True
+        elif overshoots and missing <= near:
+            break  # else a cheaper one may land nearer
     if floors_alone and target - ledger.removed > near:
         raise LevelOutOfReachError(
             f"pruning level {level:g} cannot be reached: the floors of {LEAST_FILTERS} filters per layer and of "
             f"the residual sums stop it at {ledger.removed / ledger.total:.3f}; lower the level"
         )
     return removed_U
+
+
+def _steps(score_U: Tensor, ledger: Ledger, round_to: int) -> Iterator[list[int]]:
+    """Units by ascending score, never those scored infinity, in steps to multiples of `round_to`: of each family, first
+    as many as its width is above a multiple, then `round_to` at a time, each waiting for the others. At last one by
+    one, should that not be enough.
+    """
+    order = [unit for unit in torch.argsort(score_U, stable=True).tolist() if score_U[unit] < math.inf]
+    if round_to > 1:
+        width = Counter(map(ledger.family, range(len(score_U))))
+        waiting: dict[frozenset, list[int]] = defaultdict(list)
+        for unit in order:
+            family = ledger.family(unit)
+            waiting[family].append(unit)
+            if len(waiting[family]) == (width[family] % round_to or round_to):
+                width[family] -= len(waiting[family])
+                yield waiting.pop(family)
+    for unit in order:
+        yield [unit]
 
 
 def _check(cut: Cut, spare: nn.Module, x_BCHW: Tensor) -> None:

@@ -41,6 +41,7 @@ def test_misunderstood_network_is_refused_untouched():
         ({"level": -0.1}, "0 <= level < 1"),
         ({"criterion": "l2"}, "no pruning criterion 'l2'"),
         ({"accounting": "rough"}, "no accounting 'rough'"),
+        ({"round_to": 0}, "cannot round widths to 0"),
         ({"criterion": "taylor"}, "pass batches="),
         ({"example_input": torch.zeros(1, 4, 14, 14)}, "cannot be traced"),
     ],

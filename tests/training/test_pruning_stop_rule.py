@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedge.models import build
 from fedge.training.coupling import find_coupling
 from fedge.training.ledger import Ledger
 from fedge.training.pruning import choose_units, prune
@@ -56,3 +57,38 @@ def test_minus_infinity_goes_first():
     expected = model[0].weight.data[[0, 2]].clone()
     prune(model, 0.5, example_input=torch.zeros(1, 1, 1, 1), criterion=lambda _: scores)
     assert torch.equal(model[0].weight, expected)
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("criterion", ["l1", "random"])
+@pytest.mark.parametrize(("name", "round_to"), [("mobilenet_v2", 16), ("vgg11", 16), ("resnet20", 4)])
+def test_widths_end_as_multiples_and_the_level_is_met(name, round_to, criterion, level):
+    """If this fails, `round_to` leaves widths that no processor likes, or another size than was asked for."""
+    model = build(name, num_classes=10, in_channels=3, image_size=32)
+    before = parameters(model)
+    prune(model, level, example_input=torch.zeros(1, 3, 32, 32), criterion=criterion, round_to=round_to)
+    assert 1 - parameters(model) / before == pytest.approx(level, abs=0.01)
+    widths = [
+        layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1
+    ]
+    odd = {width for width in widths if width % round_to}
+    assert len(odd) <= 2, f"{widths}: the last step may be taken in part"
+
+
+def test_where_multiples_are_not_enough_single_channels_go():
+    """If this fails, a level that the network's widths allow is refused for the sake of its speed."""
+    model = nn.Sequential(nn.Conv2d(1, 8, 1, bias=False), nn.Flatten(), nn.Linear(8, 2, bias=False))
+    assert prune(model, 0.5, example_input=torch.zeros(1, 1, 1, 1), round_to=16).parameters == 12
+
+
+def test_the_lowest_of_a_family_wait_for_each_other():
+    """Two layers of 4; multiples of 2. By score alone the cut would take 0, 4 and 1; in pairs it takes 0 with 1."""
+    layers = nn.Conv2d(1, 4, 1, bias=False), nn.Conv2d(4, 4, 1, bias=False), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(4, 1, bias=False))
+    coupling = find_coupling(copy.deepcopy(model), torch.zeros(1, 1, 1, 1))
+    first, second = coupling.unit_of_output["0"], coupling.unit_of_output["1"]
+    score_U = torch.full((coupling.units,), 9.0)
+    score_U[first[0]], score_U[second[0]], score_U[first[1]] = 0, 1, 2
+    removed_U = choose_units(score_U, 10 / 24, Ledger(model, coupling), round_to=2)
+    assert removed_U[first].tolist() == [True, True, False, False]
+    assert not removed_U[second].any()
