@@ -59,14 +59,13 @@ def test_minus_infinity_goes_first():
     assert torch.equal(model[0].weight, expected)
 
 
-@pytest.mark.parametrize("level", [0.25, 0.5, 0.75])
-@pytest.mark.parametrize("criterion", ["l1", "random"])
+@pytest.mark.parametrize("level", [0.25, 0.75])
 @pytest.mark.parametrize(("name", "round_to"), [("mobilenet_v2", 16), ("vgg11", 16), ("resnet20", 4)])
-def test_widths_end_as_multiples_and_the_level_is_met(name, round_to, criterion, level):
+def test_widths_end_as_multiples_and_the_level_is_met(name, round_to, level):
     """If this fails, `round_to` leaves widths that no processor likes, or another size than was asked for."""
     model = build(name, num_classes=10, in_channels=3, image_size=32)
     before = parameters(model)
-    prune(model, level, example_input=torch.zeros(1, 3, 32, 32), criterion=criterion, round_to=round_to)
+    prune(model, level, example_input=torch.zeros(1, 3, 32, 32), criterion="random", round_to=round_to)
     assert 1 - parameters(model) / before == pytest.approx(level, abs=0.01)
     widths = [
         layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1
