@@ -93,9 +93,8 @@ class PrunedConv(torch.autograd.Function):
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         channel_K = ctx.layer.select(error_BCHW)
         error_BKHW = gather(error_BCHW, channel_K)
-        return *conv_gradients(
-            error_BKHW, channel_K, *ctx.saved_tensors, ctx.layer, ctx.needs_input_grad
-        ), None
+        gradients = conv_gradients(error_BKHW, channel_K, *ctx.saved_tensors, ctx.layer, ctx.needs_input_grad)
+        return *gradients, None
 
 
 class PrunedConvNorm(torch.autograd.Function):
@@ -208,9 +207,7 @@ def _mirrored_weight_gradient(
 
     grad W[k, i, j] = sum_h x[i, h + j d - p] error[k, h]  =  sum_u error[k, u + j' d - p] x[i, u]
     """
-    kernel_IKJL = torch.empty_like(
-        kernel_KIJL.transpose(0, 1)
-    )  # for its shape; no gradient depends on its numbers
+    kernel_IKJL = torch.empty_like(kernel_KIJL.transpose(0, 1))  # only its shape matters
     return _backward(x_BIHW, error_BKHW, kernel_IKJL, geometry, 1, "weight").transpose(0, 1)
 
 

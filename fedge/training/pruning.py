@@ -149,10 +149,8 @@ def choose_units(score_U: Tensor, level: float, ledger: Ledger, round_to: int = 
         after, missing = ledger.cut_together(step, floors), target - ledger.removed
         overshoots = False
         while after and after.removed - target > (missing if len(step) == 1 else near):
-            overshoots, floors_alone = (
-                True,
-                False,
-            )  # by more than is missing now, or than a part of the step would
+            # by more than is missing now, or than a part of the step would
+            overshoots, floors_alone = True, False
             step.pop()
             after = ledger.cut_together(step, floors)
         if after:

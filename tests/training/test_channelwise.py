@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fedge.training import channelwise, native
-from fedge.training.kept_maps import norm_per_channel
+from fedge.training.kept_maps import norm_per_channel, spread_kernels
 from fedge.training.kept_norm import norm_backward, norm_forward
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
@@ -78,8 +79,59 @@ def test_batch_norm_is_pytorchs(dtype, tolerance, size, affine, tracked, momentu
 @needs_compiler
 @precisions
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, tolerance, trained, without):
+def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, tolerance, trained):
     """If this fails, a block's kernels and norm learn from a wrong error."""
+    y_BCHW, error_BCHW = maps((4, 20, 7, 6), dtype, 0), maps((4, 20, 7, 6), dtype, 1)
+    norm = norm_of(20, dtype).train(trained)
+    arguments = error_BCHW, y_BCHW, norm.weight.detach(), torch.arange(3, 20, 4)
+    state = norm_forward(y_BCHW, norm)[1]
+    assert state.compiled
+    by_pytorch = norm_backward(*arguments, state._replace(compiled=False))
+    for ours, expected in zip(norm_backward(*arguments, state), by_pytorch, strict=True):
+        assert_close(ours, expected, tolerance)
+
+
+@needs_compiler
+@precisions
+@settings(max_examples=30, deadline=None)
+@given(size=sizes)
+def test_norms_are_sums_of_absolute_values(dtype, tolerance, size):
+    """If this fails, the wrong error maps are kept."""
+    error_BCHW, statistics_2C = maps(size, dtype, 2), maps((2, size[1], 1, 1), dtype, 3).flatten(1)
+    expected = error_BCHW.abs().sum((0, 2, 3))
+    assert_close(norm_per_channel(error_BCHW), expected, tolerance)
+    assert_close(norm_per_channel(error_BCHW, statistics_2C), expected * statistics_2C[1], tolerance)
+
+
+@needs_compiler
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_the_best_channels_are_those_of_highest_score(data):
+    """If this fails, a tie or a nan keeps too few channels, or a group loses its share."""
+    groups, per_group = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 20))
+    kept, channels = data.draw(st.integers(1, per_group)), groups * per_group
+    values = st.one_of(st.integers(0, 3).map(float), st.just(float("nan")))
+    score = torch.tensor(data.draw(st.lists(values, min_size=channels, max_size=channels)))
+    channel_K = channelwise.best_channels(score, kept * groups, groups)
+    assert channel_K.tolist() == sorted(set(channel_K.tolist()))
+    for group, own in enumerate(score.view(groups, -1).nan_to_num(nan=9)):
+        inside = channel_K[channel_K.div(per_group, rounding_mode="floor") == group] - group * per_group
+        assert own[inside].sort().values.tolist() == own.sort().values[-kept:].tolist()
+
+
+@needs_compiler
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_kernels_find_their_channels_in_any_memory_order(mirrored, without):
+    """If this fails, a kernel is updated with the gradient of another one, or with its own turned round."""
+    gradient_IKJL = torch.randn(3, 2, 5, 3).contiguous(memory_format=torch.channels_last)
+    arguments = gradient_IKJL.transpose(0, 1), torch.tensor([2, 6]), 8
+    ours = spread_kernels(*arguments, mirrored=mirrored)
+    assert torch.equal(ours, without(partial(spread_kernels, mirrored=mirrored), *arguments))
+
+
+@needs_compiler
+def test_the_number_of_threads_changes_no_bit():
+    """If this fails, a run depends on how many cores its host was given."""
     size = (5, 24, 13, 11)
     y_BCHW, error_BCHW = maps(size, torch.float32, 0), maps(size, torch.float32, 1)
 

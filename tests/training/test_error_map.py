@@ -330,7 +330,6 @@ def test_a_layer_may_be_called_by_keyword():
 STRIDED_SHORTCUT = """
 import torch
 from torch import nn
-from fedge.training import native
 from fedge.training.error_map import ErrorMapPruner
 torch.set_num_threads(2)
 layer = nn.Conv2d(9, 10, 1, stride=2)
