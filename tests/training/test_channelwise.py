@@ -16,7 +16,7 @@ from fedge.training.kept_maps import norm_per_channel, spread_kernels
 from fedge.training.kept_norm import norm_backward, norm_forward
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
-precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-11)])
+precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.float64, 1e-14)])
 sizes = st.tuples(st.integers(1, 5), st.integers(1, 150), st.integers(1, 9), st.integers(1, 9))
 
 
@@ -52,6 +52,12 @@ def assert_close(ours: Tensor, expected: Tensor, tolerance: float) -> None:
     )
 
 
+def lost_to_the_mean(y_BCHW: Tensor) -> float:
+    """By how much taking the mean off magnifies rounding: |y| / sigma of the worst channel (two close values, say)."""
+    sigma_C = (y_BCHW.var((0, 2, 3), correction=0) + 1e-5).sqrt()
+    return max(1.0, float((y_BCHW.abs().amax((0, 2, 3)) / sigma_C).max()))
+
+
 @needs_compiler
 def test_it_compiles_where_there_is_a_compiler():
     """If this fails, everybody trains with PyTorch's operators, right and slow, and nothing says so."""
@@ -71,7 +77,7 @@ def test_batch_norm_is_pytorchs(dtype, tolerance, size, affine, tracked, momentu
     for seed in range(2):
         y_BCHW = maps(size, dtype, seed)
         assert channelwise.takes_norm(y_BCHW, norm)
-        assert_close(norm_forward(y_BCHW, norm)[0], reference(y_BCHW), tolerance)
+        assert_close(norm_forward(y_BCHW, norm)[0], reference(y_BCHW), tolerance * lost_to_the_mean(y_BCHW))
     for name, expected in reference.named_buffers():
         assert_close(norm.get_buffer(name), expected, tolerance)
 
