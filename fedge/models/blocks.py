@@ -1,13 +1,13 @@
 """What the families share: convolution-norm-activation, the head, He's initial weights, the size check."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from fedge.errors import UserError
 
 ImageSize = tuple[int, int]  # (height, width) in pixels
 
 
-class ConvNormAct(nn.Module):
+class ConvNormAct(nn.Sequential):
     """Convolution, batch norm, ReLU: the unit that pruning cuts as one.
 
     `activation=False` leaves the ReLU out (before a residual sum, after a linear bottleneck). `padding`
@@ -35,9 +35,6 @@ class ConvNormAct(nn.Module):
         )
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU(inplace=True) if activation else nn.Identity()
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x_BCHW)))
 
 
 class GlobalPoolHead(nn.Sequential):

@@ -50,20 +50,29 @@ static void repeat(const real *of_C, size C, size numbers, real *row) {
     for (size j = 0; j < numbers; j++) row[j] = of_C[j % C];
 }
 
-/* sum_C = sum over pixels of |e|, times 1 / sigma of the norm before e, if there are statistics [2, C] of one: its mean
-   and 1 / sigma. */
-int absolute_sums(const real *restrict e_NC, size N, size C, const real *statistics, real *restrict sum_C, int threads) {
+/* sum_C = sum over pixels of |e|, times 1 / sigma of the norm before e, if there are statistics [4, C] of one (see
+   norm_forward). With y, what came into that norm: only where its output is above zero, as a ReLU behind it lets pass. */
+int absolute_sums(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const real *statistics,
+                  real *restrict sum_C, int threads) {
     const size step = row_pixels(C);
     double part[PARTS * C];
+    real factor[step * C], shift[step * C];
+    if (y_NC) {
+        repeat(statistics + 2 * C, C, step * C, factor);
+        repeat(statistics + 3 * C, C, step * C, shift);
+    }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
         const Range own = pixels_of(p, N);
         real row[step * C];
         memset(row, 0, sizeof row);
         for (size n = own.from; n < own.to; n += step) {
-            const real *e = e_NC + n * C;
+            const real *e = e_NC + n * C, *y = y_NC + n * C;
             const size width = least(step, own.to - n) * C;
-            for (size j = 0; j < width; j++) row[j] += fabs(e[j]);
+            if (y_NC)
+                for (size j = 0; j < width; j++) row[j] += y[j] * factor[j] + shift[j] <= 0 ? 0 : fabs(e[j]);
+            else
+                for (size j = 0; j < width; j++) row[j] += fabs(e[j]);
         }
         fold(row, step, C, part + p * C);
     }
@@ -152,13 +161,13 @@ static void follow(const double *mean_C, const double *variance_C, size N, size 
     }
 }
 
-/* out = gamma (y - mean) / sigma + beta, with sigma^2 = variance + epsilon. statistics [2, C]: mean and 1 / sigma.
-   gamma, beta: NULL for 1 and 0; running: NULL for none; momentum: below 0 for none. */
+/* out = gamma (y - mean) / sigma + beta = factor y + shift, with sigma^2 = variance + epsilon; if rectified, what a ReLU
+   lets pass of it. statistics [4, C]: mean, 1 / sigma, factor, shift. gamma, beta: NULL for 1 and 0; running: NULL for none; momentum: below 0 for none. */
 int norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C, const real *beta_C, double epsilon,
                  real *running_mean_C, real *running_variance_C, int64_t *batches, double momentum,
-                 real *restrict statistics, real *restrict out_NC, int threads) {
+                 size rectified, real *restrict statistics, real *restrict out_NC, int threads) {
     const size step = row_pixels(C);
-    real factor[step * C], shift[step * C];
+    real factor[step * C], shift[step * C], *factor_C = statistics + 2 * C, *shift_C = statistics + 3 * C;
     double mean[C], variance[C];
     moments(y_NC, N, C, mean, variance, threads);
     if (running_mean_C) follow(mean, variance, N, C, running_mean_C, running_variance_C, batches, momentum);
@@ -167,11 +176,11 @@ int norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C,
         const double gain = gamma_C ? gamma_C[c] * scale : scale;
         statistics[c] = (real)mean[c];
         statistics[C + c] = (real)scale;
-        factor[c] = (real)gain;
-        shift[c] = (real)((beta_C ? beta_C[c] : 0) - mean[c] * gain);
+        factor_C[c] = (real)gain;
+        shift_C[c] = (real)((beta_C ? beta_C[c] : 0) - mean[c] * gain);
     }
-    repeat(factor, C, step * C, factor);
-    repeat(shift, C, step * C, shift);
+    repeat(factor_C, C, step * C, factor);
+    repeat(shift_C, C, step * C, shift);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
         const Range own = pixels_of(p, N);
@@ -179,25 +188,30 @@ int norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C,
             const real *y = y_NC + n * C;
             real *out = out_NC + n * C;
             const size width = least(step, own.to - n) * C;
-            for (size j = 0; j < width; j++) out[j] = y[j] * factor[j] + shift[j];
+            for (size j = 0; j < width; j++) {
+                const real z = y[j] * factor[j] + shift[j];
+                out[j] = rectified && z <= 0 ? 0 : z;
+            }
         }
     }
     return 0;
 }
 
-/* The kept channels of the error e behind a norm, and of y^ = (y - mean) / sigma; part [PARTS, 2, K]: sums over pixels of
-   e and of e y^. */
+/* The kept channels of the error e behind a norm (and the ReLU behind it, if rectified), and of y^ = (y - mean) / sigma;
+   part [PARTS, 2, K]: sums over pixels of e and of e y^. */
 static void gather_kept(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *channel_K,
-                        size K, const real *mean_C, const real *scale_C, real *restrict error_NK, real *restrict normed_NK,
+                        size K, const real *statistics, size rectified, real *restrict error_NK, real *restrict normed_NK,
                         double *restrict part, int threads) {
     const size step = row_pixels(K);
     int32_t place[step * K]; /* of a kept number, among all of its row of work */
-    real mean[step * K], scale[step * K];
+    real mean[step * K], scale[step * K], factor[step * K], shift[step * K];
     for (size j = 0; j < step * K; j++) {
         const size c = channel_K[j % K];
         place[j] = (int32_t)(j / K * C + c);
-        mean[j] = mean_C[c];
-        scale[j] = scale_C[c];
+        mean[j] = statistics[c];
+        scale[j] = statistics[C + c];
+        factor[j] = rectified ? statistics[2 * C + c] : 0;
+        shift[j] = rectified ? statistics[3 * C + c] : 1; /* all is above zero */
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
@@ -210,8 +224,9 @@ static void gather_kept(const real *restrict e_NC, const real *restrict y_NC, si
             real *error = error_NK + n * K, *normed = normed_NK + n * K;
             const size width = least(step, own.to - n) * K;
             for (size j = 0; j < width; j++) {
-                error[j] = e[place[j]];
-                normed[j] = (y[place[j]] - mean[j]) * scale[j];
+                const real y_j = y[place[j]], e_j = e[place[j]];
+                error[j] = y_j * factor[j] + shift[j] <= 0 ? 0 : e_j;
+                normed[j] = (y_j - mean[j]) * scale[j];
                 error_row[j] += error[j];
                 product_row[j] += error[j] * normed[j];
             }
@@ -242,16 +257,16 @@ static void bring_before(size N, size K, const real *factor_K, const real *less_
 }
 
 /* The kept channels of the error e behind a norm, brought before it (kept_norm.py has the formulas): error_NK, and the
-   gradients of gamma and beta, zero where dropped. statistics [2, C]: mean and 1 / sigma; batch: whether they are the
-   mini-batch's own. */
+   gradients of gamma and beta, zero where dropped. statistics: norm_forward's, whose last two are read only if rectified
+   (e is behind the ReLU behind the norm); batch: whether they are the mini-batch's own. */
 int norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *restrict channel_K,
-                  size K, const real *gamma_C, const real *statistics, size batch, real *restrict error_NK,
+                  size K, const real *gamma_C, const real *statistics, size batch, size rectified, real *restrict error_NK,
                   real *restrict grad_gamma_C, real *restrict grad_beta_C, int threads) {
-    const real *mean_C = statistics, *scale_C = statistics + C;
+    const real *scale_C = statistics + C;
     real factor[K], less[K], less_normed[K], *normed_NK = malloc(N * K * sizeof *normed_NK);
     if (!normed_NK) return 1;
     double part[PARTS * 2 * K];
-    gather_kept(e_NC, y_NC, N, C, channel_K, K, mean_C, scale_C, error_NK, normed_NK, part, threads);
+    gather_kept(e_NC, y_NC, N, C, channel_K, K, statistics, rectified, error_NK, normed_NK, part, threads);
     memset(grad_beta_C, 0, C * sizeof *grad_beta_C);
     memset(grad_gamma_C, 0, C * sizeof *grad_gamma_C);
     for (size k = 0; k < K; k++) {
@@ -289,5 +304,18 @@ int spread_kernels(const real *restrict gradient, size K, size X, size J, size L
             for (size j = 0; j < J; j++)
                 for (size l = 0; l < L; l++) *own++ = gradient[k * of_k + i * of_i + j * of_j + l * of_l];
     }
+    return 0;
+}
+
+/* The kept kernels as the error goes back through them: [X, K, J, L] in channels-last order, rows and columns backwards, of
+   kernels [C, X, J, L] in any memory order (strides of each axis). */
+int turn_kernels(const real *restrict kernel, size X, size J, size L, size of_c, size of_i, size of_j, size of_l,
+                 const int64_t *restrict channel_K, size K, real *restrict out, int threads) {
+    (void)threads;
+    for (size i = 0; i < X; i++)
+        for (size j = J - 1; j >= 0; j--)
+            for (size l = L - 1; l >= 0; l--)
+                for (size k = 0; k < K; k++)
+                    *out++ = kernel[channel_K[k] * of_c + i * of_i + j * of_j + l * of_l];
     return 0;
 }

@@ -29,10 +29,13 @@ def takes_norm(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> bool:
     )
 
 
-def absolute_sums(error_BCHW: Tensor, statistics_2C: Tensor | None = None) -> Tensor:
-    """[C]: the sum of |e| over pixels, times 1 / sigma of the norm before it, if there is one."""
+def absolute_sums(
+    error_BCHW: Tensor, statistics_SC: Tensor | None = None, y_BCHW: Tensor | None = None
+) -> Tensor:
+    """[C]: the sum of |e| over pixels, times 1 / sigma of the norm before it, if there is one; with what came into
+    that norm, of what a ReLU behind it lets pass."""
     sum_C = error_BCHW.new_empty(error_BCHW.shape[1])
-    native.call("absolute_sums", error_BCHW, *_size(error_BCHW), statistics_2C, sum_C)
+    native.call("absolute_sums", error_BCHW, y_BCHW, *_size(error_BCHW), statistics_SC, sum_C)
     return sum_C
 
 
@@ -43,17 +46,26 @@ def best_channels(score_C: Tensor, kept: int, groups: int) -> Tensor:
     return channel_K
 
 
-def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch norm by the pixels' own statistics, and these: mean and 1 / sigma, [2, C]. Running ones follow."""
+def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d, rectified: bool) -> tuple[Tensor, Tensor]:
+    """Batch norm by the pixels' own statistics, with the ReLU behind it if rectified; and these, [4, C]: mean,
+    1 / sigma, and the factor and shift that make the norm's output of y. Running ones follow."""
     out_BCHW = torch.empty_like(y_BCHW)
-    statistics_2C = y_BCHW.new_empty(2, y_BCHW.shape[1])
+    statistics_4C = y_BCHW.new_empty(4, y_BCHW.shape[1])
     running = norm.running_mean, norm.running_var, norm.num_batches_tracked
     momentum = -1.0 if norm.momentum is None else float(norm.momentum)
     parameters = norm.weight, norm.bias, float(norm.eps)
     native.call(
-        "norm_forward", y_BCHW, *_size(y_BCHW), *parameters, *running, momentum, statistics_2C, out_BCHW
+        "norm_forward",
+        y_BCHW,
+        *_size(y_BCHW),
+        *parameters,
+        *running,
+        momentum,
+        int(rectified),
+        statistics_4C,
+        out_BCHW,
     )
-    return out_BCHW, statistics_2C
+    return out_BCHW, statistics_4C
 
 
 def norm_backward(
@@ -61,8 +73,9 @@ def norm_backward(
     y_BCHW: Tensor,
     channel_K: Tensor,
     gamma_C: Tensor | None,
-    statistics_2C: Tensor,
+    statistics_SC: Tensor,
     uses_batch: bool,
+    rectified: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The kept error before the norm [B, K, H, W], and the gradients of gamma and beta [C], zero where dropped."""
     (pixels, channels), kept = _size(y_BCHW), len(channel_K)
@@ -70,8 +83,8 @@ def norm_backward(
     error_BKHW = torch.empty((instances, kept, *image), dtype=y_BCHW.dtype, memory_format=form)
     grad_gamma_C, grad_beta_C = y_BCHW.new_empty(channels), y_BCHW.new_empty(channels)
     native.call(
-        "norm_backward", error_BCHW, y_BCHW, pixels, channels, channel_K, kept, gamma_C, statistics_2C,
-        int(uses_batch), error_BKHW, grad_gamma_C, grad_beta_C,
+        "norm_backward", error_BCHW, y_BCHW, pixels, channels, channel_K, kept, gamma_C, statistics_SC,
+        int(uses_batch), int(rectified), error_BKHW, grad_gamma_C, grad_beta_C,
     )  # fmt: skip
     return error_BKHW, grad_gamma_C, grad_beta_C
 
@@ -85,6 +98,16 @@ def spread_kernels(gradient_KIJL: Tensor, channel_K: Tensor, channels: int, mirr
         "spread_kernels", gradient_KIJL, kept, *kernel, *strides, int(mirrored), channel_K, channels, out_CIJL
     )
     return out_CIJL
+
+
+def turned_kernels(weight_CIJL: Tensor, channel_K: Tensor) -> Tensor:
+    """[I, K, J, L], channels last: the kept kernels as the error goes back through them, rows and columns backwards."""
+    _, inputs, *size = weight_CIJL.shape
+    shape = inputs, len(channel_K), *size
+    out_IKJL = torch.empty(shape, dtype=weight_CIJL.dtype, memory_format=torch.channels_last)
+    strides = weight_CIJL.stride()
+    native.call("turn_kernels", weight_CIJL, inputs, *size, *strides, channel_K, len(channel_K), out_IKJL)
+    return out_IKJL
 
 
 def _size(maps_BCHW: Tensor) -> tuple[int, int]:

@@ -18,8 +18,9 @@ What we changed, and why:
 - Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
   (ssProp, arXiv 2408.12561), keep per layer.
 
-Attached by replacing the `forward` of the model's Conv2d and BatchNorm2d objects (not their classes), and detached by
-removing it again. Hooks and `retain_grad` on a tensor between a convolution and its norm are not called while attached.
+Attached by replacing the `forward` of the model's Conv2d, BatchNorm2d and Sequential objects (not their classes), and
+detached by removing it again (attached.py). Hooks and `retain_grad` on a tensor between a convolution and its norm are
+not called while attached; those of layers are.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,11 +32,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.errors import UserError
+from fedge.training.attached import Block, blocks_of, computes_as, replace_forward
 from fedge.training.error_scores import SCORES, keep_best, kept_channels
+from fedge.training.kept_maps import CHANNELS_LAST
+from fedge.training.kept_norm import can_rectify
+from fedge.training.kept_products import Geometry
 from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
 from fedge.training.pruned_backward import (
-    CHANNELS_LAST,
-    Geometry,
+    PrunedBlock,
     PrunedConv,
     PrunedLayer,
     RoundedLinear,
@@ -122,6 +126,8 @@ class ErrorMapPruner:
             forward = partial(self._conv, name, layer, layer.forward)
         elif computes_as(layer, nn.BatchNorm2d):
             forward = partial(_norm, layer, layer.forward)
+        elif computes_as(layer, nn.Sequential) and "forward" not in layer.__dict__:
+            forward = partial(self._sequence, name, layer, layer.forward)
         elif isinstance(layer, COUNTED):
             forward = partial(self._dense, layer, layer.forward)
         else:
@@ -140,10 +146,41 @@ class ErrorMapPruner:
         self.cost += cost
 
     def _conv(self, name: str, layer: nn.Conv2d, dense: Callable[..., Tensor], x_BIHW: Tensor) -> Tensor:
+        pruned = self._pruned(name, layer, x_BIHW)
+        if pruned is None:
+            return self._dense(layer, dense, x_BIHW)
+        x_BIHW, how = pruned
+        return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, how)
+
+    def _sequence(self, name: str, layers: nn.Sequential, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
+        """The layers in turn, a block as one."""
+        for child, block in blocks_of(layers):
+            out = self._block(f"{name}.{child}" if name else child, block, x) if len(block) > 1 else None
+            if out is None:
+                for layer in block:
+                    x = layer(x)
+            else:
+                x = out
+        return x
+
+    def _block(self, name: str, block: Block, x_BIHW: Tensor) -> Tensor | None:
+        """Its output; None where it must be run layer by layer."""
+        pruned = None if self.roundings else self._pruned(name, block[0], x_BIHW)
+        if pruned is None:
+            return None
+        x_BIHW, how = pruned
+        conv, norm, *relu = block
+        parameters = conv.weight, conv.bias, norm.weight, norm.bias
+        rectified = bool(relu) and can_rectify(x_BIHW, norm)
+        out_BCHW = PrunedBlock.apply(x_BIHW, *parameters, None, how, norm, rectified)
+        return out_BCHW if rectified or not relu else relu[0](out_BCHW)
+
+    def _pruned(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
+        """The input as its products read it, and what the backward pass needs; None where it is to run dense."""
         keep = self.keep.get(name, 1.0) if self.pruning else 1.0
         plain = keep == 1 and self.roundings is None
         if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
-            return self._dense(layer, dense, x_BIHW)
+            return None
         _refuse_autocast(x_BIHW)
         x_BIHW, padding = _padded(layer, x_BIHW)
         geometry = _geometry(
@@ -153,8 +190,7 @@ class ErrorMapPruner:
         kept = kept_channels(layer.out_channels, keep, groups)
         best = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
         x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
-        pruned = PrunedLayer(geometry, best, self._record, self.roundings)
-        return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, pruned)
+        return x_BIHW, PrunedLayer(geometry, best, self._record, self.roundings)
 
     def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
         score_C = SCORES[self.score](layer.weight.detach(), error_norm_C, self.generator)
@@ -176,30 +212,8 @@ class ErrorMapPruner:
 
 
 def _norm(layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
-    one_value = layer.training and y_BCHW.shape[0] == y_BCHW.shape[2] == y_BCHW.shape[3] == 1
-    # PyTorch refuses one value, by its own words
-    pruned = None if one_value else norm_after(y_BCHW, layer)
+    pruned = norm_after(y_BCHW, layer)
     return dense(y_BCHW) if pruned is None else pruned
-
-
-def computes_as(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether `layer` is of that kind and runs the kind's own forward, not a subclass's, which may compute anything."""
-    methods = ("forward", "_conv_forward")  # of convolutions the first calls the second
-    return isinstance(layer, kind) and all(
-        getattr(type(layer), method, None) is getattr(kind, method, None) for method in methods
-    )
-
-
-def replace_forward(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
-    """Give this one object another forward; calling what is returned puts back the one it had."""
-    own = layer.__dict__.get("forward")
-    layer.forward = partial(_by_keyword_too, forward)
-    return partial(delattr, layer, "forward") if own is None else partial(setattr, layer, "forward", own)
-
-
-def _by_keyword_too(forward: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """PyTorch's own layers may be called as layer(input=x). (A partial of this can be copied with its model.)"""
-    return forward(input)
 
 
 def _padded(layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -12,6 +12,7 @@ Shapes: B instances, C channels (K kept), H x W pixels.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.training import channelwise
@@ -22,22 +23,36 @@ VECTOR_WIDTH = 16
 
 
 class NormState(NamedTuple):
-    """What the backward pass needs to know: mean and 1 / sigma, whether they are the mini-batch's own, epsilon, and
-    whether channelwise.c is at hand for it."""
+    """What the backward pass needs to know.
 
-    statistics_2C: Tensor
+    statistics: mean and 1 / sigma, and what else channelwise.c's forward pass leaves. uses_batch: whether they are the
+    mini-batch's own. compiled: whether channelwise.c is at hand. rectified: whether the error is that behind a ReLU
+    behind the norm, to be masked as it is read.
+    """
+
+    statistics_SC: Tensor
     uses_batch: bool
     epsilon: float
     compiled: bool
+    rectified: bool = False
 
 
-def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, NormState]:
-    """The layer's output; its running statistics move as in its own forward."""
-    uses_batch = norm.training or norm.running_mean is None
+def can_rectify(x_BIHW: Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Whether `norm_forward` takes the ReLU behind the norm of a convolution of x along; only channelwise.c does."""
+    fits = channelwise.takes_norm(x_BIHW, norm) and norm.num_features <= channelwise.MOST_CHANNELS
+    return fits and _uses_batch(norm)
+
+
+def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d, rectified: bool = False) -> tuple[Tensor, NormState]:
+    """The layer's output, or a ReLU's behind it if `rectified`, where that can be; y is then in channels-last order.
+    Running statistics move as in the layer's own forward."""
+    uses_batch = _uses_batch(norm)
     compiled = channelwise.takes_norm(y_BCHW, norm)
-    if uses_batch and compiled:
-        out_BCHW, statistics_2C = channelwise.norm_forward(y_BCHW, norm)
-        return out_BCHW, NormState(statistics_2C, uses_batch, norm.eps, compiled)
+    if uses_batch and compiled and y_BCHW.numel() > y_BCHW.shape[1]:
+        out_BCHW, statistics_SC = channelwise.norm_forward(y_BCHW, norm, rectified)
+        return out_BCHW, NormState(statistics_SC, uses_batch, norm.eps, compiled, rectified)
+    if uses_batch and y_BCHW.numel() == y_BCHW.shape[1]:
+        F.batch_norm(y_BCHW, None, None, training=True)  # which refuses one value, in PyTorch's words
     running = norm.running_mean, norm.running_var
     out_BCHW, *statistics = torch.ops.aten.native_batch_norm.default(
         y_BCHW, norm.weight, norm.bias, *running, uses_batch, next_momentum(norm), norm.eps
@@ -60,9 +75,9 @@ def norm_backward(
     """
     if norm.compiled:
         return channelwise.norm_backward(
-            error_BCHW, y_BCHW, channel_K, gamma_C, norm.statistics_2C, norm.uses_batch
+            error_BCHW, y_BCHW, channel_K, gamma_C, norm.statistics_SC, norm.uses_batch, norm.rectified
         )
-    mean_K, scale_K = norm.statistics_2C[:, channel_K]
+    mean_K, scale_K = norm.statistics_SC[:2, channel_K]
     running = (None, None) if norm.uses_batch else (mean_K, scale_K.square().reciprocal() - norm.epsilon)
     error_BKHW, *gradients = torch.ops.aten.native_batch_norm_backward.default(
         _in_fast_order(gather(error_BCHW, channel_K)),
@@ -76,6 +91,10 @@ def norm_backward(
         [True, True, True],
     )
     return error_BKHW, *(spread(grad_K, channel_K, y_BCHW.shape[1]) for grad_K in gradients)
+
+
+def _uses_batch(norm: nn.BatchNorm2d) -> bool:
+    return norm.training or norm.running_mean is None
 
 
 def _in_fast_order(maps_BKHW: Tensor) -> Tensor:

@@ -1,60 +1,29 @@
-"""Backward passes of convolution, and of convolution with batch norm, through the kept error maps alone.
+"""Backward passes of convolution, and of its block with batch norm and ReLU, through the kept error maps alone.
 
-The blocks conv -> norm -> ReLU of a network have an error map delta_BCHW behind their norm (behind their convolution,
-where there is no norm); PyTorch's own ReLU has masked it already. There the channels are ranked; batch norm acts
-channel by channel (kept_norm.py), so that norm and convolution work on the K kept maps delta_BKHW only. A dropped
-channel gives nothing to the norm's shift and scale, to the kernel, or to the error that goes on:
+Channels are ranked by the error map delta_BCHW that comes into a block conv -> norm -> ReLU, masked by the ReLU; batch
+norm works channel by channel (kept_norm.py), so that norm and convolution see the K kept maps delta_BKHW only. A
+dropped channel gives nothing to the norm's shift and scale, to the kernel, or to the error that goes on
+(kept_products.py).
 
-    grad W_k   = sum over instances of  x * delta_k                    k kept, else 0      (EIF + EMP, equation 12)
-    grad x     = sum over kept k of     rot(W_k) * delta_k                                 (equation 8)
-
-The norm's forward pass makes one autograd node of both layers, since autograd hands on gradients of full shape only.
-The node of the convolution alone is left for other readers of its output, if there are any.
+A block is one autograd node, since autograd hands on gradients of full shape only.
 Shapes: B instances, C channels out (K kept), I channels in, H x W pixels, J, L a kernel's rows and columns.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fedge.training.kept_maps import gather, norm_per_channel, spread, spread_kernels
-from fedge.training.kept_norm import VECTOR_WIDTH, norm_backward, norm_forward
+from fedge.training.kept_maps import CHANNELS_LAST, gather, norm_per_channel, spread
+from fedge.training.kept_norm import norm_backward, norm_forward
+from fedge.training.kept_products import Geometry, propagate, weight_gradient
 from fedge.training.macs import BackwardCost, kernel_macs
-
-CHANNELS_LAST = torch.channels_last
 
 Rounding = Callable[[Tensor], Tensor]
 """What quantised training does to an error before a product."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a convolution does besides its weights."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    depthwise: bool
-    """Every output channel has input channels of its own: to drop its map is to drop the group."""
-
-    @cached_property
-    def skips_pixels(self) -> bool:
-        """Whether the kernel is one point and reads every so manieth pixel, as on a shortcut."""
-        return self.kernel == (1, 1) and self.padding == (0, 0) and self.stride != (1, 1)
-
-    @cached_property
-    def exchangeable(self) -> bool:
-        """Whether error and input may change places in the weight gradient at no cost: both have the same size."""
-        reach = tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
-        return self.stride == (1, 1) and self.groups == 1 and reach == tuple(2 * p for p in self.padding)
 
 
 class PrunedLayer(NamedTuple):
@@ -69,11 +38,11 @@ class PrunedLayer(NamedTuple):
     record: Callable[[BackwardCost], None]
     roundings: tuple[Rounding, Rounding] | None = None
 
-    def select(self, error_BCHW: Tensor, statistics_2C: Tensor | None = None) -> Tensor:
-        """The channels [K] to keep, ascending. `statistics`: mean and 1 / sigma of the norm before the error."""
+    def select(self, error_BCHW: Tensor, *behind: Tensor | None) -> Tensor:
+        """The channels [K] to keep, ascending. behind: what `norm_per_channel` takes of a norm before the error."""
         if self.best is None:
             return torch.arange(error_BCHW.shape[1], device=error_BCHW.device)
-        return self.best(norm_per_channel(error_BCHW, statistics_2C))
+        return self.best(norm_per_channel(error_BCHW, *behind))
 
 
 class PrunedConv(torch.autograd.Function):
@@ -84,8 +53,7 @@ class PrunedConv(torch.autograd.Function):
     def forward(ctx, x_BIHW, weight_CIJL, bias_C, layer: PrunedLayer):
         ctx.save_for_backward(x_BIHW, weight_CIJL, bias_C)
         ctx.layer = layer
-        how = layer.geometry
-        return F.conv2d(x_BIHW, weight_CIJL, bias_C, how.stride, how.padding, how.dilation, how.groups)
+        return _convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
 
     @staticmethod
     @once_differentiable
@@ -97,14 +65,19 @@ class PrunedConv(torch.autograd.Function):
         return *gradients, None
 
 
-class PrunedConvNorm(torch.autograd.Function):
-    """Batch norm of y, a PrunedConv's output, whose backward is that of both, on the kept maps."""
+class PrunedBlock(torch.autograd.Function):
+    """Convolution and batch norm, with the ReLU behind them if `rectified` (where kept_norm.py can); y is the
+    convolution's output if there is one already."""
 
     @staticmethod
     def forward(
-        ctx, x_BIHW, weight_CIJL, bias_C, gamma_C, beta_C, y_BCHW, layer: PrunedLayer, norm: nn.BatchNorm2d
-    ):
-        out_BCHW, ctx.norm = norm_forward(y_BCHW, norm)
+        ctx, x_BIHW, weight_CIJL, bias_C, gamma_C, beta_C, y_BCHW,
+        layer: PrunedLayer, norm: nn.BatchNorm2d, rectified: bool,
+    ):  # fmt: skip
+        if y_BCHW is None:
+            y_BCHW = _convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
+            y_BCHW = y_BCHW.contiguous(memory_format=CHANNELS_LAST)
+        out_BCHW, ctx.norm = norm_forward(y_BCHW, norm, rectified)
         ctx.save_for_backward(x_BIHW, weight_CIJL, bias_C, gamma_C, y_BCHW)
         ctx.layer = layer
         return out_BCHW
@@ -114,19 +87,25 @@ class PrunedConvNorm(torch.autograd.Function):
     def backward(ctx, error_BCHW):
         *convolution, gamma_C, y_BCHW = ctx.saved_tensors
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
-        channel_K = ctx.layer.select(error_BCHW, ctx.norm.statistics_2C)
+        masked_by = y_BCHW if ctx.norm.rectified else None
+        channel_K = ctx.layer.select(error_BCHW, ctx.norm.statistics_SC, masked_by)
         error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm)
         gradients = conv_gradients(error_BKHW, channel_K, *convolution, ctx.layer, ctx.needs_input_grad)
-        return *gradients, *(gammas if gamma_C is not None else (None, None)), None, None, None
+        return *gradients, *(gammas if gamma_C is not None else (None, None)), *(None,) * 4
 
 
 def norm_after(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> Tensor | None:
-    """The norm of a PrunedConv's output, pruned together with it; None for any other tensor."""
+    """The norm of a PrunedConv's output, pruned together with it; None for any other tensor. The node of the
+    convolution alone is left for other readers of its output, if there are any."""
     node = y_BCHW.grad_fn
     if not isinstance(node, PrunedConv._backward_cls):
         return None
     convolution = node.saved_tensors
-    return PrunedConvNorm.apply(*convolution, norm.weight, norm.bias, y_BCHW.detach(), node.layer, norm)
+    return PrunedBlock.apply(*convolution, norm.weight, norm.bias, y_BCHW.detach(), node.layer, norm, False)
+
+
+def _convolve(x_BIHW: Tensor, weight_CIJL: Tensor, bias_C: Tensor | None, how: Geometry) -> Tensor:
+    return F.conv2d(x_BIHW, weight_CIJL, bias_C, how.stride, how.padding, how.dilation, how.groups)
 
 
 def conv_gradients(
@@ -145,14 +124,11 @@ def conv_gradients(
     ranked = 0 if layer.best is None else error_BKHW.numel() // kept * channels
     layer.record(BackwardCost(macs * wants[0], macs * wants[1], ranked))
     for_x, for_weight = layer.roundings or (_as_it_is, _as_it_is)
-    kernel_KIJL = weight_CIJL.index_select(0, channel_K)
     grad_x = grad_weight = grad_bias = None
     if wants[0]:
-        grad_x = propagate(for_x(error_BKHW), x_BIHW, kernel_KIJL, channel_K, layer.geometry)
+        grad_x = propagate(for_x(error_BKHW), x_BIHW, weight_CIJL, channel_K, layer.geometry)
     if wants[1]:
-        grad_weight = weight_gradient(
-            for_weight(error_BKHW), x_BIHW, kernel_KIJL, channel_K, layer.geometry, channels
-        )
+        grad_weight = weight_gradient(for_weight(error_BKHW), x_BIHW, weight_CIJL, channel_K, layer.geometry)
     if wants[2]:
         grad_bias = spread(error_BKHW.sum((0, 2, 3)), channel_K, channels)
     return grad_x, grad_weight, grad_bias
@@ -160,81 +136,6 @@ def conv_gradients(
 
 def _as_it_is(error: Tensor) -> Tensor:
     return error
-
-
-def propagate(
-    error_BKHW: Tensor, x_BIHW: Tensor, kernel_KIJL: Tensor, channel_K: Tensor, geometry: Geometry
-) -> Tensor:
-    """The error at the convolution's input, [B, I, H, W], from the kept maps at its output."""
-    if not geometry.depthwise:
-        return _backward(error_BKHW, x_BIHW, kernel_KIJL, geometry, geometry.groups, "x")
-    inputs = _inputs_of(channel_K, kernel_KIJL)
-    kept = _backward(error_BKHW, gather(x_BIHW, inputs), kernel_KIJL, geometry, len(channel_K), "x")
-    return torch.zeros_like(x_BIHW).index_copy_(1, inputs, kept)
-
-
-def weight_gradient(
-    error_BKHW: Tensor,
-    x_BIHW: Tensor,
-    kernel_KIJL: Tensor,
-    channel_K: Tensor,
-    geometry: Geometry,
-    channels: int,
-) -> Tensor:
-    """[C, I, J, L], zero where dropped."""
-    if geometry.skips_pixels:
-        # Only what it reads: oneDNN's own kernel for this writes out of bounds with two threads (torch 2.13).
-        rows, columns = geometry.stride
-        x_BIHW = x_BIHW[:, :, ::rows, ::columns].contiguous(memory_format=CHANNELS_LAST)
-        geometry = replace(geometry, stride=(1, 1))
-    groups = geometry.groups
-    if geometry.depthwise:
-        x_BIHW, groups = gather(x_BIHW, _inputs_of(channel_K, kernel_KIJL)), len(channel_K)
-    exchanged = len(channel_K) < VECTOR_WIDTH <= x_BIHW.shape[1] and geometry.exchangeable
-    if exchanged:
-        gradient_KIJL = _mirrored_weight_gradient(error_BKHW, x_BIHW, kernel_KIJL, geometry)
-    else:
-        gradient_KIJL = _backward(error_BKHW, x_BIHW, kernel_KIJL, geometry, groups, "weight")
-    return spread_kernels(gradient_KIJL, channel_K, channels, mirrored=exchanged)
-
-
-def _mirrored_weight_gradient(
-    error_BKHW: Tensor, x_BIHW: Tensor, kernel_KIJL: Tensor, geometry: Geometry
-) -> Tensor:
-    """The same sums with x in the error's place: few channels become inputs, which need no vector of their own.
-
-    With 2 p = d (J - 1), mirrored rows j' = J - 1 - j:
-
-    grad W[k, i, j] = sum_h x[i, h + j d - p] error[k, h]  =  sum_u error[k, u + j' d - p] x[i, u]
-    """
-    kernel_IKJL = torch.empty_like(kernel_KIJL.transpose(0, 1))  # only its shape matters
-    return _backward(x_BIHW, error_BKHW, kernel_IKJL, geometry, 1, "weight").transpose(0, 1)
-
-
-def _backward(
-    error: Tensor, x: Tensor, kernel: Tensor, geometry: Geometry, groups: int, of: Literal["x", "weight"]
-) -> Tensor:
-    mask = [of == "x", of == "weight", False]
-    gradients = torch.ops.aten.convolution_backward.default(
-        error,
-        x,
-        kernel,
-        None,
-        geometry.stride,
-        geometry.padding,
-        geometry.dilation,
-        False,
-        [0, 0],
-        groups,
-        mask,
-    )
-    return gradients[mask.index(True)]
-
-
-def _inputs_of(channel_K: Tensor, kernel_KIJL: Tensor) -> Tensor:
-    """Input channels of depthwise output channels."""
-    width = kernel_KIJL.shape[1]
-    return (channel_K[:, None] * width + torch.arange(width, device=channel_K.device)).flatten()
 
 
 class RoundedLinear(torch.autograd.Function):

@@ -30,7 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.error_map import ErrorMapPruner, computes_as, replace_forward
+from fedge.training.attached import computes_as, replace_forward
+from fedge.training.error_map import ErrorMapPruner
 from fedge.training.kept_norm import next_momentum
 from fedge.training.macs import COUNTED, BackwardCost
 from fedge.training.pruned_backward import Rounding

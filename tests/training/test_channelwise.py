@@ -67,8 +67,14 @@ def test_it_compiles_where_there_is_a_compiler():
 @needs_compiler
 @precisions
 @settings(max_examples=30, deadline=None)
-@given(size=sizes, affine=st.booleans(), tracked=st.booleans(), momentum=st.sampled_from([0.1, None]))
-def test_batch_norm_is_pytorchs(dtype, tolerance, size, affine, tracked, momentum):
+@given(
+    size=sizes,
+    affine=st.booleans(),
+    tracked=st.booleans(),
+    momentum=st.sampled_from([0.1, None]),
+    rectified=st.booleans(),
+)
+def test_batch_norm_is_pytorchs(dtype, tolerance, size, affine, tracked, momentum, rectified):
     """If this fails, pruned training normalises otherwise than dense training, or spoils the running statistics."""
     if size[0] * size[2] * size[3] == 1:
         return  # PyTorch refuses one value
@@ -77,23 +83,27 @@ def test_batch_norm_is_pytorchs(dtype, tolerance, size, affine, tracked, momentu
     for seed in range(2):
         y_BCHW = maps(size, dtype, seed)
         assert channelwise.takes_norm(y_BCHW, norm)
-        assert_close(norm_forward(y_BCHW, norm)[0], reference(y_BCHW), tolerance * lost_to_the_mean(y_BCHW))
+        out_BCHW = reference(y_BCHW).relu() if rectified else reference(y_BCHW)
+        ours_BCHW = norm_forward(y_BCHW, norm, rectified)[0]
+        assert_close(ours_BCHW, out_BCHW, tolerance * lost_to_the_mean(y_BCHW))
     for name, expected in reference.named_buffers():
         assert_close(norm.get_buffer(name), expected, tolerance)
 
 
 @needs_compiler
 @precisions
-@pytest.mark.parametrize("trained", [True, False])
-def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, tolerance, trained):
+@pytest.mark.parametrize(("trained", "rectified"), [(True, True), (True, False), (False, False)])
+def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, tolerance, trained, rectified):
     """If this fails, a block's kernels and norm learn from a wrong error."""
     y_BCHW, error_BCHW = maps((4, 20, 7, 6), dtype, 0), maps((4, 20, 7, 6), dtype, 1)
     norm = norm_of(20, dtype).train(trained)
-    arguments = error_BCHW, y_BCHW, norm.weight.detach(), torch.arange(3, 20, 4)
-    state = norm_forward(y_BCHW, norm)[1]
+    out_BCHW, state = norm_forward(y_BCHW, norm, rectified)
     assert state.compiled
-    by_pytorch = norm_backward(*arguments, state._replace(compiled=False))
-    for ours, expected in zip(norm_backward(*arguments, state), by_pytorch, strict=True):
+    assert state.rectified == rectified
+    masked_BCHW = error_BCHW * (out_BCHW > 0) if rectified else error_BCHW
+    behind = y_BCHW, norm.weight.detach(), torch.arange(3, 20, 4)
+    by_pytorch = norm_backward(masked_BCHW, *behind, state._replace(compiled=False))
+    for ours, expected in zip(norm_backward(error_BCHW, *behind, state), by_pytorch, strict=True):
         assert_close(ours, expected, tolerance)
 
 
@@ -107,6 +117,17 @@ def test_norms_are_sums_of_absolute_values(dtype, tolerance, size):
     expected = error_BCHW.abs().sum((0, 2, 3))
     assert_close(norm_per_channel(error_BCHW), expected, tolerance)
     assert_close(norm_per_channel(error_BCHW, statistics_2C), expected * statistics_2C[1], tolerance)
+
+
+@needs_compiler
+@precisions
+def test_norms_behind_a_relu_are_of_what_it_lets_pass(dtype, tolerance):
+    """If this fails, channels are ranked by errors that the ReLU stops."""
+    error_BCHW, y_BCHW = maps((3, 24, 5, 7), dtype, 2), maps((3, 24, 5, 7), dtype, 3)
+    out_BCHW, state = norm_forward(y_BCHW, norm_of(24, dtype), rectified=True)
+    passed_BCHW = torch.where(out_BCHW > 0, error_BCHW, 0)
+    expected = passed_BCHW.abs().sum((0, 2, 3)) * state.statistics_SC[1]
+    assert_close(norm_per_channel(error_BCHW, state.statistics_SC, y_BCHW), expected, tolerance)
 
 
 @needs_compiler
@@ -136,6 +157,15 @@ def test_kernels_find_their_channels_in_any_memory_order(mirrored, without):
 
 
 @needs_compiler
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_error_goes_back_through_kernels_turned_round(order):
+    """If this fails, errors go back through the kernels of other channels, or at other places of the image."""
+    weight_CIJL, channel_K = torch.randn(7, 3, 5, 2).contiguous(memory_format=order), torch.tensor([0, 2, 6])
+    expected = weight_CIJL[channel_K].transpose(0, 1).flip(2, 3)
+    assert torch.equal(channelwise.turned_kernels(weight_CIJL, channel_K), expected)
+
+
+@needs_compiler
 def test_the_number_of_threads_changes_no_bit():
     """If this fails, a run depends on how many cores its host was given."""
     size = (5, 24, 13, 11)
@@ -143,9 +173,10 @@ def test_the_number_of_threads_changes_no_bit():
 
     def everything() -> list[Tensor]:
         norm = norm_of(24, torch.float32, affine=False)
-        out_BCHW, state = norm_forward(y_BCHW, norm)
+        out_BCHW, state = norm_forward(y_BCHW, norm, rectified=True)
         kept = norm_backward(error_BCHW, y_BCHW, None, torch.arange(6), state)
-        return [out_BCHW, norm.running_var, norm_per_channel(error_BCHW), *kept]
+        norms = norm_per_channel(error_BCHW), norm_per_channel(error_BCHW, state.statistics_SC, y_BCHW)
+        return [out_BCHW, norm.running_var, *norms, *kept]
 
     threads = torch.get_num_threads()
     try:

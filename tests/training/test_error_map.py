@@ -127,6 +127,58 @@ def test_a_block_is_pruned_with_its_norm_and_activation(dtype, tolerance, traine
     assert_close(ours, reference, tolerance)
 
 
+class ByHand(nn.Sequential):
+    """Calls its layers itself, as a network of named layers does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def once_pruned(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    with ErrorMapPruner(model, keep=0.25):
+        model(x).square().sum().backward()
+    return gradients(model, x)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_block_run_layer_by_layer_has_the_gradients_of_a_block_as_one():
+    """If this fails, a network's gradients depend on whether it is written with nn.Sequential, or on who listens."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+    model, by_hand = nn.Sequential(*layers), ByHand(*layers)
+    x = torch.randn(4, 3, 9, 9)
+    as_one = once_pruned(model, x)
+    assert_close(once_pruned(by_hand, x), as_one, 1e-5)
+    heard = []
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, *_: heard.append(layer))
+    assert_close(once_pruned(model, x), as_one, 1e-5)
+    assert heard == list(layers)
+
+
+def test_layers_added_or_replaced_inside_are_run():
+    """If this fails, a network that is changed while error maps are pruned goes on as the old one."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
+    with ErrorMapPruner(model, keep=0.5):
+        model[2] = nn.Tanh()
+        model.append(nn.Flatten())
+        out = model(torch.randn(2, 1, 3, 3))
+    assert out.shape == (2, 18)
+    assert out.min() < 0
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_single_value_per_channel_is_refused_as_by_pytorch():
+    """If this fails, a batch of one at the network's end trains on nan."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
+    with ErrorMapPruner(model, keep=0.5), pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(torch.randn(1, 1, 3, 3))
+
+
 def test_an_inner_tensor_with_a_second_reader_gets_both_gradients():
     """If this fails, a network that reads a convolution's output twice (pre-activation residuals) loses a gradient."""
 
