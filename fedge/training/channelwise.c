@@ -6,12 +6,10 @@
 
    The pixels are taken in PARTS equal parts, each by one thread, and what the parts sum up to is added in their order:
    the result does not depend on the number of threads. Within a part, sums are of `real`; over parts, of double.
-   native.py compiles this file (REAL is float or double), channelwise.py calls it; all functions return 0, but 1 where they
-   get no memory. */
+   native.py compiles this file (REAL is float or double), channelwise.py calls it. */
 
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <tgmath.h>
 
@@ -45,47 +43,82 @@ static void fold(const real *row, size pixels, size C, double *sum_C) {
     }
 }
 
+/* The parts' sums, in their order. */
+static void add_up(const double *part, size sums, double *sum) {
+    memset(sum, 0, sums * sizeof *sum);
+    for (size p = 0; p < PARTS; p++)
+        for (size i = 0; i < sums; i++) sum[i] += part[p * sums + i];
+}
+
 /* A row of work's worth of one number per channel. */
 static void repeat(const real *of_C, size C, size numbers, real *row) {
     for (size j = 0; j < numbers; j++) row[j] = of_C[j % C];
 }
 
-/* sum_C = sum over pixels of |e|, times 1 / sigma of the norm before e, if there are statistics [4, C] of one (see
-   norm_forward). With y, what came into that norm: only where its output is above zero, as a ReLU behind it lets pass. */
-int absolute_sums(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const real *statistics,
-                  real *restrict sum_C, int threads) {
+/* sum_C = sum over pixels of |e| */
+void absolute_sums(const real *restrict e_NC, size N, size C, real *restrict sum_C, int threads) {
     const size step = row_pixels(C);
-    double part[PARTS * C];
-    real factor[step * C], shift[step * C];
-    if (y_NC) {
-        repeat(statistics + 2 * C, C, step * C, factor);
-        repeat(statistics + 3 * C, C, step * C, shift);
-    }
+    double part[PARTS * C], sum[C];
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
         const Range own = pixels_of(p, N);
         real row[step * C];
         memset(row, 0, sizeof row);
         for (size n = own.from; n < own.to; n += step) {
-            const real *e = e_NC + n * C, *y = y_NC + n * C;
+            const real *e = e_NC + n * C;
             const size width = least(step, own.to - n) * C;
-            if (y_NC)
-                for (size j = 0; j < width; j++) row[j] += y[j] * factor[j] + shift[j] <= 0 ? 0 : fabs(e[j]);
-            else
-                for (size j = 0; j < width; j++) row[j] += fabs(e[j]);
+            for (size j = 0; j < width; j++) row[j] += fabs(e[j]);
         }
         fold(row, step, C, part + p * C);
     }
-    for (size c = 0; c < C; c++) {
-        double sum = 0;
-        for (size p = 0; p < PARTS; p++) sum += part[p * C + c];
-        sum_C[c] = (real)(statistics ? sum * statistics[C + c] : sum);
+    add_up(part, C, sum);
+    for (size c = 0; c < C; c++) sum_C[c] = (real)sum[c];
+}
+
+/* sum [3, C]: sums over pixels of |e| / sigma, e and e y^, for an error e behind a norm of y, or behind the ReLU behind it
+   if rectified. y^ = (y - mean) / sigma. statistics: norm_forward's, whose last two are read only if rectified. */
+void block_sums(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const real *statistics, size rectified,
+               real *restrict sum, int threads) {
+    const size step = row_pixels(C), numbers = step * C;
+    double part[PARTS * 3 * C], all[3 * C];
+    real mean[numbers], factor[numbers], shift[numbers];
+    repeat(statistics, C, numbers, mean);
+    for (size j = 0; j < numbers; j++) {
+        factor[j] = rectified ? statistics[2 * C + j % C] : 0;
+        shift[j] = rectified ? statistics[3 * C + j % C] : 1; /* all is above zero */
     }
-    return 0;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        real size_row[numbers], row[numbers], product_row[numbers];
+        memset(size_row, 0, sizeof size_row);
+        memset(row, 0, sizeof row);
+        memset(product_row, 0, sizeof product_row);
+        for (size n = own.from; n < own.to; n += step) {
+            const real *e = e_NC + n * C, *y = y_NC + n * C;
+            const size width = least(step, own.to - n) * C;
+            for (size j = 0; j < width; j++) {
+                const real passed = y[j] * factor[j] + shift[j] <= 0 ? 0 : e[j];
+                size_row[j] += fabs(passed);
+                row[j] += passed;
+                product_row[j] += passed * (y[j] - mean[j]);
+            }
+        }
+        fold(size_row, step, C, part + 3 * p * C);
+        fold(row, step, C, part + (3 * p + 1) * C);
+        fold(product_row, step, C, part + (3 * p + 2) * C);
+    }
+    add_up(part, 3 * C, all);
+    for (size c = 0; c < C; c++) {
+        const double scale = statistics[C + c];
+        sum[c] = (real)(all[c] * scale);
+        sum[C + c] = (real)all[C + c];
+        sum[2 * C + c] = (real)(all[2 * C + c] * scale);
+    }
 }
 
 /* The K channels of the highest score in each of the groups of C, ascending; of equal ones the first; nan is highest. */
-int best_channels(const real *restrict score, size groups, size C, size K, int64_t *restrict channel, int threads) {
+void best_channels(const real *restrict score, size groups, size C, size K, int64_t *restrict channel, int threads) {
     (void)threads;
     for (size g = 0; g < groups; g++) {
         const real *own = score + g * C;
@@ -101,7 +134,6 @@ int best_channels(const real *restrict score, size groups, size C, size K, int64
         for (size c = 0; c < C; c++)
             if (taken[c]) *channel++ = g * C + c;
     }
-    return 0;
 }
 
 /* Mean and sum of squares about it, of one part, which is small enough to be read twice from a cache. */
@@ -163,7 +195,7 @@ static void follow(const double *mean_C, const double *variance_C, size N, size 
 
 /* out = gamma (y - mean) / sigma + beta = factor y + shift, with sigma^2 = variance + epsilon; if rectified, what a ReLU
    lets pass of it. statistics [4, C]: mean, 1 / sigma, factor, shift. gamma, beta: NULL for 1 and 0; running: NULL for none; momentum: below 0 for none. */
-int norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C, const real *beta_C, double epsilon,
+void norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C, const real *beta_C, double epsilon,
                  real *running_mean_C, real *running_variance_C, int64_t *batches, double momentum,
                  size rectified, real *restrict statistics, real *restrict out_NC, int threads) {
     const size step = row_pixels(C);
@@ -194,102 +226,53 @@ int norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C,
             }
         }
     }
-    return 0;
 }
 
-/* The kept channels of the error e behind a norm (and the ReLU behind it, if rectified), and of y^ = (y - mean) / sigma;
-   part [PARTS, 2, K]: sums over pixels of e and of e y^. */
-static void gather_kept(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *channel_K,
-                        size K, const real *statistics, size rectified, real *restrict error_NK, real *restrict normed_NK,
-                        double *restrict part, int threads) {
-    const size step = row_pixels(K);
-    int32_t place[step * K]; /* of a kept number, among all of its row of work */
-    real mean[step * K], scale[step * K], factor[step * K], shift[step * K];
-    for (size j = 0; j < step * K; j++) {
+/* The kept channels of an error e as block_sums takes it, brought before the norm (kept_norm.py has the formulas):
+   error_NK; and the gradients of gamma and beta, zero where dropped. sum: block_sums' own; batch: whether the statistics
+   are the mini-batch's. */
+void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *restrict channel_K,
+                  size K, const real *gamma_C, const real *statistics, const real *sum, size batch, size rectified,
+                  real *restrict error_NK, real *restrict grad_gamma_C, real *restrict grad_beta_C, int threads) {
+    const size step = row_pixels(K), numbers = step * K;
+    int32_t place[numbers]; /* of a kept number, among all of its row of work */
+    real mean[numbers], less[numbers], slope[numbers], gain[numbers], factor[numbers], shift[numbers];
+    for (size j = 0; j < numbers; j++) {
         const size c = channel_K[j % K];
+        const double scale = statistics[C + c];
         place[j] = (int32_t)(j / K * C + c);
         mean[j] = statistics[c];
-        scale[j] = statistics[C + c];
+        less[j] = (real)(batch ? (double)sum[C + c] / N : 0);
+        slope[j] = (real)(batch ? sum[2 * C + c] * scale / N : 0);
+        gain[j] = (real)(gamma_C ? gamma_C[c] * scale : scale);
         factor[j] = rectified ? statistics[2 * C + c] : 0;
         shift[j] = rectified ? statistics[3 * C + c] : 1; /* all is above zero */
     }
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (size p = 0; p < PARTS; p++) {
-        const Range own = pixels_of(p, N);
-        real error_row[step * K], product_row[step * K];
-        memset(error_row, 0, sizeof error_row);
-        memset(product_row, 0, sizeof product_row);
-        for (size n = own.from; n < own.to; n += step) {
-            const real *e = e_NC + n * C, *y = y_NC + n * C;
-            real *error = error_NK + n * K, *normed = normed_NK + n * K;
-            const size width = least(step, own.to - n) * K;
-            for (size j = 0; j < width; j++) {
-                const real y_j = y[place[j]], e_j = e[place[j]];
-                error[j] = y_j * factor[j] + shift[j] <= 0 ? 0 : e_j;
-                normed[j] = (y_j - mean[j]) * scale[j];
-                error_row[j] += error[j];
-                product_row[j] += error[j] * normed[j];
-            }
-        }
-        fold(error_row, step, K, part + 2 * p * K);
-        fold(product_row, step, K, part + (2 * p + 1) * K);
-    }
-}
-
-/* error <- factor (error - less - normed less_normed) */
-static void bring_before(size N, size K, const real *factor_K, const real *less_K, const real *less_normed_K,
-                         const real *restrict normed_NK, real *restrict error_NK, int threads) {
-    const size step = row_pixels(K);
-    real factor[step * K], less[step * K], less_normed[step * K];
-    repeat(factor_K, K, step * K, factor);
-    repeat(less_K, K, step * K, less);
-    repeat(less_normed_K, K, step * K, less_normed);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (size p = 0; p < PARTS; p++) {
-        const Range own = pixels_of(p, N);
-        for (size n = own.from; n < own.to; n += step) {
-            real *error = error_NK + n * K;
-            const real *normed = normed_NK + n * K;
-            const size width = least(step, own.to - n) * K;
-            for (size j = 0; j < width; j++) error[j] = factor[j] * (error[j] - less[j] - normed[j] * less_normed[j]);
-        }
-    }
-}
-
-/* The kept channels of the error e behind a norm, brought before it (kept_norm.py has the formulas): error_NK, and the
-   gradients of gamma and beta, zero where dropped. statistics: norm_forward's, whose last two are read only if rectified
-   (e is behind the ReLU behind the norm); batch: whether they are the mini-batch's own. */
-int norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *restrict channel_K,
-                  size K, const real *gamma_C, const real *statistics, size batch, size rectified, real *restrict error_NK,
-                  real *restrict grad_gamma_C, real *restrict grad_beta_C, int threads) {
-    const real *scale_C = statistics + C;
-    real factor[K], less[K], less_normed[K], *normed_NK = malloc(N * K * sizeof *normed_NK);
-    if (!normed_NK) return 1;
-    double part[PARTS * 2 * K];
-    gather_kept(e_NC, y_NC, N, C, channel_K, K, statistics, rectified, error_NK, normed_NK, part, threads);
     memset(grad_beta_C, 0, C * sizeof *grad_beta_C);
     memset(grad_gamma_C, 0, C * sizeof *grad_gamma_C);
     for (size k = 0; k < K; k++) {
-        const size c = channel_K[k];
-        double beta = 0, gamma = 0;
-        for (size p = 0; p < PARTS; p++) {
-            beta += part[2 * p * K + k];
-            gamma += part[(2 * p + 1) * K + k];
-        }
-        grad_beta_C[c] = (real)beta;
-        grad_gamma_C[c] = (real)gamma;
-        factor[k] = gamma_C ? gamma_C[c] * scale_C[c] : scale_C[c];
-        less[k] = (real)(batch ? beta / N : 0);
-        less_normed[k] = (real)(batch ? gamma / N : 0);
+        grad_beta_C[channel_K[k]] = sum[C + channel_K[k]];
+        grad_gamma_C[channel_K[k]] = sum[2 * C + channel_K[k]];
     }
-    bring_before(N, K, factor, less, less_normed, normed_NK, error_NK, threads);
-    free(normed_NK);
-    return 0;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size p = 0; p < PARTS; p++) {
+        const Range own = pixels_of(p, N);
+        for (size n = own.from; n < own.to; n += step) {
+            const real *e = e_NC + n * C, *y = y_NC + n * C;
+            real *error = error_NK + n * K;
+            const size width = least(step, own.to - n) * K;
+            for (size j = 0; j < width; j++) {
+                const real y_j = y[place[j]], e_j = e[place[j]];
+                const real passed = y_j * factor[j] + shift[j] <= 0 ? 0 : e_j;
+                error[j] = gain[j] * (passed - less[j] - (y_j - mean[j]) * slope[j]);
+            }
+        }
+    }
 }
 
 /* The kernels' gradients [C, X, J, L], zero where dropped, of those of the kept ones: [K, X, J, L] in any memory order
    (strides of each axis); mirrored: rows and columns run backwards there. */
-int spread_kernels(const real *restrict gradient, size K, size X, size J, size L, size of_k, size of_i, size of_j, size of_l,
+void spread_kernels(const real *restrict gradient, size K, size X, size J, size L, size of_k, size of_i, size of_j, size of_l,
                    size mirrored, const int64_t *restrict channel_K, size C, real *restrict out, int threads) {
     (void)threads;
     memset(out, 0, C * X * J * L * sizeof *out);
@@ -304,12 +287,11 @@ int spread_kernels(const real *restrict gradient, size K, size X, size J, size L
             for (size j = 0; j < J; j++)
                 for (size l = 0; l < L; l++) *own++ = gradient[k * of_k + i * of_i + j * of_j + l * of_l];
     }
-    return 0;
 }
 
 /* The kept kernels as the error goes back through them: [X, K, J, L] in channels-last order, rows and columns backwards, of
    kernels [C, X, J, L] in any memory order (strides of each axis). */
-int turn_kernels(const real *restrict kernel, size X, size J, size L, size of_c, size of_i, size of_j, size of_l,
+void turn_kernels(const real *restrict kernel, size X, size J, size L, size of_c, size of_i, size of_j, size of_l,
                  const int64_t *restrict channel_K, size K, real *restrict out, int threads) {
     (void)threads;
     for (size i = 0; i < X; i++)
@@ -317,5 +299,4 @@ int turn_kernels(const real *restrict kernel, size X, size J, size L, size of_c,
             for (size l = L - 1; l >= 0; l--)
                 for (size k = 0; k < K; k++)
                     *out++ = kernel[channel_K[k] * of_c + i * of_i + j * of_j + l * of_l];
-    return 0;
 }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedge.training import native
 
-MOST_CHANNELS = 1 << 12  # what is summed up lies on the threads' stacks
+MOST_CHANNELS = 1 << 11  # what is summed up lies on the threads' stacks
 
 
 def takes(maps_BCHW: Tensor) -> bool:
@@ -29,14 +29,18 @@ def takes_norm(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> bool:
     )
 
 
-def absolute_sums(
-    error_BCHW: Tensor, statistics_SC: Tensor | None = None, y_BCHW: Tensor | None = None
-) -> Tensor:
-    """[C]: the sum of |e| over pixels, times 1 / sigma of the norm before it, if there is one; with what came into
-    that norm, of what a ReLU behind it lets pass."""
+def absolute_sums(error_BCHW: Tensor) -> Tensor:
+    """[C]: the sum of |e| over pixels."""
     sum_C = error_BCHW.new_empty(error_BCHW.shape[1])
-    native.call("absolute_sums", error_BCHW, y_BCHW, *_size(error_BCHW), statistics_SC, sum_C)
+    native.call("absolute_sums", error_BCHW, *_size(error_BCHW), sum_C)
     return sum_C
+
+
+def block_sums(error_BCHW: Tensor, y_BCHW: Tensor, statistics_SC: Tensor, rectified: bool) -> Tensor:
+    """[3, C]: sums over pixels of |e| / sigma, e and e y^, for an error behind a norm of y, or behind its ReLU."""
+    sum_3C = error_BCHW.new_empty(3, error_BCHW.shape[1])
+    native.call("block_sums", error_BCHW, y_BCHW, *_size(error_BCHW), statistics_SC, int(rectified), sum_3C)
+    return sum_3C
 
 
 def best_channels(score_C: Tensor, kept: int, groups: int) -> Tensor:
@@ -74,17 +78,20 @@ def norm_backward(
     channel_K: Tensor,
     gamma_C: Tensor | None,
     statistics_SC: Tensor,
+    sum_3C: Tensor,
     uses_batch: bool,
     rectified: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The kept error before the norm [B, K, H, W], and the gradients of gamma and beta [C], zero where dropped."""
+    """The kept error before the norm [B, K, H, W], and the gradients of gamma and beta [C], zero where dropped.
+
+    sum_3C: what `block_sums` has made of the error, y and statistics."""
     (pixels, channels), kept = _size(y_BCHW), len(channel_K)
     (instances, _, *image), form = y_BCHW.shape, torch.channels_last
     error_BKHW = torch.empty((instances, kept, *image), dtype=y_BCHW.dtype, memory_format=form)
     grad_gamma_C, grad_beta_C = y_BCHW.new_empty(channels), y_BCHW.new_empty(channels)
     native.call(
         "norm_backward", error_BCHW, y_BCHW, pixels, channels, channel_K, kept, gamma_C, statistics_SC,
-        int(uses_batch), int(rectified), error_BKHW, grad_gamma_C, grad_beta_C,
+        sum_3C, int(uses_batch), int(rectified), error_BKHW, grad_gamma_C, grad_beta_C,
     )  # fmt: skip
     return error_BKHW, grad_gamma_C, grad_beta_C
 

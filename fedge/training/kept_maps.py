@@ -17,12 +17,10 @@ CHANNELS_LAST = torch.channels_last
 CACHED_ELEMENTS = 1 << 17
 
 
-def norm_per_channel(
-    error_BCHW: Tensor, statistics_SC: Tensor | None = None, y_BCHW: Tensor | None = None
-) -> Tensor:
-    """||delta_j||_1, [C], times 1 / sigma_j if there are a norm's mean and 1 / sigma; y as `channelwise` takes it."""
+def norm_per_channel(error_BCHW: Tensor) -> Tensor:
+    """||delta_j||_1, [C]."""
     if channelwise.takes(error_BCHW):
-        return channelwise.absolute_sums(error_BCHW, statistics_SC, y_BCHW)
+        return channelwise.absolute_sums(error_BCHW)
     error_NC = as_pixels(error_BCHW)
     # A few pixels at a time, so that their absolute values are still in the cache when they are summed; torch's
     # vector_norm over pixels is five times slower.
@@ -30,7 +28,7 @@ def norm_per_channel(
     norm_C = error_NC.new_zeros(error_NC.shape[1])
     for error in error_NC.split(len(part_NC)):
         norm_C += torch.abs(error, out=part_NC[: len(error)]).sum(0)
-    return norm_C if statistics_SC is None else norm_C * statistics_SC[1]
+    return norm_C
 
 
 def as_pixels(maps_BCHW: Tensor) -> Tensor:

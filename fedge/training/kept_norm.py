@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.training import channelwise
-from fedge.training.kept_maps import gather, spread
+from fedge.training.kept_maps import gather, norm_per_channel, spread
 
 # PyTorch's batch norm in channels-last order works on vectors of channels; fewer than one vector are slow.
 VECTOR_WIDTH = 16
@@ -62,20 +62,39 @@ def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d, rectified: bool = False) 
     return out_BCHW, NormState(torch.stack(tuple(statistics)), uses_batch, norm.eps, compiled)
 
 
+def block_norms(error_BCHW: Tensor, y_BCHW: Tensor, norm: NormState) -> tuple[Tensor, Tensor | None]:
+    """||delta_j||_1 / sigma_j, [C], of the error behind the norm; and the sums that channelwise.c has made with it.
+
+    The error is in channels-last order, here and below.
+    """
+    if norm.compiled:
+        sum_3C = channelwise.block_sums(error_BCHW, y_BCHW, norm.statistics_SC, norm.rectified)
+        return sum_3C[0], sum_3C
+    return norm_per_channel(error_BCHW) * norm.statistics_SC[1], None
+
+
 def norm_backward(
     error_BCHW: Tensor,
     y_BCHW: Tensor,
     gamma_C: Tensor | None,
     channel_K: Tensor,
     norm: NormState,
+    sum_3C: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The kept error maps before the norm, [B, K, H, W], and the gradients of gamma and beta, zero where dropped.
 
-    The error is in channels-last order.
+    sum_3C: of `block_norms`.
     """
     if norm.compiled:
         return channelwise.norm_backward(
-            error_BCHW, y_BCHW, channel_K, gamma_C, norm.statistics_SC, norm.uses_batch, norm.rectified
+            error_BCHW,
+            y_BCHW,
+            channel_K,
+            gamma_C,
+            norm.statistics_SC,
+            sum_3C,
+            norm.uses_batch,
+            norm.rectified,
         )
     mean_K, scale_K = norm.statistics_SC[:2, channel_K]
     running = (None, None) if norm.uses_batch else (mean_K, scale_K.square().reciprocal() - norm.epsilon)

@@ -37,14 +37,12 @@ def call(name: str, *arguments: Tensor | int | float | None) -> None:
     """The C function `name`: tensors as the addresses of their numbers, None as NULL, and the number of threads last.
 
     The first argument is a tensor of the library's type. Nothing is checked here: addresses are followed as they are.
-    Raises MemoryError where the function returns 1.
     """
     function = getattr(library(arguments[0].dtype), name)
     if function.argtypes is None:
-        function.argtypes = [*map(_c_type, arguments), ctypes.c_int]
-    addresses = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
-    if function(*addresses, torch.get_num_threads()) != 0:
-        raise MemoryError(f"{name} has no memory for its intermediate results")
+        function.argtypes, function.restype = [*map(_c_type, arguments), ctypes.c_int], None
+    addresses = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    function(*addresses, torch.get_num_threads())
 
 
 def _c_type(argument: Tensor | int | float | None) -> type:

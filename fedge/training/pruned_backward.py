@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fedge.training.kept_maps import CHANNELS_LAST, gather, norm_per_channel, spread
-from fedge.training.kept_norm import norm_backward, norm_forward
+from fedge.training.kept_norm import block_norms, norm_backward, norm_forward
 from fedge.training.kept_products import Geometry, propagate, weight_gradient
 from fedge.training.macs import BackwardCost, kernel_macs
 
@@ -38,11 +38,9 @@ class PrunedLayer(NamedTuple):
     record: Callable[[BackwardCost], None]
     roundings: tuple[Rounding, Rounding] | None = None
 
-    def select(self, error_BCHW: Tensor, *behind: Tensor | None) -> Tensor:
-        """The channels [K] to keep, ascending. behind: what `norm_per_channel` takes of a norm before the error."""
-        if self.best is None:
-            return torch.arange(error_BCHW.shape[1], device=error_BCHW.device)
-        return self.best(norm_per_channel(error_BCHW, *behind))
+    def select(self, norm_C: Tensor) -> Tensor:
+        """The channels [K] to keep, ascending, by the norms of their error maps."""
+        return torch.arange(len(norm_C), device=norm_C.device) if self.best is None else self.best(norm_C)
 
 
 class PrunedConv(torch.autograd.Function):
@@ -59,7 +57,7 @@ class PrunedConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, error_BCHW):
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
-        channel_K = ctx.layer.select(error_BCHW)
+        channel_K = ctx.layer.select(norm_per_channel(error_BCHW))
         error_BKHW = gather(error_BCHW, channel_K)
         gradients = conv_gradients(error_BKHW, channel_K, *ctx.saved_tensors, ctx.layer, ctx.needs_input_grad)
         return *gradients, None
@@ -87,9 +85,9 @@ class PrunedBlock(torch.autograd.Function):
     def backward(ctx, error_BCHW):
         *convolution, gamma_C, y_BCHW = ctx.saved_tensors
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
-        masked_by = y_BCHW if ctx.norm.rectified else None
-        channel_K = ctx.layer.select(error_BCHW, ctx.norm.statistics_SC, masked_by)
-        error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm)
+        norm_C, sum_3C = block_norms(error_BCHW, y_BCHW, ctx.norm)
+        channel_K = ctx.layer.select(norm_C)
+        error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm, sum_3C)
         gradients = conv_gradients(error_BKHW, channel_K, *convolution, ctx.layer, ctx.needs_input_grad)
         return *gradients, *(gammas if gamma_C is not None else (None, None)), *(None,) * 4
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fedge.training import channelwise, native
 from fedge.training.kept_maps import norm_per_channel, spread_kernels
-from fedge.training.kept_norm import norm_backward, norm_forward
+from fedge.training.kept_norm import block_norms, norm_backward, norm_forward
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
 precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.float64, 1e-14)])
@@ -102,8 +102,9 @@ def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, toleranc
     assert state.rectified == rectified
     masked_BCHW = error_BCHW * (out_BCHW > 0) if rectified else error_BCHW
     behind = y_BCHW, norm.weight.detach(), torch.arange(3, 20, 4)
-    by_pytorch = norm_backward(masked_BCHW, *behind, state._replace(compiled=False))
-    for ours, expected in zip(norm_backward(error_BCHW, *behind, state), by_pytorch, strict=True):
+    sum_3C = block_norms(error_BCHW, y_BCHW, state)[1]
+    by_pytorch = norm_backward(masked_BCHW, *behind, state._replace(compiled=False), None)
+    for ours, expected in zip(norm_backward(error_BCHW, *behind, state, sum_3C), by_pytorch, strict=True):
         assert_close(ours, expected, tolerance)
 
 
@@ -113,21 +114,20 @@ def test_the_kept_error_is_brought_before_the_norm_as_by_pytorch(dtype, toleranc
 @given(size=sizes)
 def test_norms_are_sums_of_absolute_values(dtype, tolerance, size):
     """If this fails, the wrong error maps are kept."""
-    error_BCHW, statistics_2C = maps(size, dtype, 2), maps((2, size[1], 1, 1), dtype, 3).flatten(1)
-    expected = error_BCHW.abs().sum((0, 2, 3))
-    assert_close(norm_per_channel(error_BCHW), expected, tolerance)
-    assert_close(norm_per_channel(error_BCHW, statistics_2C), expected * statistics_2C[1], tolerance)
+    error_BCHW = maps(size, dtype, 2)
+    assert_close(norm_per_channel(error_BCHW), error_BCHW.abs().sum((0, 2, 3)), tolerance)
 
 
 @needs_compiler
 @precisions
-def test_norms_behind_a_relu_are_of_what_it_lets_pass(dtype, tolerance):
-    """If this fails, channels are ranked by errors that the ReLU stops."""
+@pytest.mark.parametrize("rectified", [True, False])
+def test_norms_in_a_block_are_of_what_its_relu_lets_pass(dtype, tolerance, rectified):
+    """If this fails, channels are ranked by errors that the ReLU stops, or without the norm's part."""
     error_BCHW, y_BCHW = maps((3, 24, 5, 7), dtype, 2), maps((3, 24, 5, 7), dtype, 3)
-    out_BCHW, state = norm_forward(y_BCHW, norm_of(24, dtype), rectified=True)
-    passed_BCHW = torch.where(out_BCHW > 0, error_BCHW, 0)
-    expected = passed_BCHW.abs().sum((0, 2, 3)) * state.statistics_SC[1]
-    assert_close(norm_per_channel(error_BCHW, state.statistics_SC, y_BCHW), expected, tolerance)
+    out_BCHW, state = norm_forward(y_BCHW, norm_of(24, dtype), rectified)
+    passed_BCHW = torch.where(out_BCHW > 0, error_BCHW, 0) if rectified else error_BCHW
+    expected = block_norms(passed_BCHW, y_BCHW, state._replace(compiled=False))[0]
+    assert_close(block_norms(error_BCHW, y_BCHW, state)[0], expected, tolerance)
 
 
 @needs_compiler
@@ -174,9 +174,9 @@ def test_the_number_of_threads_changes_no_bit():
     def everything() -> list[Tensor]:
         norm = norm_of(24, torch.float32, affine=False)
         out_BCHW, state = norm_forward(y_BCHW, norm, rectified=True)
-        kept = norm_backward(error_BCHW, y_BCHW, None, torch.arange(6), state)
-        norms = norm_per_channel(error_BCHW), norm_per_channel(error_BCHW, state.statistics_SC, y_BCHW)
-        return [out_BCHW, norm.running_var, *norms, *kept]
+        sum_3C = block_norms(error_BCHW, y_BCHW, state)[1]
+        kept = norm_backward(error_BCHW, y_BCHW, None, torch.arange(6), state, sum_3C)
+        return [out_BCHW, norm.running_var, norm_per_channel(error_BCHW), sum_3C, *kept]
 
     threads = torch.get_num_threads()
     try:
