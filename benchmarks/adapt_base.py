@@ -6,20 +6,20 @@ with PyTorch's initial weights its loss stays at log 100 for the first epoch; it
 (arXiv 1502.01852), with which it learns from the first steps on.
 """
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from fedge.catalog import cache_folder
 from fedge.data.datasets import load_dataset
 from fedge.models import build
 from fedge.seeding import derive_seed
 from fedge.training.adapt import BATCH_SIZE, MOMENTUM, Pictures, Split
 from fedge.training.loop import evaluate, train
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedge" / "adapt"
+CACHE = cache_folder() / "adapt"
 PEAK_RATE = {"alexnet": 0.02, "squeezenet": 0.04}  # networks without norm, or with a small one, diverge above
 DEFAULT_PEAK_RATE = 0.2
 WEIGHT_DECAY = 5e-4

@@ -40,6 +40,7 @@ EPOCHS = {"resnet20": 2, "vgg16": 1, "mobilenet_v2": 2}
 CHOICES = ("l1", "taylor", "random")
 WIDTHS = (1, 16)  # prune's round_to
 RANKING_PICTURES = 2000
+DECOMPOSED = "mobilenet_v2"
 RESULTS = Path(__file__).parent / "results"
 
 ORDERS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
@@ -64,10 +65,10 @@ class Trained(NamedTuple):
     batches: list[tuple[Tensor, Tensor]]
 
     @classmethod
-    def on_cifar100(cls, data: Path, cache: Path) -> "Trained":
+    def on_cifar100(cls, names: list[str], data: Path, cache: Path) -> "Trained":
         pictures, train_count = load_pictures(data)
         everything = Split.of_classes(pictures.y_N, train_count)
-        nets = {net: base_network(net, epochs, pictures, everything, cache) for net, epochs in EPOCHS.items()}
+        nets = {net: base_network(net, EPOCHS[net], pictures, everything, cache) for net in names}
         return cls(
             nets, list(pictures.batches(everything.train[:: len(everything.train) // RANKING_PICTURES]))
         )
@@ -173,10 +174,10 @@ def pruning_times(repeats: int = 5) -> dict[str, float]:
     return {"prune_s": median(prune_s[1:]), "rebuild_s": median(rebuild_s[1:])}
 
 
-def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: int) -> str:
+def report(rows: list[dict], kinds: list[dict], times: dict[str, float], options: str) -> str:
     lines = [
         f"# Pruned to level {LEVEL}, batch {BATCH_SIZE}, one thread: "
-        f"`python -m benchmarks.prune_wallclock --turns {turns}`",
+        f"`python -m benchmarks.prune_wallclock {options}`",
         "",
         "| net | channels chosen by | widths in multiples of | memory order | time left | MACs left "
         f"| time / MACs (at most {ALLOWED}) | dense step, ms |",
@@ -186,8 +187,17 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: 
             f"| {row['macs']:.3f} | {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
             for row in rows
         ),
+        *(_kinds_table(kinds) if kinds else ()),
         "",
-        f"mobilenet_v2, {CHOICES[1]}, any width, NCHW, by kind of operator (torch.profiler):",
+        f"ResNet-110: pruned in {times['prune_s']:.2f} s, rebuilt from its record in {times['rebuild_s']:.2f} s.",
+    ]
+    return "\n".join(lines)
+
+
+def _kinds_table(kinds: list[dict]) -> list[str]:
+    return [
+        "",
+        f"{DECOMPOSED}, {CHOICES[1]}, any width, NCHW, by kind of operator (torch.profiler):",
         "",
         "| operators | dense, ms | pruned, ms | time left | MACs left |",
         "| --- | --- | --- | --- | --- |",
@@ -196,10 +206,7 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], turns: 
             f"| {row['time']:.2f} | {'-' if row['macs'] is None else format(row['macs'], '.2f')} |"
             for row in kinds
         ),
-        "",
-        f"ResNet-110: pruned in {times['prune_s']:.2f} s, rebuilt from its record in {times['rebuild_s']:.2f} s.",
     ]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -211,13 +218,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="trained networks")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    trained = Trained.on_cifar100(arguments.data, arguments.cache)
+    trained = Trained.on_cifar100(arguments.nets, arguments.data, arguments.cache)
     cells = product(arguments.nets, CHOICES, WIDTHS, ORDERS)
     rows = [compare(trained, *cell, arguments.turns) for cell in cells]
-    pruned = trained.pruned("mobilenet_v2", CHOICES[1], WIDTHS[0])
-    kinds = decompose(trained.nets["mobilenet_v2"], pruned, turns=arguments.turns)
+    kinds = []
+    if DECOMPOSED in arguments.nets:
+        pruned = trained.pruned(DECOMPOSED, CHOICES[1], WIDTHS[0])
+        kinds = decompose(trained.nets[DECOMPOSED], pruned, turns=arguments.turns)
     times = pruning_times()
-    text = report(rows, kinds, times, arguments.turns)
+    chosen = "" if arguments.nets == list(EPOCHS) else f" --nets {' '.join(arguments.nets)}"
+    text = report(rows, kinds, times, f"--turns {arguments.turns}{chosen}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "prune_wallclock.md").write_text(text + "\n")
     results = {"steps": rows, "mobilenet_v2_by_kind": kinds, "resnet110": times}

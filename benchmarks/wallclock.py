@@ -13,8 +13,8 @@ machine does hits all:
 
 Reported: the median over the pairs of the time saved, as a share of the saving counted in MACs, by the wall clock and
 by the processor seconds of all threads (which a busy machine blurs less). Peak memory, one thread: of tensors, by the
-allocator's own events; and resident (Linux), of a child process over three steps above what it held before the network
-was built, freed tensors given back at once so that the heap's fragments do not count.
+allocator's own events; and resident (Linux), the median of five child processes over three steps above what each held
+before the network was built, freed tensors given back at once so that the heap's fragments do not count.
 Writes `results/wallclock.jsonl` anew.
 """
 
@@ -25,6 +25,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -138,11 +139,12 @@ def peak_memory_mb(model_name: str, batch_size: int, keep: float) -> dict[str, d
     }
 
 
-def _resident_mb(*case: object) -> float:
-    """Measured by this very file in a child process."""
+def _resident_mb(*case: object, repeats: int = 5) -> float:
+    """Measured by this very file in child processes, of which each finds its pages laid a little otherwise."""
     command = [sys.executable, "-m", "benchmarks.wallclock", "--peak", *map(str, case)]
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
-    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+    run = partial(subprocess.run, command, capture_output=True, text=True, check=True, env=environment)
+    return median(float(run().stdout) for _ in range(repeats))
 
 
 def _print_peak(kind: str, model_name: str, batch_size: str, keep: str) -> None:

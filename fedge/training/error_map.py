@@ -127,7 +127,7 @@ class ErrorMapPruner:
         elif computes_as(layer, nn.BatchNorm2d):
             forward = partial(_norm, layer, layer.forward)
         elif computes_as(layer, nn.Sequential) and "forward" not in layer.__dict__:
-            forward = partial(self._sequence, name, layer, layer.forward)
+            return partial(self._sequence, name, layer)
         elif isinstance(layer, COUNTED):
             forward = partial(self._dense, layer, layer.forward)
         else:
@@ -152,15 +152,15 @@ class ErrorMapPruner:
         x_BIHW, how = pruned
         return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, how)
 
-    def _sequence(self, name: str, layers: nn.Sequential, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
+    def _sequence(self, name: str, layers: nn.Sequential, x: Tensor) -> Tensor:
         """The layers in turn, a block as one."""
         for child, block in blocks_of(layers):
             out = self._block(f"{name}.{child}" if name else child, block, x) if len(block) > 1 else None
-            if out is None:
-                for layer in block:
-                    x = layer(x)
-            else:
+            if out is not None:
                 x = out
+                continue
+            for layer in block:
+                x = layer(x)
         return x
 
     def _block(self, name: str, block: Block, x_BIHW: Tensor) -> Tensor | None:
