@@ -1,5 +1,6 @@
-/* What error-map pruning does channel by channel, products aside: the ranking of maps, and batch norm's two passes. Maps
-   are in channels-last order: a matrix of N pixels by C channels.
+/* What error-map pruning does channel by channel, products aside: the ranking of maps, both passes of batch norm and of
+   the ReLU behind it, kernels picked out and put back. Maps are in channels-last order: a matrix of N pixels by C
+   channels.
 
    PyTorch takes these in several passes of small operators, of which some use one thread; on narrow networks they cost
    as much time as the products that error-map pruning saves. Here there are few passes, on all threads.
@@ -77,8 +78,8 @@ void absolute_sums(const real *restrict e_NC, size N, size C, real *restrict sum
 
 /* sum [3, C]: sums over pixels of |e| / sigma, e and e y^, for an error e behind a norm of y, or behind the ReLU behind it
    if rectified. y^ = (y - mean) / sigma. statistics: norm_forward's, whose last two are read only if rectified. */
-void block_sums(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const real *statistics, size rectified,
-               real *restrict sum, int threads) {
+void block_sums(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const real *statistics,
+                size rectified, real *restrict sum, int threads) {
     const size step = row_pixels(C), numbers = step * C;
     double part[PARTS * 3 * C], all[3 * C];
     real mean[numbers], factor[numbers], shift[numbers];
@@ -90,22 +91,22 @@ void block_sums(const real *restrict e_NC, const real *restrict y_NC, size N, si
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
         const Range own = pixels_of(p, N);
-        real size_row[numbers], row[numbers], product_row[numbers];
-        memset(size_row, 0, sizeof size_row);
-        memset(row, 0, sizeof row);
+        real absolute_row[numbers], error_row[numbers], product_row[numbers];
+        memset(absolute_row, 0, sizeof absolute_row);
+        memset(error_row, 0, sizeof error_row);
         memset(product_row, 0, sizeof product_row);
         for (size n = own.from; n < own.to; n += step) {
             const real *e = e_NC + n * C, *y = y_NC + n * C;
             const size width = least(step, own.to - n) * C;
             for (size j = 0; j < width; j++) {
                 const real passed = y[j] * factor[j] + shift[j] <= 0 ? 0 : e[j];
-                size_row[j] += fabs(passed);
-                row[j] += passed;
+                absolute_row[j] += fabs(passed);
+                error_row[j] += passed;
                 product_row[j] += passed * (y[j] - mean[j]);
             }
         }
-        fold(size_row, step, C, part + 3 * p * C);
-        fold(row, step, C, part + (3 * p + 1) * C);
+        fold(absolute_row, step, C, part + 3 * p * C);
+        fold(error_row, step, C, part + (3 * p + 1) * C);
         fold(product_row, step, C, part + (3 * p + 2) * C);
     }
     add_up(part, 3 * C, all);
@@ -194,10 +195,11 @@ static void follow(const double *mean_C, const double *variance_C, size N, size 
 }
 
 /* out = gamma (y - mean) / sigma + beta = factor y + shift, with sigma^2 = variance + epsilon; if rectified, what a ReLU
-   lets pass of it. statistics [4, C]: mean, 1 / sigma, factor, shift. gamma, beta: NULL for 1 and 0; running: NULL for none; momentum: below 0 for none. */
+   lets pass of it. statistics [4, C]: mean, 1 / sigma, factor, shift. gamma, beta: NULL for 1 and 0; running: NULL for
+   none; momentum: below 0 for none. */
 void norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C, const real *beta_C, double epsilon,
-                 real *running_mean_C, real *running_variance_C, int64_t *batches, double momentum,
-                 size rectified, real *restrict statistics, real *restrict out_NC, int threads) {
+                  real *running_mean_C, real *running_variance_C, int64_t *batches, double momentum, size rectified,
+                  real *restrict statistics, real *restrict out_NC, int threads) {
     const size step = row_pixels(C);
     real factor[step * C], shift[step * C], *factor_C = statistics + 2 * C, *shift_C = statistics + 3 * C;
     double mean[C], variance[C];
@@ -231,9 +233,10 @@ void norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C
 /* The kept channels of an error e as block_sums takes it, brought before the norm (kept_norm.py has the formulas):
    error_NK; and the gradients of gamma and beta, zero where dropped. sum: block_sums' own; batch: whether the statistics
    are the mini-batch's. */
-void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const int64_t *restrict channel_K,
-                  size K, const real *gamma_C, const real *statistics, const real *sum, size batch, size rectified,
-                  real *restrict error_NK, real *restrict grad_gamma_C, real *restrict grad_beta_C, int threads) {
+void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N, size C,
+                   const int64_t *restrict channel_K, size K, const real *gamma_C, const real *statistics, const real *sum,
+                   size batch, size rectified, real *restrict error_NK, real *restrict grad_gamma_C,
+                   real *restrict grad_beta_C, int threads) {
     const size step = row_pixels(K), numbers = step * K;
     int32_t place[numbers]; /* of a kept number, among all of its row of work */
     real mean[numbers], less[numbers], slope[numbers], gain[numbers], factor[numbers], shift[numbers];
@@ -272,8 +275,8 @@ void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N,
 
 /* The kernels' gradients [C, X, J, L], zero where dropped, of those of the kept ones: [K, X, J, L] in any memory order
    (strides of each axis); mirrored: rows and columns run backwards there. */
-void spread_kernels(const real *restrict gradient, size K, size X, size J, size L, size of_k, size of_i, size of_j, size of_l,
-                   size mirrored, const int64_t *restrict channel_K, size C, real *restrict out, int threads) {
+void spread_kernels(const real *restrict gradient, size K, size X, size J, size L, size of_k, size of_i, size of_j,
+                    size of_l, size mirrored, const int64_t *restrict channel_K, size C, real *restrict out, int threads) {
     (void)threads;
     memset(out, 0, C * X * J * L * sizeof *out);
     if (mirrored) {
