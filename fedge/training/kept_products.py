@@ -39,7 +39,8 @@ class Geometry:
 
     @cached_property
     def exchangeable(self) -> bool:
-        """Whether error and input may change places in the weight gradient at no cost: both have the same size."""
+        """Whether error and input, in one group, have the same size: they may change places in the weight gradient, and
+        the error goes back by a convolution with the same padding."""
         reach = tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
         return self.stride == (1, 1) and self.groups == 1 and reach == tuple(2 * p for p in self.padding)
 
