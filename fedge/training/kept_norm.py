@@ -48,11 +48,11 @@ def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d, rectified: bool = False) 
     Running statistics move as in the layer's own forward."""
     uses_batch = _uses_batch(norm)
     compiled = channelwise.takes_norm(y_BCHW, norm)
-    if uses_batch and compiled and y_BCHW.numel() > y_BCHW.shape[1]:
-        out_BCHW, statistics_SC = channelwise.norm_forward(y_BCHW, norm, rectified)
-        return out_BCHW, NormState(statistics_SC, uses_batch, norm.eps, compiled, rectified)
     if uses_batch and y_BCHW.numel() == y_BCHW.shape[1]:
         F.batch_norm(y_BCHW, None, None, training=True)  # which refuses one value, in PyTorch's words
+    if uses_batch and compiled:
+        out_BCHW, statistics_SC = channelwise.norm_forward(y_BCHW, norm, rectified)
+        return out_BCHW, NormState(statistics_SC, uses_batch, norm.eps, compiled, rectified)
     running = norm.running_mean, norm.running_var
     out_BCHW, *statistics = torch.ops.aten.native_batch_norm.default(
         y_BCHW, norm.weight, norm.bias, *running, uses_batch, next_momentum(norm), norm.eps
