@@ -112,7 +112,7 @@ def _train(model: Any, shard: Any, scenario: Any, round: int) -> None:
     model.train()
     for epoch in range(choice.epochs):
         seed = derive_seed(scenario.seed, shard.client, round, "shuffle", epoch)
-        for x_BCHW, y_B in shard.batches("train", choice.batch_size, seed=seed):
+        for x_BCHW, y_B in shard.batches("train", choice.batch_size, seed=seed, order=torch.channels_last):
             optimizer.zero_grad()
             cross_entropy(model(x_BCHW), y_B).backward()
             optimizer.step()
@@ -122,5 +122,6 @@ def _count_correct(model: Any, shard: Any, split: str) -> int:
     import torch
 
     model.eval()
+    batches = shard.batches(split, 256, order=torch.channels_last)
     with torch.no_grad():
-        return sum(int((model(x_BCHW).argmax(1) == y_B).sum()) for x_BCHW, y_B in shard.batches(split, 256))
+        return sum(int((model(x_BCHW).argmax(1) == y_B).sum()) for x_BCHW, y_B in batches)

@@ -2,12 +2,13 @@
 
     python -m benchmarks.prune_wallclock            ten minutes on one idle core, when the networks are trained
 
-Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine
-does hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured in plain
-NCHW order and in channels-last order. What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained
-on CIFAR-100 for `EPOCHS` (kept in `--cache`, outside the checkout; an hour of one core the first time), and channels at
-random, which narrows all layers alike: each to any width, and to multiples of 16 (`round_to`). Then MobileNetV2's time
-by kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
+Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine does
+hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured on pictures in
+plain NCHW order and in channels-last order, in which devices train these networks (fedge/training/memory_order.py;
+VGG-16 from batch 64 on). What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained on CIFAR-100
+for `EPOCHS` (kept in `--cache`, outside the checkout; an hour of one core the first time), and channels at random,
+which narrows all layers alike: each to any width, and to multiples of 16 (`round_to`). Then MobileNetV2's time by
+kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
 record. Writes `results/prune_wallclock.md`, `.json`.
 """
 
@@ -81,8 +82,8 @@ class Trained(NamedTuple):
 
 
 def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
-    """Forward and backward of a batch, network and pictures in this memory order."""
-    model = copy.deepcopy(model).to(memory_format=order)
+    """Forward and backward of a batch, the pictures in this memory order."""
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # as devices hold theirs
     x_BCHW = torch.randn(BATCH_SIZE, *INPUT_SHAPE).contiguous(memory_format=order)
     y_B = torch.randint(0, 100, (BATCH_SIZE,))
     return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()

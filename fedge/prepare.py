@@ -30,8 +30,9 @@ from fedge.scenario_file import parse_scenario
 from fedge.seeding import derive_seed
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
+from fedge.training.memory_order import fast_order
 
-FORMAT = 1  # raised when what lies in a prepared folder changes
+FORMAT = 2  # raised when what lies in a prepared folder changes
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,12 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
     if steps:
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         optimizer.register_step_post_hook(lambda *_: decay.step())
+    order = fast_order(model, choice.batch_size, shard.shape)
     for epoch in range(choice.epochs):
         seed = derive_seed(scenario.seed, "factory", "shuffle", epoch)
         augment = None if choice.augment == "none" else choice.augment
-        train(
-            model, shard.batches("train", choice.batch_size, seed=seed, augment=augment), optimizer=optimizer
-        )
+        batches = shard.batches("train", choice.batch_size, seed=seed, augment=augment, order=order)
+        train(model, batches, optimizer=optimizer)
     save_file(model.state_dict(), folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),

@@ -85,10 +85,12 @@ class Shard:
         *,
         seed: int | None = None,
         augment: Literal["crop_flip"] | None = None,
+        order: torch.memory_format = torch.contiguous_format,
     ) -> Iterator[Batch]:
         """Yield (x_BCHW float32 normalised, y_B int64) once over `split`; the last batch may be short.
 
         seed None: stored order. A seed gives the permutation, and what `augment` draws. No row, no batch.
+        `order`: of x in memory.
         """
         if augment and seed is None:
             raise UserError("augment needs a seed: give batches() one")
@@ -104,7 +106,9 @@ class Shard:
                 x_BCHW = crop_flip(x_BCHW, generator)
             if x_BCHW.dtype == torch.uint8:
                 x_BCHW = x_BCHW.float().div_(255)
-            yield (x_BCHW - mean_C11) / std_C11, torch.from_numpy(self.y[rows_B.numpy()])
+            normalised_BCHW = torch.empty(x_BCHW.shape, memory_format=order)
+            torch.sub(x_BCHW, mean_C11, out=normalised_BCHW).div_(std_C11)
+            yield normalised_BCHW, torch.from_numpy(self.y[rows_B.numpy()])
 
     def _range(self, split: str) -> tuple[int, int]:
         if split not in SPLITS:

@@ -26,6 +26,7 @@ from fedge.training.instance_filter import InstanceFilter, make_filter
 from fedge.training.level_search import Found
 from fedge.training.loop import Batches, Evaluation, TrainStats, evaluate, train
 from fedge.training.macs import count_macs
+from fedge.training.memory_order import fast_order
 from fedge.training.pruning import prune
 from fedge.training.quantization import Quantization
 from fedge.training.topology import Topology
@@ -207,7 +208,9 @@ class Device:
 
     def evaluate(self, split: str, model: nn.Module | None = None) -> Evaluation:
         """Count right answers on one part of the shard: train, validation or test."""
-        return evaluate(model or self.model, self.shard.batches(split, EVALUATION_BATCH))
+        model = model or self.model
+        order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
+        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order))
 
     def _cut(self, level: float, criterion: str | Criterion, batches: Batches) -> None:
         self.topology = prune(
@@ -250,7 +253,7 @@ class Device:
         gates = table.forward + table.error_propagation  # taylor's: no weight gradients
         cost = {"taylor": gates, "activation": table.forward}.get(criterion, 0)
         left = self.training.pruning.ranking_samples
-        for x_BCHW, y_B in self._batches("prune"):
+        for x_BCHW, y_B in self._batches(self.model, "prune"):
             x_BCHW, y_B = x_BCHW[:left], y_B[:left]
             self._pruning_macs += cost * len(y_B)
             yield x_BCHW, y_B
@@ -283,13 +286,17 @@ class Device:
             weight_decay=choice.weight_decay,
         )
         for epoch in range(choice.epochs):
-            yield train(model, self._batches(purpose, epoch), optimizer=optimizer, **methods)
+            yield train(model, self._batches(model, purpose, epoch), optimizer=optimizer, **methods)
 
-    def _batches(self, purpose: str, *parts: int) -> Iterator[Batch]:
+    def _batches(self, model: nn.Module, purpose: str, *parts: int) -> Iterator[Batch]:
+        """Training data for `model`, in the memory order in which it is fast."""
         choice = self.training
-        augment = None if choice.augment == "none" else choice.augment
         return self.shard.batches(
-            "train", choice.batch_size, seed=self.seed(purpose, *parts), augment=augment
+            "train",
+            choice.batch_size,
+            seed=self.seed(purpose, *parts),
+            augment=None if choice.augment == "none" else choice.augment,
+            order=fast_order(model, self._batch_size, self.prepared.input_shape),
         )
 
     def _fit_to_memory(self) -> None:

@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_iter
 from fedge.device.workspace import inside_bytes
 from fedge.errors import UserError
 from fedge.training.error_map import ErrorMapPruner
+from fedge.training.memory_order import fast_order
 
 Optimizer = Literal["sgd", "momentum", "adam"]
 
@@ -85,7 +86,8 @@ def train_steps(
     error_maps: float | None,
 ) -> None:
     """What is estimated: plain training steps, on a batch of zeros, as values have no size."""
-    x_BCHW = torch.zeros(batch_size, *input_shape)
+    order = fast_order(model, batch_size, input_shape)
+    x_BCHW = torch.empty(batch_size, *input_shape, memory_format=order).zero_()
     y_B = torch.zeros(batch_size, dtype=torch.long)
     with nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
         for _ in range(steps):

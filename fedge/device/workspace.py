@@ -1,4 +1,4 @@
-"""Bytes that PyTorch's CPU operators take while they run, from the shapes: convolutions, and one case of pooling.
+"""Bytes that PyTorch's CPU operators take while they run, from the shapes: convolutions, one case of a norm, of a pool.
 
 oneDNN, which does the convolutions, copies input, weight and output to layouts with channels in blocks of 16; that
 decides LeNet's peak. With b(.) the bytes in that layout (0 for an input of up to 3 channels, read as it is), the
@@ -9,7 +9,7 @@ most held at once, results included, is
                                                                 with a stride, but not for a depthwise layer
     weight gradient  dx + b(w) + max(b(dy) + b(x), w)
     1 x 1, stride 1  the results alone
-    channels last    b(w) and the results (error-map pruning works in that layout)
+    channels last    b(w) and the results; where w is not in that order, one w more forward and two backward
 
 Read off the allocator's events of torch 2.13 on AVX-512. On AVX2 the blocks are of 8 and this may be too high.
 """
@@ -35,7 +35,7 @@ def _convolution(y: Tensor, x: Tensor, weight: Tensor, *options: Any) -> int:
     if transposed or _is_pointwise(weight, stride):
         return 0
     if _any_channels_last(x, weight):
-        return _weight_copy(weight) + y.nbytes
+        return _turned(weight) + _weight_copy(weight) + y.nbytes
     return max(_input_copy(x) + _weight_copy(weight) + _copy(y), _copy(y) + y.nbytes)
 
 
@@ -44,7 +44,8 @@ def _convolution_backward(results: Any, dy: Tensor, x: Tensor, weight: Tensor, *
     if transposed or _is_pointwise(weight, stride):
         return 0
     if _any_channels_last(dy, x, weight):
-        return _weight_copy(weight) + sum(tensor.nbytes for tensor in results if tensor is not None)
+        kernels = 2 * _turned(weight) + _weight_copy(weight)
+        return kernels + sum(tensor.nbytes for tensor in results if tensor is not None)
     error_bytes = x.nbytes if needs_error else 0
     again = error_bytes if max(stride) > 1 and groups == 1 else 0
     error = max(_copy(dy) + _weight_copy(weight), error_bytes + again) + _copy(x) if needs_error else 0
@@ -58,9 +59,17 @@ def _max_pool_backward(dx: Tensor, dy: Tensor, x: Tensor, *options: Any) -> int:
     return dx.nbytes * 2 + indices.nbytes if _any_channels_last(dy) != _any_channels_last(x) else 0
 
 
+def _norm_backward(results: Any, dy: Tensor, x: Tensor, *options: Any) -> int:
+    """Where error and input are alike in layout, the result is allocated twice, for a moment."""
+    if _any_channels_last(dy) != _any_channels_last(x):
+        return 0
+    return x.nbytes + sum(tensor.nbytes for tensor in results if tensor is not None)
+
+
 _INSIDE: dict[Any, Callable[..., int]] = {
     torch.ops.aten.convolution.default: _convolution,
     torch.ops.aten.convolution_backward.default: _convolution_backward,
+    torch.ops.aten.native_batch_norm_backward.default: _norm_backward,
     torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
 }
 
@@ -75,6 +84,11 @@ def _any_channels_last(*tensors_BCHW: Tensor) -> bool:
         tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
         for tensor in tensors_BCHW
     )
+
+
+def _turned(weight_OIHW: Tensor) -> int:
+    """A kernel in plain order is brought into channels-last order where the maps are."""
+    return 0 if weight_OIHW.is_contiguous(memory_format=torch.channels_last) else weight_OIHW.nbytes
 
 
 def _blocked(channels: int) -> int:

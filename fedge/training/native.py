@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fedge.catalog import cache_folder
 
@@ -28,9 +29,14 @@ REAL = {torch.float32: "float", torch.float64: "double"}
 
 
 def at_hand(tensor: Tensor) -> bool:
-    """Whether there is a library for the numbers of this tensor here; a subclass (a fake tensor, ...) may have none."""
-    plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
-    return plain and tensor.is_cpu and tensor.dtype in REAL and library(tensor.dtype) is not None
+    """Whether there is a library for the numbers of this tensor here; a subclass of Tensor may have none.
+
+    Fake tensors have shapes and no numbers: `call` has nothing to do for them, and they go the way that real ones go.
+    """
+    known = type(tensor) in (Tensor, nn.Parameter) or isinstance(tensor, FakeTensor)
+    return (
+        known and tensor.device.type == "cpu" and tensor.dtype in REAL and library(tensor.dtype) is not None
+    )
 
 
 def call(name: str, *arguments: Tensor | int | float | None) -> None:
@@ -38,6 +44,8 @@ def call(name: str, *arguments: Tensor | int | float | None) -> None:
 
     The first argument is a tensor of the library's type. Nothing is checked here: addresses are followed as they are.
     """
+    if isinstance(arguments[0], FakeTensor):
+        return
     function = getattr(library(arguments[0].dtype), name)
     if function.argtypes is None:
         function.argtypes, function.restype = [*map(_c_type, arguments), ctypes.c_int], None

@@ -49,6 +49,21 @@ def test_a_batch_is_the_normalised_picture(dataset, folder):
     assert len(last) == 1  # the short last batch is kept
 
 
+@pytest.mark.parametrize("augment", [None, "crop_flip"])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_pictures_lie_in_the_order_asked_for_and_are_the_same(folder, order, augment):
+    """If this fails, a device trains in the slower order, or on other numbers than in the other one."""
+    shard = Shard.open(folder, 2)
+    pairs = zip(
+        shard.batches("train", 2, seed=3, augment=augment, order=order),
+        shard.batches("train", 2, seed=3, augment=augment),
+        strict=True,
+    )
+    for (x_BCHW, _), (plain_BCHW, _) in pairs:
+        assert x_BCHW.stride() == torch.empty(x_BCHW.shape, memory_format=order).stride()
+        assert plain_BCHW.is_contiguous() and torch.equal(x_BCHW, plain_BCHW)
+
+
 def test_a_seed_gives_one_permutation_and_touches_no_global_generator(folder):
     """The same round would differ from host to host."""
     shard, before = Shard.open(folder, 2), torch.get_rng_state()

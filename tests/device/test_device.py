@@ -20,7 +20,7 @@ OFF = ("training.pruning.level=0", "training.instance_filter.kind=none", "traini
 
 
 def plain_sgd(prepared: Prepared, scenario, client: int) -> dict[str, torch.Tensor]:
-    """The rounds of one client as anybody would write them in PyTorch."""
+    """The rounds of one client as anybody would write them in PyTorch, on pictures in channels-last order."""
     model = prepared.factory_model().train()
     shard = Shard.open(Path(prepared.folder) / "shards", client)
     choice = scenario.training
@@ -28,7 +28,7 @@ def plain_sgd(prepared: Prepared, scenario, client: int) -> dict[str, torch.Tens
         optimizer = torch.optim.SGD(model.parameters(), lr=choice.learning_rate, momentum=choice.momentum)
         for epoch in range(choice.epochs):
             seed = derive_seed(scenario.seed, client, round, "shuffle", epoch)
-            for x, y in shard.batches("train", choice.batch_size, seed=seed):
+            for x, y in shard.batches("train", choice.batch_size, seed=seed, order=torch.channels_last):
                 optimizer.zero_grad()
                 F.cross_entropy(model(x), y).backward()
                 optimizer.step()

@@ -59,7 +59,9 @@ def test_memory_falls_with_the_level_and_the_batch_and_rises_with_the_optimiser(
     assert peak(0.0, 8, "sgd") < peak(0.0, 8, "momentum") < peak(0.0, 8, "adam")
 
 
-@pytest.mark.parametrize(("name", "shape"), [("lenet", (1, 28, 28)), ("resnet8", (3, 32, 32))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("lenet", (1, 28, 28)), ("resnet8", (3, 32, 32)), ("squeezenet", (3, 32, 32))]
+)
 def test_error_map_pruning_is_within_two_percent_too(name, shape):
     """The estimate would be of another backward pass than the one that runs."""
     model = network(name, shape, 0.0)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from fedge.training import channelwise, native
 from fedge.training.kept_maps import norm_per_channel, spread_kernels
@@ -215,10 +215,17 @@ def test_maps_that_it_does_not_know_are_left_to_pytorch(values, reason):
     assert not channelwise.takes(values)
 
 
-def test_tensors_without_numbers_are_left_to_pytorch():
-    """If this fails, C follows the address of a fake tensor, with which memory is predicted, and the process dies."""
+@needs_compiler
+def test_tensors_without_numbers_go_the_same_way_and_are_not_read():
+    """If this fails, C follows the address of a fake tensor and the process dies, or memory is predicted of another
+    path than the one that training takes."""
     with FakeTensorMode():
-        assert not native.at_hand(torch.zeros(3))
+        y_BCHW = torch.zeros(2, 4, 3, 3).to(memory_format=torch.channels_last)
+        assert channelwise.takes(y_BCHW)
+        out_BCHW, statistics_4C = channelwise.norm_forward(y_BCHW, nn.BatchNorm2d(4), rectified=True)
+    assert (
+        isinstance(out_BCHW, FakeTensor) and out_BCHW.shape == (2, 4, 3, 3) and statistics_4C.shape == (4, 4)
+    )
 
 
 def test_a_norm_of_other_numbers_is_left_to_pytorch():
