@@ -76,6 +76,12 @@ void absolute_sums(const real *restrict e_NC, size N, size C, real *restrict sum
     for (size c = 0; c < C; c++) sum_C[c] = (real)sum[c];
 }
 
+/* What a ReLU behind the norm lets pass of channel c: where factor y + shift is above 0; all, if there is none. */
+static void gate(const real *statistics, size C, size c, size rectified, real *factor, real *shift) {
+    *factor = rectified ? statistics[2 * C + c] : 0;
+    *shift = rectified ? statistics[3 * C + c] : 1;
+}
+
 /* sum [3, C]: sums over pixels of |e| / sigma, e and e y^, for an error e behind a norm of y, or behind the ReLU behind it
    if rectified. y^ = (y - mean) / sigma. statistics: norm_forward's, whose last two are read only if rectified. */
 void block_sums(const real *restrict e_NC, const real *restrict y_NC, size N, size C, const real *statistics,
@@ -84,10 +90,7 @@ void block_sums(const real *restrict e_NC, const real *restrict y_NC, size N, si
     double part[PARTS * 3 * C], all[3 * C];
     real mean[numbers], factor[numbers], shift[numbers];
     repeat(statistics, C, numbers, mean);
-    for (size j = 0; j < numbers; j++) {
-        factor[j] = rectified ? statistics[2 * C + j % C] : 0;
-        shift[j] = rectified ? statistics[3 * C + j % C] : 1; /* all is above zero */
-    }
+    for (size j = 0; j < numbers; j++) gate(statistics, C, j % C, rectified, factor + j, shift + j);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
         const Range own = pixels_of(p, N);
@@ -248,8 +251,7 @@ void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N,
         less[j] = (real)(batch ? (double)sum[C + c] / N : 0);
         slope[j] = (real)(batch ? sum[2 * C + c] * scale / N : 0);
         gain[j] = (real)(gamma_C ? gamma_C[c] * scale : scale);
-        factor[j] = rectified ? statistics[2 * C + c] : 0;
-        shift[j] = rectified ? statistics[3 * C + c] : 1; /* all is above zero */
+        gate(statistics, C, c, rectified, factor + j, shift + j);
     }
     memset(grad_beta_C, 0, C * sizeof *grad_beta_C);
     memset(grad_gamma_C, 0, C * sizeof *grad_gamma_C);
