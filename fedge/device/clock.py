@@ -3,7 +3,7 @@
 Units: s, J, W, bytes, MACs (multiply-accumulates; 1 MAC = 2 FLOP), GFLOP/s and GB/s of 1e9, Mbit/s of 1e6.
 
     compute_s  = spread * (2 * macs / (train_gflops * 1e9)  +  moved_bytes / (memory_gbs * 1e9))
-    moved_bytes = 16 * memory_bytes * steps        what is alive at the peak goes through memory 16 times per step:
+    moved_bytes = 10 * memory_bytes * steps        what is alive at the peak goes through memory 10 times per step:
                                                    layer by layer, forward and back, copies of layout included
     link_s     = rtt_s + 8 * bytes / (mbps * 1e6)                               down for the plan, up for the report
     time_s     = link_s(down) + compute_s + link_s(up)
@@ -12,12 +12,12 @@ Units: s, J, W, bytes, MACs (multiply-accumulates; 1 MAC = 2 FLOP), GFLOP/s and 
                                                                  z standard normal: lognormal, median 1
 
 Sources: arithmetic and memory traffic are the two terms of the roofline model (Williams et al. 2009), added and not
-the larger of them, because small devices overlap them little; 16 was fitted (below). The radio's power is Huang et
+the larger of them, because small devices overlap them little; 10 was fitted (below). The radio's power is Huang et
 al. (MobiSys 2012) for Wi-Fi, recalled, not verified; lognormal speeds as in FedScale. `load_w` is of the
 whole board, its memory included, so there is no term for memory. Idle time between rounds is the battery's matter.
 
 Expected error: on one calibrated host, ten training steps (four networks, other batches and levels than the one
-calibrated with) were predicted at 0.87 to 1.23 of the truth, median 0.98: `python -m benchmarks.clock`; the 16 was
+calibrated with) were predicted at 0.68 to 1.06 of the truth, median 0.85: `python -m benchmarks.clock`; the 10 was
 fitted there, to ResNet-20 and MobileNetV2 at batch 32. Where a profile's throughput is itself an assumption (its
 `evidence` says so), count on a factor of 2 to 3, the same in all rounds: ratios between methods on one device are
 worth more than seconds.
@@ -34,7 +34,7 @@ from fedge.errors import RunError
 from fedge.scenario import Clock
 from fedge.seeding import derive_seed
 
-_PASSES_PER_STEP = 16
+_PASSES_PER_STEP = 10
 _RADIO_BASE_W = 0.13286
 _RADIO_W_PER_MBPS = 0.13701
 

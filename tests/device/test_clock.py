@@ -47,7 +47,7 @@ def test_counted_by_hand():
 def test_memory_traffic_is_added():
     """A network of cheap layers and large maps would be as fast as its arithmetic alone."""
     cost = round_cost(TOY, work(macs=10**9, steps=20, memory_bytes=10**8), PLAIN)
-    assert cost.compute_s == pytest.approx(2e9 / 2e9 + 16 * 20 * 1e8 / 4e9)
+    assert cost.compute_s == pytest.approx(2e9 / 2e9 + 10 * 20 * 1e8 / 4e9)
 
 
 def test_spread_stretches_the_computing_alone_and_no_spread_is_the_median():
