@@ -24,6 +24,7 @@ from fedge.device.memory import OPTIMIZERS, peak_training_memory, train_steps
 from fedge.device.profiles import DeviceProfile, profile
 from fedge.scenario import Clock
 from fedge.training.macs import count_macs
+from fedge.training.memory_order import fast_order
 
 OUT = Path(__file__).parent / "results" / "clock.jsonl"
 CALIBRATION = ("resnet20", 0.0, 32)
@@ -102,8 +103,9 @@ def step(name: str, level: float, batch_size: int, repeats: int) -> tuple[Work, 
     )
     model.train()
     update = OPTIMIZERS["sgd"](model.parameters())
+    order = fast_order(model, batch_size, shape)
     taken = [
-        _processor_s(lambda: train_steps(1, model, update, batch_size, shape, None))
+        _processor_s(lambda: train_steps(1, model, update, batch_size, shape, None, order))
         for _ in range(repeats + 1)
     ]
     return work, statistics.median(taken[1:])

@@ -7,7 +7,7 @@ hits both alike; the ratio is the median over turns of pruned / dense within a t
 plain NCHW order and in channels-last order, in which devices train these networks (fedge/training/memory_order.py;
 VGG-16 from batch 64 on). What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained on CIFAR-100
 for `EPOCHS` (kept in `--cache`, outside the checkout; an hour of one core the first time), and channels at random,
-which narrows all layers alike: each to any width, and to multiples of 16 (`round_to`). Then MobileNetV2's time by
+which narrows all layers alike: each to any width, and to multiples of 4 and 16 (`round_to`). Then MobileNetV2's time by
 kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
 record. Writes `results/prune_wallclock.md`, `.json`.
 """

@@ -7,6 +7,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from fedge.device.memory import OPTIMIZERS, Optimizer, train_steps
+from fedge.training.memory_order import fast_order
 
 
 def allocator_peak(
@@ -22,12 +23,12 @@ def allocator_peak(
     Two, because an optimiser's state first exists after one. The peak is the largest sum of torch.profiler's
     allocations and releases up to any moment; arguments as in `peak_training_memory`.
     """
+    order = fast_order(model, batch_size, input_shape)
     gc.collect()  # what an earlier trace saw allocated would count as released in this one
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         trained = copy.deepcopy(model).train()
-        train_steps(
-            2, trained, OPTIMIZERS[optimizer](trained.parameters()), batch_size, input_shape, error_maps
-        )
+        update = OPTIMIZERS[optimizer](trained.parameters())
+        train_steps(2, trained, update, batch_size, input_shape, error_maps, order)
     now = peak = 0
     for event in sorted(trace.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":

@@ -253,7 +253,7 @@ class Device:
         gates = table.forward + table.error_propagation  # taylor's: no weight gradients
         cost = {"taylor": gates, "activation": table.forward}.get(criterion, 0)
         left = self.training.pruning.ranking_samples
-        for x_BCHW, y_B in self._batches(self.model, "prune"):
+        for x_BCHW, y_B in self._batches(self._order(self.model), "prune"):
             x_BCHW, y_B = x_BCHW[:left], y_B[:left]
             self._pruning_macs += cost * len(y_B)
             yield x_BCHW, y_B
@@ -285,18 +285,22 @@ class Device:
             momentum=choice.momentum,
             weight_decay=choice.weight_decay,
         )
+        order = self._order(model)
         for epoch in range(choice.epochs):
-            yield train(model, self._batches(model, purpose, epoch), optimizer=optimizer, **methods)
+            yield train(model, self._batches(order, purpose, epoch), optimizer=optimizer, **methods)
 
-    def _batches(self, model: nn.Module, purpose: str, *parts: int) -> Iterator[Batch]:
-        """Training data for `model`, in the memory order in which it is fast."""
+    def _order(self, model: nn.Module) -> torch.memory_format:
+        """Of training data in memory, in which `model` is fast."""
+        return fast_order(model, self._batch_size, self.prepared.input_shape)
+
+    def _batches(self, order: torch.memory_format, purpose: str, *parts: int) -> Iterator[Batch]:
         choice = self.training
         return self.shard.batches(
             "train",
             choice.batch_size,
             seed=self.seed(purpose, *parts),
             augment=None if choice.augment == "none" else choice.augment,
-            order=fast_order(model, self._batch_size, self.prepared.input_shape),
+            order=order,
         )
 
     def _fit_to_memory(self) -> None:

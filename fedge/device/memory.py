@@ -63,10 +63,12 @@ def peak_training_memory(
     fake_tensors = FakeTensorMode()
     with FakeCopyMode(fake_tensors):
         model = copy.deepcopy(real).train()
+    with fake_tensors:
+        order = fast_order(model, batch_size, input_shape)
     with fake_tensors, LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live:
         update = OPTIMIZERS[optimizer](model.parameters())
         _make_state(update, model)
-        train_steps(1, model, update, batch_size, input_shape, error_maps)
+        train_steps(1, model, update, batch_size, input_shape, error_maps, order)
         return live.peak
 
 
@@ -84,9 +86,9 @@ def train_steps(
     batch_size: int,
     input_shape: tuple[int, int, int],
     error_maps: float | None,
+    order: torch.memory_format,
 ) -> None:
-    """What is estimated: plain training steps, on a batch of zeros, as values have no size."""
-    order = fast_order(model, batch_size, input_shape)
+    """What is estimated: plain training steps, on a batch of zeros in that order, as values have no size."""
     x_BCHW = torch.empty(batch_size, *input_shape, memory_format=order).zero_()
     y_B = torch.zeros(batch_size, dtype=torch.long)
     with nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
