@@ -67,11 +67,12 @@ def run_command(
     """
     from fedge.checks import load_scenario
     from fedge.launch import run
+    from fedge.report.interrupt import interruptible
     from fedge.report.table import summary_table
 
     changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
     loaded = load_scenario(scenario, changes)
-    with _observer(loaded.rounds, quiet) as observer:
+    with _observer(loaded.rounds, quiet) as watching, interruptible(watching) as observer:
         result = run(loaded, out, resume=resume, overwrite=overwrite, observer=observer)
     if not quiet:
         Console().print(summary_table(result.summary, result.out))
@@ -119,7 +120,7 @@ def list_command(
 
 
 @contextlib.contextmanager
-def _observer(rounds: int, quiet: bool) -> Iterator[object]:
+def _observer(rounds: int, quiet: bool) -> Iterator[Any]:
     from fedge.report.observer import Observer
     from fedge.report.progress import LiveProgress, PlainProgress
 
