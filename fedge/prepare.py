@@ -23,6 +23,7 @@ from fedge.catalog import cache_folder, data_root
 from fedge.data.datasets import DataSet, load_dataset
 from fedge.data.partition import divide
 from fedge.data.shard import Shard, write_shards
+from fedge.device.heap import kept_heap
 from fedge.errors import RunError, UserError
 from fedge.models import build
 from fedge.scenario import Scenario
@@ -107,7 +108,8 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     try:
         write_shards(dataset, division.clients, partial / "shards")
         write_shards(dataset, [division.factory], partial / "factory-shard")
-        prepared = _factory(scenario, partial)
+        with kept_heap():
+            prepared = _factory(scenario, partial)
         (partial / "prepared.json").write_text(json.dumps(asdict(prepared)))
         shutil.rmtree(folder, ignore_errors=True)  # left by a crash, or by an older format
         partial.rename(folder)

@@ -14,6 +14,7 @@ from flwr.app import Context, Message
 from fedge.device.clock import Work, round_cost, spread
 from fedge.device.device import Device
 from fedge.device.fate import Power, corrupted, is_online, strike
+from fedge.device.heap import kept_heap
 from fedge.device.location import Location, locate
 from fedge.device.memory_limit import memory_limit
 from fedge.device.state import StateFolder
@@ -65,9 +66,8 @@ def _execute(
 
 
 def _run(step: Step, device: Device, plan: RoundPlan) -> RoundReport:
-    if not plan.limits.hard:
-        return step(device, plan)
-    with memory_limit(device.profile.memory_bytes):
+    """Freed memory is not kept under a hard limit, which counts the gaps between what is in use."""
+    with memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
         return step(device, plan)
 
 
