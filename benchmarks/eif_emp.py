@@ -153,7 +153,7 @@ def _cifar_error_maps() -> list[Cell]:
 def _cifar_narrow() -> list[Cell]:
     """Far from convergence: 600 of the 64k iterations, on ResNet-8; once 2500."""
     task = replace(CIFAR, model="resnet8", iterations=600)
-    methods = (early(0.25, network="slim_lenet", downsample=1), random_keep(0.27))
+    methods = (early(0.25, network="slim_lenet", downsample=1), random_keep(0.27), fewer_iterations(0.27))
     regimes = ("plain", "parked", "long_tail")
     cells = [
         Cell(task, regime, method, seed) for regime in regimes for seed in range(3) for method in methods
@@ -162,10 +162,16 @@ def _cifar_narrow() -> list[Cell]:
     return cells + [Cell(longer, "plain", method, 0) for method in (*methods, Method())]
 
 
+def _infobatch() -> list[Cell]:
+    """Over 20 epochs, as it drops nothing in the first."""
+    method = Method(name="infobatch 0.5", filter="infobatch", keep=0.5)
+    return [Cell(LENET, "plain", method, seed) for seed in range(3)]
+
+
 def _cpu() -> list[Cell]:
     """docs/instance_filter.md says which of these have run; the others are what a next run goes on with."""
     short = [*_regimes(), *_together(), *_scores(), *_loss_filters(), *_variants()]
-    return [*short, *_lenet(), *_pushed(), *_cifar_narrow(), *_cifar_error_maps()]
+    return [*short, *_lenet(), *_pushed(), *_cifar_narrow(), *_cifar_error_maps(), *_infobatch()]
 
 
 def _full() -> list[Cell]:

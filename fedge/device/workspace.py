@@ -1,4 +1,4 @@
-"""Bytes that PyTorch's CPU operators take while they run, from the shapes: convolutions, one case of a norm, of a pool.
+"""Bytes that CPU operators take while they run, from the shapes: convolutions, one case of a norm, of a pool.
 
 oneDNN, which does the convolutions, copies input, weight and output to layouts with channels in blocks of 16; that
 decides LeNet's peak. With b(.) the bytes in that layout (0 for an input of up to 3 channels, read as it is), the
@@ -10,15 +10,18 @@ most held at once, results included, is
     weight gradient  dx + b(w) + max(b(dy) + b(x), w)
     1 x 1, stride 1  the results alone
     channels last    b(w) and the results; where w is not in that order, one w more forward and two backward
+    direct           the result, and the kernels laid out anew (fedge/training/direct_convolution.py)
 
 Read off the allocator's events of torch 2.13 on AVX-512. On AVX2 the blocks are of 8 and this may be too high.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fedge.training.direct_convolution import scratch_numbers
 
 _BLOCK = 16  # channels; fixed rather than asked of this machine's CPU, so that every host says the same
 _PLAIN_CHANNELS = 3
@@ -45,12 +48,16 @@ def _convolution_backward(results: Any, dy: Tensor, x: Tensor, weight: Tensor, *
         return 0
     if _any_channels_last(dy, x, weight):
         kernels = 2 * _turned(weight) + _weight_copy(weight)
-        return kernels + sum(tensor.nbytes for tensor in results if tensor is not None)
+        return kernels + _total(results)
     error_bytes = x.nbytes if needs_error else 0
     again = error_bytes if max(stride) > 1 and groups == 1 else 0
     error = max(_copy(dy) + _weight_copy(weight), error_bytes + again) + _copy(x) if needs_error else 0
     gradient = error_bytes + _weight_copy(weight) + max(_copy(dy) + _input_copy(x), weight.nbytes)
     return max(error, gradient)
+
+
+def _direct(out: Tensor, x: Tensor, *options: Any) -> int:
+    return out.nbytes + scratch_numbers(x.shape[1], out.shape[1]) * out.itemsize
 
 
 def _max_pool_backward(dx: Tensor, dy: Tensor, x: Tensor, *options: Any) -> int:
@@ -63,15 +70,21 @@ def _norm_backward(results: Any, dy: Tensor, x: Tensor, *options: Any) -> int:
     """Where error and input are alike in layout, the result is allocated twice, for a moment."""
     if _any_channels_last(dy) != _any_channels_last(x):
         return 0
-    return x.nbytes + sum(tensor.nbytes for tensor in results if tensor is not None)
+    return x.nbytes + _total(results)
 
 
 _INSIDE: dict[Any, Callable[..., int]] = {
     torch.ops.aten.convolution.default: _convolution,
     torch.ops.aten.convolution_backward.default: _convolution_backward,
+    torch.ops.fedge.convolve.default: _direct,
+    torch.ops.fedge.propagate.default: _direct,
     torch.ops.aten.native_batch_norm_backward.default: _norm_backward,
     torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
 }
+
+
+def _total(results: Iterable[Tensor | None]) -> int:
+    return sum(tensor.nbytes for tensor in results if tensor is not None)
 
 
 def _is_pointwise(weight_OIHW: Tensor, stride: list[int]) -> bool:

@@ -7,23 +7,14 @@
 
    The pixels are taken in PARTS equal parts, each by one thread, and what the parts sum up to is added in their order:
    the result does not depend on the number of threads. Within a part, sums are of `real`; over parts, of double.
-   native.py compiles this file (REAL is float or double), channelwise.py calls it. */
+   channelwise.py calls it. */
 
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 #include <tgmath.h>
 
-#ifndef REAL
-#define REAL float
-#endif
-
-typedef REAL real;
-typedef int64_t size;
+#include "native.h"
 
 enum { PARTS = 32, WIDTH = 128 };
-
-static size least(size a, size b) { return a < b ? a : b; }
 
 /* So many pixels make one row of work, for the loops over channels to fill vectors however few the channels are. */
 static size row_pixels(size channels) { return channels < WIDTH ? WIDTH / channels : 1; }

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from fedge.errors import UserError
 from fedge.training.attached import Block, blocks_of, computes_as, replace_forward
 from fedge.training.error_scores import SCORES, keep_best, kept_channels
+from fedge.training.geometry import Geometry
 from fedge.training.kept_maps import CHANNELS_LAST
 from fedge.training.kept_norm import can_rectify
-from fedge.training.kept_products import Geometry
 from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
 from fedge.training.pruned_backward import (
     PrunedBlock,

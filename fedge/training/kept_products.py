@@ -1,54 +1,41 @@
-"""The two products of a convolution's backward pass, over the K kept error maps alone.
+"""A convolution's product, and the two of its backward pass over the K kept error maps alone.
 
+    y_c        = sum over i of          W_ci * x_i + bias_c
     grad x     = sum over kept k of     rot(W_k) * delta_k                                 (EIF + EMP, equation 8)
     grad W_k   = sum over instances of  x * delta_k                    k kept, else 0      (equation 12)
 
+Few channels go through direct_convolution.py where it pays, others through PyTorch's convolutions.
 Shapes: B instances, C channels out (K kept), I channels in, H x W pixels, J, L a kernel's rows and columns.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedge.training import channelwise, native
+from fedge.training import channelwise, direct_convolution, native
+from fedge.training.geometry import Geometry
 from fedge.training.kept_maps import CHANNELS_LAST, gather, spread_kernels
 from fedge.training.kept_norm import VECTOR_WIDTH
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """What a convolution does besides its weights."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    depthwise: bool
-    """Every output channel has input channels of its own: to drop its map is to drop the group."""
-
-    @cached_property
-    def skips_pixels(self) -> bool:
-        """Whether the kernel is one point and reads every so manieth pixel, as on a shortcut."""
-        return self.kernel == (1, 1) and self.padding == (0, 0) and self.stride != (1, 1)
-
-    @cached_property
-    def exchangeable(self) -> bool:
-        """Whether error and input, in one group, have the same size: they may change places in the weight gradient, and
-        the error goes back by a convolution with the same padding."""
-        reach = tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
-        return self.stride == (1, 1) and self.groups == 1 and reach == tuple(2 * p for p in self.padding)
+def convolve(x_BIHW: Tensor, weight_CIJL: Tensor, bias_C: Tensor | None, geometry: Geometry) -> Tensor:
+    """The layer's output, [B, C, H', W']."""
+    if direct_convolution.pays(x_BIHW, weight_CIJL, geometry):
+        return direct_convolution.convolve(x_BIHW, weight_CIJL, bias_C, geometry)
+    how = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+    return F.conv2d(x_BIHW, weight_CIJL, bias_C, *how)
 
 
 def propagate(
     error_BKHW: Tensor, x_BIHW: Tensor, weight_CIJL: Tensor, channel_K: Tensor, geometry: Geometry
 ) -> Tensor:
     """The error at the convolution's input, [B, I, H, W], from the kept maps at its output."""
+    if direct_convolution.pays(x_BIHW, weight_CIJL, geometry):
+        return direct_convolution.propagate(error_BKHW, x_BIHW, weight_CIJL, channel_K, geometry)
     if geometry.exchangeable and native.at_hand(weight_CIJL):
         turned_IKJL = channelwise.turned_kernels(weight_CIJL, channel_K)
         return F.conv2d(error_BKHW, turned_IKJL, None, 1, geometry.padding, geometry.dilation)
@@ -69,6 +56,9 @@ def weight_gradient(
 ) -> Tensor:
     """[C, I, J, L], zero where dropped. Of the weight, only the shape matters."""
     channels, width, *size = weight_CIJL.shape
+    if direct_convolution.gradient_pays(x_BIHW, weight_CIJL, geometry):
+        gradient_KIJL = direct_convolution.kernel_gradient(error_BKHW, x_BIHW, geometry)
+        return spread_kernels(gradient_KIJL, channel_K, channels, mirrored=False)
     if geometry.skips_pixels:
         # Only what it reads: oneDNN's own kernel for this writes out of bounds with two threads (torch 2.13).
         rows, columns = geometry.stride

@@ -1,4 +1,4 @@
-"""channelwise.c compiled for this machine, when it is first needed.
+"""The C sources of this folder compiled for this machine, when they are first needed.
 
 The library lies in fedge's cache folder, one for float32 and one for float64. Where there is no C compiler ($CC, else
 cc), where tensors are not on the CPU, or with FEDGE_NATIVE=0, `at_hand` is False and callers use PyTorch's own
@@ -7,12 +7,14 @@ does not know it.
 """
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from fedge.catalog import cache_folder
 
-SOURCE = Path(__file__).with_name("channelwise.c")
+FOLDER = Path(__file__).parent
+SOURCES = FOLDER / "channelwise.c", FOLDER / "direct_convolution.c"
+HEADER = FOLDER / "native.h"
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC")
 THREADS = ("-fopenmp",)
 REAL = {torch.float32: "float", torch.float64: "double"}
@@ -31,7 +35,8 @@ REAL = {torch.float32: "float", torch.float64: "double"}
 def at_hand(tensor: Tensor) -> bool:
     """Whether there is a library for the numbers of this tensor here; a subclass of Tensor may have none.
 
-    Fake tensors have shapes and no numbers: `call` has nothing to do for them, and they go the way that real ones go.
+    Fake tensors have shapes and no numbers: `call` has nothing to do for them (nor for those of the device "meta", as
+    which operators see them), and they go the way that real ones go.
     """
     known = type(tensor) in (Tensor, nn.Parameter) or isinstance(tensor, FakeTensor)
     return (
@@ -44,7 +49,7 @@ def call(name: str, *arguments: Tensor | int | float | None) -> None:
 
     The first argument is a tensor of the library's type. Nothing is checked here: addresses are followed as they are.
     """
-    if isinstance(arguments[0], FakeTensor):
+    if isinstance(arguments[0], FakeTensor) or arguments[0].is_meta:
         return
     function = getattr(library(arguments[0].dtype), name)
     if function.argtypes is None:
@@ -75,17 +80,27 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
     """The library's file, made if it is not there; its name tells what it was made of, and for which processor."""
-    made_of = (compiler, *flags, SOURCE.read_text(), platform.platform(), _processor())
+    texts = [file.read_text() for file in (HEADER, *SOURCES)]
+    made_of = (compiler, *flags, *texts, platform.platform(), _processor())
     folder = cache_folder() / "native"
-    path = folder / f"{SOURCE.stem}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
+    path = folder / f"fedge-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as new:  # hosts that start together make it side by side
-            made = Path(new) / path.name
-            command = [compiler, *flags, str(SOURCE), "-o", str(made), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
-            made.replace(path)
+        with open(folder / ".lock", "w") as lock:
+            # Hosts that start together wait for the first; without locks in the file system each makes its own.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _compile(compiler, flags, path)
     return path
+
+
+def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as new:
+        made = Path(new) / path.name
+        command = [compiler, *flags, *map(str, SOURCES), "-o", str(made), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        made.replace(path)
 
 
 def _processor() -> str:

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fedge.training.geometry import Geometry
 from fedge.training.kept_maps import CHANNELS_LAST, gather, norm_per_channel, spread
 from fedge.training.kept_norm import block_norms, norm_backward, norm_forward
-from fedge.training.kept_products import Geometry, propagate, weight_gradient
+from fedge.training.kept_products import convolve, propagate, weight_gradient
 from fedge.training.macs import BackwardCost, kernel_macs
 
 Rounding = Callable[[Tensor], Tensor]
@@ -51,7 +52,7 @@ class PrunedConv(torch.autograd.Function):
     def forward(ctx, x_BIHW, weight_CIJL, bias_C, layer: PrunedLayer):
         ctx.save_for_backward(x_BIHW, weight_CIJL, bias_C)
         ctx.layer = layer
-        return _convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
+        return convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
 
     @staticmethod
     @once_differentiable
@@ -73,7 +74,7 @@ class PrunedBlock(torch.autograd.Function):
         layer: PrunedLayer, norm: nn.BatchNorm2d, rectified: bool,
     ):  # fmt: skip
         if y_BCHW is None:
-            y_BCHW = _convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
+            y_BCHW = convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
             y_BCHW = y_BCHW.contiguous(memory_format=CHANNELS_LAST)
         out_BCHW, ctx.norm = norm_forward(y_BCHW, norm, rectified)
         ctx.save_for_backward(x_BIHW, weight_CIJL, bias_C, gamma_C, y_BCHW)
@@ -100,10 +101,6 @@ def norm_after(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> Tensor | None:
         return None
     convolution = node.saved_tensors
     return PrunedBlock.apply(*convolution, norm.weight, norm.bias, y_BCHW.detach(), node.layer, norm, False)
-
-
-def _convolve(x_BIHW: Tensor, weight_CIJL: Tensor, bias_C: Tensor | None, how: Geometry) -> Tensor:
-    return F.conv2d(x_BIHW, weight_CIJL, bias_C, how.stride, how.padding, how.dilation, how.groups)
 
 
 def conv_gradients(
