@@ -16,6 +16,14 @@
 
 enum { PARTS = 32, WIDTH = 128 };
 
+#ifdef __clang__
+#define ONE_BY_ONE __attribute__((noinline))
+#define NO_VECTORS _Pragma("clang loop vectorize(disable)")
+#else
+#define ONE_BY_ONE __attribute__((noinline, optimize("no-tree-vectorize")))
+#define NO_VECTORS
+#endif
+
 /* So many pixels make one row of work, for the loops over channels to fill vectors however few the channels are. */
 static size row_pixels(size channels) { return channels < WIDTH ? WIDTH / channels : 1; }
 
@@ -224,6 +232,13 @@ void norm_forward(const real *restrict y_NC, size N, size C, const real *gamma_C
     }
 }
 
+/* to[j] = from[place[j]], one by one: processors that read many places in one instruction (gather) may take three times
+   as long over it (AMD's Zen 4). */
+ONE_BY_ONE static real *pick(const real *restrict from, const size *restrict place, size numbers, real *restrict to) {
+    NO_VECTORS for (size j = 0; j < numbers; j++) to[j] = from[place[j]];
+    return to;
+}
+
 /* The kept channels of an error e as block_sums takes it, brought before the norm (kept_norm.py has the formulas):
    error_NK; and the gradients of gamma and beta, zero where dropped. sum: block_sums' own; batch: whether the statistics
    are the mini-batch's. */
@@ -232,12 +247,12 @@ void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N,
                    size batch, size rectified, real *restrict error_NK, real *restrict grad_gamma_C,
                    real *restrict grad_beta_C, int threads) {
     const size step = row_pixels(K), numbers = step * K;
-    int32_t place[numbers]; /* of a kept number, among all of its row of work */
+    size place[numbers]; /* of a kept number, among all of its row of work */
     real mean[numbers], less[numbers], slope[numbers], gain[numbers], factor[numbers], shift[numbers];
     for (size j = 0; j < numbers; j++) {
         const size c = channel_K[j % K];
         const double scale = statistics[C + c];
-        place[j] = (int32_t)(j / K * C + c);
+        place[j] = j / K * C + c;
         mean[j] = statistics[c];
         less[j] = (real)(batch ? (double)sum[C + c] / N : 0);
         slope[j] = (real)(batch ? sum[2 * C + c] * scale / N : 0);
@@ -253,14 +268,18 @@ void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N,
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size p = 0; p < PARTS; p++) {
         const Range own = pixels_of(p, N);
+        real row[2][numbers];
         for (size n = own.from; n < own.to; n += step) {
+            const size width = least(step, own.to - n) * K;
             const real *e = e_NC + n * C, *y = y_NC + n * C;
             real *error = error_NK + n * K;
-            const size width = least(step, own.to - n) * K;
+            if (K < C) {
+                e = pick(e, place, width, row[0]);
+                y = pick(y, place, width, row[1]);
+            }
             for (size j = 0; j < width; j++) {
-                const real y_j = y[place[j]], e_j = e[place[j]];
-                const real passed = y_j * factor[j] + shift[j] <= 0 ? 0 : e_j;
-                error[j] = gain[j] * (passed - less[j] - (y_j - mean[j]) * slope[j]);
+                const real passed = y[j] * factor[j] + shift[j] <= 0 ? 0 : e[j];
+                error[j] = gain[j] * (passed - less[j] - (y[j] - mean[j]) * slope[j]);
             }
         }
     }
