@@ -4,6 +4,7 @@ The functions called are small ones that are installed on every node anyway.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def call(request):
 def test_a_result_comes_back(call):
     """If this fails, preparation cannot tell the coordinator what it prepared."""
     assert call("fedge.engine.roster:node_id_of", {"client": 3}) == 4
+
+
+def test_a_worker_has_the_priority_of_who_started_it(call):
+    """If this fails, a run beside two busy processes takes twenty times as long: Ray's workers yield to everybody."""
+    this_process = {"which": os.PRIO_PROCESS, "who": 0}
+    assert call("os:getpriority", this_process) == os.getpriority(**this_process)
 
 
 @pytest.mark.parametrize("expected", [UserError, RunError])
