@@ -20,8 +20,8 @@ from fedge.errors import RunError, UserError
 
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least is 75 MB; messages are a few kilobytes and bypass it
 _PROBE_S = 5.0
-# Above this process's own. Ray's default of 15 spares the machine's other users, who then leave hosts a thirtieth of it:
-# beside two busy processes on two cores quickstart took 270 s of wall clock instead of 12. `nice fedge run` does that.
+# Above this process's own. Ray's 15 leaves hosts a thirtieth of a core that somebody else wants: beside two busy
+# processes on two cores quickstart took 270 s of wall clock instead of 28. Who wants to yield says `nice fedge run`.
 _NICENESS = 0
 
 
