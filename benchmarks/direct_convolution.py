@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import torch
 
+from benchmarks.machine import machine
 from fedge.training import direct_convolution
 from fedge.training.geometry import Geometry
 from fedge.training.kept_products import convolve, propagate, weight_gradient
@@ -84,7 +85,7 @@ def main() -> None:
     lines = [
         "# Products over few channels: `python -m benchmarks.direct_convolution`",
         "",
-        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread, batch {INSTANCES}, "
+        f"{machine()}; one thread, batch {INSTANCES}, "
         f"{KEPT:g} of the maps kept, {options.turns} turns; *: fedge takes ours.",
         "",
         f"| channels | size | stride | {heads} |",

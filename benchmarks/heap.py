@@ -20,6 +20,7 @@ from statistics import median
 
 import torch
 
+from benchmarks.machine import machine
 from benchmarks.memory_order import SHAPES, step_of
 from fedge.device.heap import kept_heap
 from fedge.models import build
@@ -87,7 +88,7 @@ def main() -> None:
     lines = [
         "# Freed memory kept: `python -m benchmarks.heap`",
         "",
-        f"torch {torch.__version__}, {' '.join(platform.libc_ver())}, one thread, batch {BATCH_SIZE}, "
+        f"{machine()}, {' '.join(platform.libc_ver())}; one thread, batch {BATCH_SIZE}, "
         f"{options.turns} turns.",
         "",
         "| network | step, ms | kept / outside | page faults per step | kept | MB resident at most | kept |",

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import machine
 from benchmarks.networks import SHAPES, network
 from fedge.device.allocator import allocator_peak
 from fedge.device.memory import peak_training_memory
@@ -47,9 +48,7 @@ def main() -> None:
                 f"error maps {row['error_maps'] or 1:<5} estimated {row['estimated'] / 1e6:8.3f} MB"
                 f"  measured {row['measured'] / 1e6:8.3f} MB  {row['error']:+.3%}  in {row['estimate_s']:.1f} s"
             )
-    print(
-        f"largest error {worst:.3%}; CPU {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
-    )
+    print(f"largest error {worst:.3%}; {machine()}")
 
 
 def rows(models: list[str]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.machine import machine
 from fedge.models import build
 from fedge.training.memory_order import MAPS_PER_WEIGHT, fast_order, maps_per_weight
 from fedge.training.pruning import prune
@@ -80,7 +81,7 @@ def main() -> None:
     lines = [
         "# NCHW against channels last: `python -m benchmarks.memory_order`",
         "",
-        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread, {options.turns} turns; "
+        f"{machine()}; one thread, {options.turns} turns; "
         f"channels last is chosen from {MAPS_PER_WEIGHT} maps per weight on.",
         "",
         "| network | level | batch | maps per weight | NCHW step, ms | NCHW / channels last | chosen |",

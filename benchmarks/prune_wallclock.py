@@ -29,7 +29,9 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.adapt_base import CACHE, base_network, load_pictures
+from benchmarks.machine import machine
 from fedge.catalog import data_root
+from fedge.device.heap import kept_heap
 from fedge.models import build
 from fedge.training.adapt import Split
 from fedge.training.macs import count_macs
@@ -180,6 +182,8 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], options
         f"# Pruned to level {LEVEL}, batch {BATCH_SIZE}, one thread: "
         f"`python -m benchmarks.prune_wallclock {options}`",
         "",
+        f"{machine()}; freed memory kept, as on devices.",
+        "",
         "| net | channels chosen by | widths in multiples of | memory order | time left | MACs left "
         f"| time / MACs (at most {ALLOWED}) | dense step, ms |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -221,7 +225,8 @@ def main() -> None:
     torch.set_num_threads(1)
     trained = Trained.on_cifar100(arguments.nets, arguments.data, arguments.cache)
     cells = product(arguments.nets, CHOICES, WIDTHS, ORDERS)
-    rows = [compare(trained, *cell, arguments.turns) for cell in cells]
+    with kept_heap():
+        rows = [compare(trained, *cell, arguments.turns) for cell in cells]
     kinds = []
     if DECOMPOSED in arguments.nets:
         pruned = trained.pruned(DECOMPOSED, CHOICES[1], WIDTHS[0])

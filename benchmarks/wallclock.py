@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.machine import machine
 from benchmarks.rows import append_row
 from fedge.catalog import data_root
 from fedge.data.datasets import load_dataset
@@ -109,6 +110,7 @@ def measure(model_name: str, batches: list[Batch], keep: float, pairs: int) -> d
         return round(median(1 - row[-1][clock] / row[dense][clock] for row in times) / counted, 3)
 
     return {
+        "machine": machine(),
         "model": model_name,
         "batch_size": len(batches[0][1]),
         "keep": keep,
