@@ -289,29 +289,39 @@ void norm_backward(const real *restrict e_NC, const real *restrict y_NC, size N,
    (strides of each axis); mirrored: rows and columns run backwards there. */
 void spread_kernels(const real *restrict gradient, size K, size X, size J, size L, size of_k, size of_i, size of_j,
                     size of_l, size mirrored, const int64_t *restrict channel_K, size C, real *restrict out, int threads) {
-    (void)threads;
-    memset(out, 0, C * X * J * L * sizeof *out);
+    const size numbers = X * J * L;
     if (mirrored) {
         gradient += (J - 1) * of_j + (L - 1) * of_l;
         of_j = -of_j;
         of_l = -of_l;
     }
-    for (size k = 0; k < K; k++) {
-        real *own = out + channel_K[k] * X * J * L;
-        for (size i = 0; i < X; i++)
-            for (size j = 0; j < J; j++)
-                for (size l = 0; l < L; l++) *own++ = gradient[k * of_k + i * of_i + j * of_j + l * of_l];
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (size c = 0; c < C; c++) memset(out + c * numbers, 0, numbers * sizeof *out);
+#pragma omp for schedule(static)
+        for (size k = 0; k < K; k++) {
+            const real *from = gradient + k * of_k;
+            real *own = out + channel_K[k] * numbers;
+            for (size i = 0; i < X; i++)
+                for (size j = 0; j < J; j++)
+                    for (size l = 0; l < L; l++) *own++ = from[i * of_i + j * of_j + l * of_l];
+        }
     }
 }
 
 /* The kept kernels as the error goes back through them: [X, K, J, L] in channels-last order, rows and columns backwards, of
-   kernels [C, X, J, L] in any memory order (strides of each axis). */
+   kernels [C, X, J, L] in any memory order (strides of each axis). Few of them at a time: each lies in pages of its own. */
 void turn_kernels(const real *restrict kernel, size X, size J, size L, size of_c, size of_i, size of_j, size of_l,
                  const int64_t *restrict channel_K, size K, real *restrict out, int threads) {
-    (void)threads;
-    for (size i = 0; i < X; i++)
-        for (size j = J - 1; j >= 0; j--)
-            for (size l = L - 1; l >= 0; l--)
-                for (size k = 0; k < K; k++)
-                    *out++ = kernel[channel_K[k] * of_c + i * of_i + j * of_j + l * of_l];
+    enum { FEW = 16 };
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (size first = 0; first < K; first += FEW)
+        for (size i = 0; i < X; i++) {
+            real *own = out + i * J * L * K + first;
+            for (size j = J - 1; j >= 0; j--)
+                for (size l = L - 1; l >= 0; l--, own += K)
+                    for (size k = 0; k < least(FEW, K - first); k++)
+                        own[k] = kernel[channel_K[first + k] * of_c + i * of_i + j * of_j + l * of_l];
+        }
 }

@@ -160,7 +160,8 @@ def test_kernels_find_their_channels_in_any_memory_order(mirrored, without):
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_the_error_goes_back_through_kernels_turned_round(order):
     """If this fails, errors go back through the kernels of other channels, or at other places of the image."""
-    weight_CIJL, channel_K = torch.randn(7, 3, 5, 2).contiguous(memory_format=order), torch.tensor([0, 2, 6])
+    weight_CIJL = torch.randn(47, 3, 5, 2).contiguous(memory_format=order)
+    channel_K = torch.tensor([0, *range(2, 40, 2), 46])  # more than the C code turns at a time
     expected = weight_CIJL[channel_K].transpose(0, 1).flip(2, 3)
     assert torch.equal(channelwise.turned_kernels(weight_CIJL, channel_K), expected)
 
