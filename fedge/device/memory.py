@@ -17,7 +17,6 @@ import functools
 import itertools
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -30,6 +29,7 @@ from torch.utils._pytree import tree_iter
 from fedge.device.workspace import inside_bytes
 from fedge.errors import UserError
 from fedge.training.error_map import ErrorMapPruner
+from fedge.training.few_channels import FewChannels
 from fedge.training.memory_order import fast_order
 
 Optimizer = Literal["sgd", "momentum", "adam"]
@@ -91,7 +91,7 @@ def train_steps(
     """What is estimated: plain training steps, on a batch of zeros in that order, as values have no size."""
     x_BCHW = torch.empty(batch_size, *input_shape, memory_format=order).zero_()
     y_B = torch.zeros(batch_size, dtype=torch.long)
-    with nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
+    with FewChannels(model) if error_maps is None else ErrorMapPruner(model, keep=error_maps):
         for _ in range(steps):
             F.cross_entropy(model(x_BCHW), y_B).backward()
             update.step()

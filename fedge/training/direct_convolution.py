@@ -42,6 +42,14 @@ def gradient_pays(x_BIHW: Tensor, weight_CIJL: Tensor, geometry: Geometry) -> bo
     return VECTOR <= x_BIHW.shape[1] <= NARROW_INPUTS and pays(x_BIHW, weight_CIJL, geometry)
 
 
+def exchanged_gradient_pays(
+    error_BKHW: Tensor, x_BIHW: Tensor, weight_CIJL: Tensor, geometry: Geometry
+) -> bool:
+    """Whether it does with the error in the input's place, whose channels are too few for a vector."""
+    fills = x_BIHW.shape[1] < VECTOR <= error_BKHW.shape[1]
+    return fills and geometry.exchangeable and pays(x_BIHW, weight_CIJL, geometry)
+
+
 def takes(x_BIHW: Tensor, weight_CIJL: Tensor, geometry: Geometry) -> bool:
     """Whether `convolve` and `propagate` work here on such maps; what fits no kernel is left to PyTorch to refuse."""
     inputs, height, width = x_BIHW.shape[1:]
@@ -77,12 +85,12 @@ def propagate(
 def kernel_gradient(error_BKHW: Tensor, x_BIHW: Tensor, geometry: Geometry) -> Tensor:
     """[K, I, J, L], of the kept kernels; of a vector of inputs at least."""
     how = geometry.stride[0], geometry.padding
-    return torch.ops.fedge.kernel_gradient.default(_last(error_BKHW), x_BIHW, *how)
+    return torch.ops.fedge.kernel_gradient.default(_last(error_BKHW), _last(x_BIHW), *how)
 
 
 def scratch_numbers(inputs: int, channels: int) -> int:
     """What a convolution from `inputs` maps to `channels` lays kernels and bias out in."""
-    return _whole(channels) * (prod(KERNEL) * inputs + 1)
+    return _whole(channels) * (prod(KERNEL) * _whole(inputs) + 1)
 
 
 def sums_numbers(inputs: int, kept: int) -> int:

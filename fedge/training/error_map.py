@@ -18,39 +18,28 @@ What we changed, and why:
 - Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
   (ssProp, arXiv 2408.12561), keep per layer.
 
-Attached by replacing the `forward` of the model's Conv2d, BatchNorm2d and Sequential objects (not their classes), and
-detached by removing it again (attached.py). Hooks and `retain_grad` on a tensor between a convolution and its norm are
-not called while attached; those of layers are.
+Attached to a model by block_passes.py.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.attached import Block, blocks_of, computes_as, replace_forward
+from fedge.training.attached import computes_as
+from fedge.training.block_passes import BlockPasses, padded
 from fedge.training.error_scores import SCORES, keep_best, kept_channels
-from fedge.training.geometry import Geometry
 from fedge.training.kept_maps import CHANNELS_LAST
-from fedge.training.kept_norm import can_rectify
 from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
-from fedge.training.pruned_backward import (
-    PrunedBlock,
-    PrunedConv,
-    PrunedLayer,
-    RoundedLinear,
-    Rounding,
-    norm_after,
-)
+from fedge.training.pruned_backward import PrunedLayer, RoundedLinear, Rounding
 
 ScoreName = Literal["error", "paper", "product", "random"]
 
 
-class ErrorMapPruner:
+class ErrorMapPruner(BlockPasses):
     """Context manager: inside it, `model`'s backward passes keep the share `keep` of every Conv2d's error maps.
 
     keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
@@ -81,7 +70,7 @@ class ErrorMapPruner:
         _require_least("dense_first", dense_first, 0)
         _require_least("warmup_steps", warmup_steps, 0)
         refuse_uncountable(model)
-        self.model = model
+        super().__init__(model)
         self.keep = _keep_by_layer(model, keep, dense_first)
         self.score = score
         self.warmup_steps = warmup_steps
@@ -92,12 +81,6 @@ class ErrorMapPruner:
         self.kept: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(seed)
         self.cost = BackwardCost()
-        self._attached: list[Callable[[], None]] = []
-
-    @property
-    def entered(self) -> bool:
-        """Whether the model's backward passes are pruned, and counted, now."""
-        return bool(self._attached)
 
     @property
     def pruning(self) -> bool:
@@ -108,29 +91,16 @@ class ErrorMapPruner:
     def __enter__(self) -> Self:
         if self.entered:
             raise UserError("error maps: this pruner is attached already; leave it before entering it again")
-        forwards = [(layer, self._forward_of(name, layer)) for name, layer in self.model.named_modules()]
-        handle = self.model.register_forward_hook(self._count_step)
-        self._attached.append(handle.remove)
-        for layer, forward in forwards:
-            if forward is not None:
-                self._attached.append(replace_forward(layer, forward))
+        super().__enter__()
+        self._attached.append(self.model.register_forward_hook(self._count_step).remove)
         return self
-
-    def __exit__(self, *exception: object) -> None:
-        while self._attached:
-            self._attached.pop()()
 
     def _forward_of(self, name: str, layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What takes the place of the layer's forward; None leaves it."""
-        if computes_as(layer, nn.Conv2d):
-            forward = partial(self._conv, name, layer, layer.forward)
-        elif computes_as(layer, nn.BatchNorm2d):
-            forward = partial(_norm, layer, layer.forward)
-        elif computes_as(layer, nn.Sequential) and "forward" not in layer.__dict__:
-            return partial(self._sequence, name, layer)
-        elif isinstance(layer, COUNTED):
+        forward = super()._forward_of(name, layer)
+        if forward is None and isinstance(layer, COUNTED):
             forward = partial(self._dense, layer, layer.forward)
-        else:
+        if forward is None:
             return None
         if "forward" in layer.__dict__:
             raise UserError(
@@ -145,47 +115,16 @@ class ErrorMapPruner:
     def _record(self, cost: BackwardCost) -> None:
         self.cost += cost
 
-    def _conv(self, name: str, layer: nn.Conv2d, dense: Callable[..., Tensor], x_BIHW: Tensor) -> Tensor:
-        pruned = self._pruned(name, layer, x_BIHW)
-        if pruned is None:
-            return self._dense(layer, dense, x_BIHW)
-        x_BIHW, how = pruned
-        return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, how)
+    def _block_passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
+        return None if self.roundings else self._passes(name, layer, x_BIHW)
 
-    def _sequence(self, name: str, layers: nn.Sequential, x: Tensor) -> Tensor:
-        """The layers in turn, a block as one."""
-        for child, block in blocks_of(layers):
-            out = self._block(f"{name}.{child}" if name else child, block, x) if len(block) > 1 else None
-            if out is not None:
-                x = out
-                continue
-            for layer in block:
-                x = layer(x)
-        return x
-
-    def _block(self, name: str, block: Block, x_BIHW: Tensor) -> Tensor | None:
-        """Its output; None where it must be run layer by layer."""
-        pruned = None if self.roundings else self._pruned(name, block[0], x_BIHW)
-        if pruned is None:
-            return None
-        x_BIHW, how = pruned
-        conv, norm, *relu = block
-        parameters = conv.weight, conv.bias, norm.weight, norm.bias
-        rectified = bool(relu) and can_rectify(x_BIHW, norm)
-        out_BCHW = PrunedBlock.apply(x_BIHW, *parameters, None, how, norm, rectified)
-        return out_BCHW if rectified or not relu else relu[0](out_BCHW)
-
-    def _pruned(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
-        """The input as its products read it, and what the backward pass needs; None where it is to run dense."""
+    def _passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
         keep = self.keep.get(name, 1.0) if self.pruning else 1.0
         plain = keep == 1 and self.roundings is None
         if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
             return None
         _refuse_autocast(x_BIHW)
-        x_BIHW, padding = _padded(layer, x_BIHW)
-        geometry = _geometry(
-            layer.kernel_size, layer.stride, padding, layer.dilation, layer.groups, layer.out_channels
-        )
+        x_BIHW, geometry = padded(layer, x_BIHW)
         groups = 1 if geometry.depthwise else layer.groups
         kept = kept_channels(layer.out_channels, keep, groups)
         best = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
@@ -209,31 +148,6 @@ class ErrorMapPruner:
             cost = BackwardCost(macs * x.requires_grad, macs * layer.weight.requires_grad)
             out.register_hook(lambda _: self._record(cost))
         return out
-
-
-def _norm(layer: nn.BatchNorm2d, dense: Callable[..., Tensor], y_BCHW: Tensor) -> Tensor:
-    pruned = norm_after(y_BCHW, layer)
-    return dense(y_BCHW) if pruned is None else pruned
-
-
-def _padded(layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """What the products read and their padding; padding other than plain zeros is done on x beforehand."""
-    if layer.padding_mode == "zeros" and layer.padding != "same":
-        return x_BIHW, (0, 0) if layer.padding == "valid" else layer.padding
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return F.pad(x_BIHW, layer._reversed_padding_repeated_twice, mode=mode), (0, 0)
-
-
-@cache
-def _geometry(
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    channels: int,
-) -> Geometry:
-    return Geometry(kernel, stride, padding, dilation, groups, depthwise=groups > 1 and groups == channels)
 
 
 def _refuse_autocast(x: Tensor) -> None:

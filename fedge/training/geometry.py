@@ -1,7 +1,7 @@
 """What a convolution does besides its weights."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,16 @@ class Geometry:
         axes = zip((height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True)
         rows, columns = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
         return rows, columns
+
+
+@cache
+def geometry(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    channels: int,
+) -> Geometry:
+    """Of a convolution with so many output channels."""
+    return Geometry(kernel, stride, padding, dilation, groups, depthwise=groups > 1 and groups == channels)

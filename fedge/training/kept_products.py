@@ -59,6 +59,9 @@ def weight_gradient(
     if direct_convolution.gradient_pays(x_BIHW, weight_CIJL, geometry):
         gradient_KIJL = direct_convolution.kernel_gradient(error_BKHW, x_BIHW, geometry)
         return spread_kernels(gradient_KIJL, channel_K, channels, mirrored=False)
+    if direct_convolution.exchanged_gradient_pays(error_BKHW, x_BIHW, weight_CIJL, geometry):
+        gradient_IKJL = direct_convolution.kernel_gradient(x_BIHW, error_BKHW, geometry)  # mirrored, as below
+        return spread_kernels(gradient_IKJL.transpose(0, 1), channel_K, channels, mirrored=True)
     if geometry.skips_pixels:
         # Only what it reads: oneDNN's own kernel for this writes out of bounds with two threads (torch 2.13).
         rows, columns = geometry.stride

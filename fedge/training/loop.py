@@ -27,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.errors import UserError
 from fedge.training.error_map import ErrorMapPruner
+from fedge.training.few_channels import FewChannels
 from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
 from fedge.training.quantization import Quantization
 from fedge.training.selection import InstanceFilter, MiniBatch
@@ -122,6 +123,8 @@ def train(
     with ExitStack() as stack:
         if error_maps is not None and not error_maps.entered:
             stack.enter_context(error_maps)
+        if error_maps is None and quantization is None:
+            stack.enter_context(FewChannels(model))
         if quantization is not None and not quantization.entered:
             stack.enter_context(quantization if error_maps is None else quantization.over(error_maps))
         pruner = error_maps if quantization is None else quantization.pruner

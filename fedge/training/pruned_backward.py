@@ -39,9 +39,11 @@ class PrunedLayer(NamedTuple):
     record: Callable[[BackwardCost], None]
     roundings: tuple[Rounding, Rounding] | None = None
 
-    def select(self, norm_C: Tensor) -> Tensor:
+    def select(self, error_BCHW: Tensor, norms: Callable[[Tensor], Tensor]) -> Tensor:
         """The channels [K] to keep, ascending, by the norms of their error maps."""
-        return torch.arange(len(norm_C), device=norm_C.device) if self.best is None else self.best(norm_C)
+        if self.best is None:
+            return torch.arange(error_BCHW.shape[1], device=error_BCHW.device)
+        return self.best(norms(error_BCHW))
 
 
 class PrunedConv(torch.autograd.Function):
@@ -58,7 +60,7 @@ class PrunedConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, error_BCHW):
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
-        channel_K = ctx.layer.select(norm_per_channel(error_BCHW))
+        channel_K = ctx.layer.select(error_BCHW, norm_per_channel)
         error_BKHW = gather(error_BCHW, channel_K)
         gradients = conv_gradients(error_BKHW, channel_K, *ctx.saved_tensors, ctx.layer, ctx.needs_input_grad)
         return *gradients, None
@@ -87,7 +89,7 @@ class PrunedBlock(torch.autograd.Function):
         *convolution, gamma_C, y_BCHW = ctx.saved_tensors
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         norm_C, sum_3C = block_norms(error_BCHW, y_BCHW, ctx.norm)
-        channel_K = ctx.layer.select(norm_C)
+        channel_K = ctx.layer.select(error_BCHW, lambda _: norm_C)
         error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm, sum_3C)
         gradients = conv_gradients(error_BKHW, channel_K, *convolution, ctx.layer, ctx.needs_input_grad)
         return *gradients, *(gammas if gamma_C is not None else (None, None)), *(None,) * 4

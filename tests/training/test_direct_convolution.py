@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fedge.training import channelwise, direct_convolution
 from fedge.training.geometry import Geometry
+from fedge.training.kept_products import weight_gradient
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
 precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -91,6 +92,24 @@ def test_the_kernels_gradient_is_pytorchs(dtype, tolerance, layer, seed, inputs)
     expected = torch.nn.grad.conv2d_weight(x, weight.shape, error, how.stride, how.padding)
     assert direct_convolution.takes(x, weight, how)
     assert_close(direct_convolution.kernel_gradient(error, x, how), expected, tolerance)
+
+
+@precisions
+@settings(max_examples=30, deadline=None)
+@given(
+    inputs=st.integers(1, 15), kept=st.integers(16, 40), padding=st.integers(0, 1), image=st.integers(8, 12)
+)
+def test_few_inputs_take_the_errors_place_in_the_gradient(dtype, tolerance, inputs, kept, padding, image):
+    """Kernels' gradients would be mirrored, or mixed up with those of other inputs."""
+    how = geometry(padding=(padding, padding))
+    x, weight, _, out = convolution((3, inputs, image, image, kept + 5), how, dtype, kept)
+    channel_K = torch.randperm(len(weight))[:kept].sort().values
+    error = torch.randn_like(out)[:, channel_K].contiguous(memory_format=torch.channels_last)
+    pays = direct_convolution.exchanged_gradient_pays(error, x, weight, how)
+    assert pays == (padding == 1)  # else error and input differ in size
+    expected = torch.zeros_like(weight)
+    expected[channel_K] = torch.nn.grad.conv2d_weight(x, weight[channel_K].shape, error, 1, how.padding)
+    assert_close(weight_gradient(error, x, weight, channel_K, how), expected, tolerance)
 
 
 def test_a_kernel_of_one_number_by_hand():
