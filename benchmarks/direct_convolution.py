@@ -27,7 +27,7 @@ LAYERS = (
     (3, 16, 32, 1), (6, 6, 32, 1), (10, 20, 16, 1), (16, 16, 64, 1), (16, 16, 32, 1), (16, 32, 32, 2),
     (32, 32, 32, 1), (32, 32, 16, 1), (32, 64, 16, 2), (64, 64, 32, 1), (64, 64, 16, 1), (64, 64, 8, 1),
     (16, 16, 4, 1), (64, 64, 4, 1), (96, 96, 16, 1), (128, 128, 16, 1), (128, 128, 8, 1), (256, 256, 8, 1),
-    (512, 512, 4, 1),
+    (512, 512, 4, 1), (16, 3, 32, 1), (3, 16, 32, 1), (16, 8, 32, 1), (8, 16, 32, 1), (64, 3, 8, 1), (3, 64, 8, 1),
 )  # fmt: skip
 PRODUCTS = ("forward", "error propagation", "weight gradient")
 OUT = Path(__file__).parent / "results" / "direct_convolution.md"
@@ -45,8 +45,12 @@ def products_of(
     image = geometry.output_size(size, size)
     error_BKHW = torch.randn(INSTANCES, len(channel_K), *image).contiguous(memory_format=last)
     layer, backward = (x_BIHW, weight_CIJL, geometry), (x_BIHW, weight_CIJL, channel_K, geometry)
-    pays, gradient_pays = direct_convolution.pays(*layer), direct_convolution.gradient_pays(*layer)
-    whole = inputs >= direct_convolution.VECTOR
+    exchanged = direct_convolution.exchanged_gradient_pays(error_BKHW, *layer)
+    pays, gradient_pays = (
+        direct_convolution.pays(*layer),
+        direct_convolution.gradient_pays(*layer) or exchanged,
+    )
+    whole = inputs >= direct_convolution.VECTOR or exchanged
     return [
         (lambda: convolve(x_BIHW, weight_CIJL, None, geometry), pays, True),
         (lambda: propagate(error_BKHW, *backward), pays, True),
@@ -55,7 +59,10 @@ def products_of(
 
 
 def seconds(product: Callable[[], object], ours: bool) -> float:
-    rule = {"pays": lambda *layer: ours, "gradient_pays": lambda *layer: ours}
+    rule = {
+        "pays": lambda *layer: ours,
+        "gradient_pays": lambda x_BIHW, *layer: ours and x_BIHW.shape[1] >= direct_convolution.VECTOR,
+    }
     with patch.multiple(direct_convolution, **rule):
         began_s = time.perf_counter()
         product()

@@ -1,13 +1,14 @@
 """Is a pruned network as much faster as its multiply-accumulates say, and how long does pruning itself take?
 
-    python -m benchmarks.prune_wallclock            ten minutes on one idle core, when the networks are trained
+    python -m benchmarks.prune_wallclock            15 minutes on one idle core, when the networks are trained
 
 Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine does
-hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured on pictures in
-plain NCHW order and in channels-last order, in which devices train these networks (fedge/training/memory_order.py;
-VGG-16 from batch 64 on). What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained on CIFAR-100
-for `EPOCHS` (kept in `--cache`, outside the checkout; an hour of one core the first time), and channels at random,
-which narrows all layers alike: each to any width, and to multiples of 4 and 16 (`round_to`). Then MobileNetV2's time by
+hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured with PyTorch's
+passes on pictures in plain NCHW order and in channels-last order, and in the latter as devices train them: with fedge's
+passes for layers of few channels (fedge/training/few_channels.py, memory_order.py; VGG-16 in that order from batch 64
+on). What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained on CIFAR-100 for `EPOCHS` (kept in
+`--cache`, outside the checkout; two hours of one core the first time), and channels at random, which narrows all layers
+alike: each to any width, and to multiples of 4 and 16 (`round_to`). Then what PyTorch's time of one cut goes into, by
 kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
 record. Writes `results/prune_wallclock.md`, `.json`.
 """
@@ -34,19 +35,24 @@ from fedge.catalog import data_root
 from fedge.device.heap import kept_heap
 from fedge.models import build
 from fedge.training.adapt import Split
+from fedge.training.few_channels import FewChannels
 from fedge.training.macs import count_macs
 from fedge.training.pruning import prune
 
 INPUT_SHAPE = (3, 32, 32)
 LEVEL, BATCH_SIZE, ALLOWED = 0.75, 32, 1.3
-EPOCHS = {"resnet20": 2, "vgg16": 1, "mobilenet_v2": 2}
+EPOCHS = {"resnet20": 12, "vgg16": 1, "mobilenet_v2": 2}
 CHOICES = ("l1", "taylor", "random")
 WIDTHS = (1, 4, 16)  # prune's round_to
 RANKING_PICTURES = 2000
-DECOMPOSED = "mobilenet_v2"
+DECOMPOSED = "resnet20"
 RESULTS = Path(__file__).parent / "results"
 
-ORDERS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
+PASSES = {  # the pictures' memory order, and what else than PyTorch's passes a network trains by
+    "NCHW": (torch.contiguous_format, None),
+    "channels last": (torch.channels_last, None),
+    "as on devices": (torch.channels_last, FewChannels),
+}
 KIND_OF_OPERATOR = {  # a number: a convolution, told apart by the kernel's shape, at this place of its inputs
     "aten::mkldnn_convolution": 1,
     "aten::convolution_backward": 2,
@@ -83,20 +89,23 @@ class Trained(NamedTuple):
         return model
 
 
-def step_of(model: nn.Module, order: torch.memory_format) -> Callable[[], None]:
-    """Forward and backward of a batch, the pictures in this memory order."""
+def step_of(model: nn.Module, passes: str) -> Callable[[], None]:
+    """Forward and backward of a batch."""
+    order, method = PASSES[passes]
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # as devices hold theirs
+    if method is not None:
+        method(model).__enter__()
     x_BCHW = torch.randn(BATCH_SIZE, *INPUT_SHAPE).contiguous(memory_format=order)
     y_B = torch.randint(0, 100, (BATCH_SIZE,))
     return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()
 
 
 def compare(
-    trained: Trained, net: str, choice: str, round_to: int, order: str, turns: int
+    trained: Trained, net: str, choice: str, round_to: int, passes: str, turns: int
 ) -> dict[str, float | str]:
     """Time and MACs of the pruned network as shares of the dense one's."""
     dense, pruned = trained.nets[net], trained.pruned(net, choice, round_to)
-    dense_step, pruned_step = step_of(dense, ORDERS[order]), step_of(pruned, ORDERS[order])
+    dense_step, pruned_step = step_of(dense, passes), step_of(pruned, passes)
     ratios, dense_s = [], []
     for _ in range(turns + 2):
         dense_s.append(seconds(dense_step))
@@ -107,7 +116,7 @@ def compare(
         "net": net,
         "choice": choice,
         "round_to": round_to,
-        "order": order,
+        "passes": passes,
         "time": time_ratio,
         "macs": macs_ratio,
         "time / macs": time_ratio / macs_ratio,
@@ -140,7 +149,7 @@ def macs_by_kind(model: nn.Module) -> Counter[str]:
 
 def decompose(*models: nn.Module, turns: int) -> list[dict[str, float | str]]:
     """What each kind of operator takes, dense and pruned in turns (medians), and what is left of its MACs."""
-    dense_step, pruned_step = (step_of(model, torch.contiguous_format) for model in models)
+    dense_step, pruned_step = (step_of(model, "channels last") for model in models)
     rows = [(times_by_kind(dense_step), times_by_kind(pruned_step)) for _ in range(turns + 2)][2:]
     dense_macs, pruned_macs = map(macs_by_kind, models)
     return [
@@ -184,11 +193,11 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], options
         "",
         f"{machine()}; freed memory kept, as on devices.",
         "",
-        "| net | channels chosen by | widths in multiples of | memory order | time left | MACs left "
+        "| net | channels chosen by | widths in multiples of | passes | time left | MACs left "
         f"| time / MACs (at most {ALLOWED}) | dense step, ms |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {row['net']} | {row['choice']} | {row['round_to']} | {row['order']} | {row['time']:.3f} "
+            f"| {row['net']} | {row['choice']} | {row['round_to']} | {row['passes']} | {row['time']:.3f} "
             f"| {row['macs']:.3f} | {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
             for row in rows
         ),
@@ -202,7 +211,8 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], options
 def _kinds_table(kinds: list[dict]) -> list[str]:
     return [
         "",
-        f"{DECOMPOSED}, {CHOICES[1]}, any width, NCHW, by kind of operator (torch.profiler):",
+        f"{DECOMPOSED}, {CHOICES[1]}, any width, PyTorch's passes, channels last, by kind of operator "
+        "(torch.profiler):",
         "",
         "| operators | dense, ms | pruned, ms | time left | MACs left |",
         "| --- | --- | --- | --- | --- |",
@@ -224,7 +234,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     trained = Trained.on_cifar100(arguments.nets, arguments.data, arguments.cache)
-    cells = product(arguments.nets, CHOICES, WIDTHS, ORDERS)
+    cells = product(arguments.nets, CHOICES, WIDTHS, PASSES)
     with kept_heap():
         rows = [compare(trained, *cell, arguments.turns) for cell in cells]
     kinds = []
@@ -236,7 +246,7 @@ def main() -> None:
     text = report(rows, kinds, times, f"--turns {arguments.turns}{chosen}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "prune_wallclock.md").write_text(text + "\n")
-    results = {"steps": rows, "mobilenet_v2_by_kind": kinds, "resnet110": times}
+    results = {"steps": rows, f"{DECOMPOSED}_by_kind": kinds, "resnet110": times}
     (arguments.out / "prune_wallclock.json").write_text(json.dumps(results, indent=1))
     print(text)
 

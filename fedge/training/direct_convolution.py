@@ -9,6 +9,7 @@ C channels out (K kept), I channels in, H x W pixels, channels last, J, L a kern
 float64.
 """
 
+from functools import cache
 from math import prod
 
 import torch
@@ -32,9 +33,8 @@ Pair = tuple[int, int]
 
 def pays(x_BIHW: Tensor, weight_CIJL: Tensor, geometry: Geometry) -> bool:
     """Whether `convolve` and `propagate` work here, and faster than PyTorch's products."""
-    columns = min(x_BIHW.shape[3], geometry.output_size(*x_BIHW.shape[2:])[1])
-    narrow = max(weight_CIJL.shape[:2]) <= NARROW
-    return narrow and columns >= COLUMNS and takes(x_BIHW, weight_CIJL, geometry)
+    narrow = _is_narrow(tuple(x_BIHW.shape[2:]), tuple(weight_CIJL.shape[:2]), geometry)
+    return narrow and takes(x_BIHW, weight_CIJL, geometry)
 
 
 def gradient_pays(x_BIHW: Tensor, weight_CIJL: Tensor, geometry: Geometry) -> bool:
@@ -52,18 +52,28 @@ def exchanged_gradient_pays(
 
 def takes(x_BIHW: Tensor, weight_CIJL: Tensor, geometry: Geometry) -> bool:
     """Whether `convolve` and `propagate` work here on such maps; what fits no kernel is left to PyTorch to refuse."""
-    inputs, height, width = x_BIHW.shape[1:]
+    fits = _fits(tuple(x_BIHW.shape[1:]), tuple(weight_CIJL.shape[:2]), geometry)
+    return fits and weight_CIJL.dtype == x_BIHW.dtype and channelwise.takes(x_BIHW)
+
+
+@cache
+def _is_narrow(image: Pair, channels: Pair, geometry: Geometry) -> bool:
+    columns = min(image[1], geometry.output_size(*image)[1])
+    return max(channels) <= NARROW and columns >= COLUMNS
+
+
+@cache
+def _fits(picture: tuple[int, int, int], channels: Pair, geometry: Geometry) -> bool:
+    inputs, height, width = picture
     return (
         geometry.kernel == KERNEL
         and geometry.stride in STRIDES
         and geometry.dilation == (1, 1)
         and geometry.groups == 1
         and max(geometry.padding) < min(KERNEL)
-        and weight_CIJL.dtype == x_BIHW.dtype
-        and weight_CIJL.shape[1] == inputs
+        and channels[1] == inputs
         and min(geometry.output_size(height, width)) > 0
-        and (width + 3 * VECTOR) * max(weight_CIJL.shape[:2]) <= MOST_NUMBERS
-        and channelwise.takes(x_BIHW)
+        and (width + 3 * VECTOR) * max(channels) <= MOST_NUMBERS
     )
 
 

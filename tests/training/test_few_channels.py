@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedge.models import build
+from fedge.training import few_channels
 from fedge.training.few_channels import FewChannels
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
@@ -19,6 +20,12 @@ from fedge.training.pruned_backward import PrunedBlock, PrunedConv
 from fedge.training.pruning import prune
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+
+
+@pytest.fixture(autouse=True)
+def _from_one_pixel_on(monkeypatch):
+    """Small batches, which would be left to PyTorch, do for the tests of what is computed."""
+    monkeypatch.setattr(few_channels, "FEWEST_PIXELS", 1)
 
 
 def block(inputs: int, channels: int, **options) -> list[nn.Module]:
@@ -133,6 +140,15 @@ def test_where_it_does_not_pay_it_is_pytorch_bit_for_bit(x, options):
     with FewChannels(model):
         ours = numbers_of(model, x)
     assert all(torch.equal(ours[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(("instances", "expected"), [(14, 0), (15, 1)])
+def test_small_batches_are_left_to_pytorch(monkeypatch, instances, expected):
+    """If this fails, a device with batches of a few pixels trains more slowly than with PyTorch's passes."""
+    monkeypatch.setattr(few_channels, "FEWEST_PIXELS", 15 * 12 * 12)
+    model = nn.Sequential(*block(3, 4)).double()
+    with FewChannels(model):
+        assert own(model(pictures(instances))) == expected
 
 
 def test_mixed_precision_is_left_to_pytorch():
