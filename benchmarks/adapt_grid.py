@@ -123,6 +123,12 @@ PRESETS = {
         budget=Budget(finetune=1, retrain=4, agnostic=2),
         pictures_per_class=250,
     ),
+    "deeper": Preset(  # the same on ResNet-20
+        base_epochs={"resnet20": 12},
+        grids=(Grid(nets=("resnet20",), **_TWO, criteria=_BREADTH, seeds=2),),
+        budget=Budget(finetune=1, retrain=4, agnostic=2),
+        pictures_per_class=250,
+    ),
     "full": Preset(
         base_epochs={"alexnet": 30, "resnet20": 30, "mobilenet_v2": 30, "squeezenet": 30},
         grids=(
