@@ -4,6 +4,7 @@
     python -m benchmarks.adapt --preset cpu --workers 2     scaled down; 143 minutes of one thread in all, half of
                                                             that with two workers, base networks on top
     python -m benchmarks.adapt --preset trained --workers 2 ResNet-8 from a base trained for 30 epochs: as long again
+    python -m benchmarks.adapt --preset deeper --workers 2  ResNet-20 from a base trained for 12 epochs: shorter
     python -m benchmarks.adapt --preset full                the paper's grid; meant for --device cuda
 
 Every finished cell is a line of `adapt_<preset>.jsonl` in `--out`; cells already there are not run again, so a
