@@ -9,14 +9,12 @@ The two take turns round by round, and at the same niceness, so that whatever el
 alike.
 """
 
-import os
 import time
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-RAY_NICENESS = 15  # what Ray gives its workers
 CHANGES = (
     'name="overhead"',
     'client="dense"',
@@ -78,7 +76,6 @@ def bare_rounds(pipe: Connection, changes: list[str]) -> None:
     from fedge.prepare import prepare
 
     torch.set_num_threads(1)
-    os.nice(RAY_NICENESS)
     scenario = load_scenario("mnist-dirichlet", changes)
     prepared = prepare(scenario)
     shards = [Shard.open(Path(prepared.folder) / "shards", client) for client in range(scenario.clients)]
