@@ -46,10 +46,8 @@ def products_of(
     error_BKHW = torch.randn(INSTANCES, len(channel_K), *image).contiguous(memory_format=last)
     layer, backward = (x_BIHW, weight_CIJL, geometry), (x_BIHW, weight_CIJL, channel_K, geometry)
     exchanged = direct_convolution.exchanged_gradient_pays(error_BKHW, *layer)
-    pays, gradient_pays = (
-        direct_convolution.pays(*layer),
-        direct_convolution.gradient_pays(*layer) or exchanged,
-    )
+    pays = direct_convolution.pays(*layer)
+    gradient_pays = direct_convolution.gradient_pays(*layer) or exchanged
     whole = inputs >= direct_convolution.VECTOR or exchanged
     return [
         (lambda: convolve(x_BIHW, weight_CIJL, None, geometry), pays, True),
