@@ -24,14 +24,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.accuracy.adapt_protocol import RECIPES, Adapt, Outcome, Pictures, Split
 from benchmarks.adapt_base import CACHE, base_network, load_pictures
 from benchmarks.adapt_controls import CONTROLS
 from benchmarks.adapt_grid import PRESETS, Cell, Preset, cells
 from benchmarks.adapt_report import write_report
 from benchmarks.rows import append_row, read_rows, take_up
-from fedge.catalog import data_root
 from fedge.data.cifar100_classes import SUBSETS
-from fedge.training.adapt import RECIPES, Adapt, Outcome, Pictures, Split
+from fedge.paths import data_root
 from fedge.training.macs import count_macs
 
 RESULTS = Path(__file__).parent / "results"

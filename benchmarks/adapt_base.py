@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fedge.catalog import cache_folder
+from benchmarks.accuracy.adapt_protocol import BATCH_SIZE, MOMENTUM, Pictures, Split
 from fedge.data.datasets import load_dataset
 from fedge.models import build
+from fedge.paths import cache_folder
 from fedge.seeding import derive_seed
-from fedge.training.adapt import BATCH_SIZE, MOMENTUM, Pictures, Split
 from fedge.training.loop import evaluate, train
 
 CACHE = cache_folder() / "adapt"

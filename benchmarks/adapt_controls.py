@@ -13,8 +13,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from fedge.training.coupling import PINNED
-from fedge.training.criteria import CRITERIA, Criterion, Evidence
+from fedge.training.pruning.criteria import CRITERIA, Criterion, Evidence
+from fedge.training.pruning.units import PINNED
 
 
 def reordered(widths: str, order: str) -> Criterion:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
+from benchmarks.accuracy.adapt_protocol import Budget
 from benchmarks.adapt_controls import CONTROLS
 from fedge.data.cifar100_classes import SUBSETS
-from fedge.training.adapt import LEVELS, Budget
+from fedge.training.pruning.level_search import LEVELS
 
 Criteria = Mapping[str, tuple[str, ...]]  # of each arm
 

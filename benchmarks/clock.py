@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks.networks import SHAPES, network
-from fedge.device.clock import Work, round_cost
-from fedge.device.memory import OPTIMIZERS, peak_training_memory, train_steps
-from fedge.device.profiles import DeviceProfile, profile
-from fedge.scenario import Clock
+from fedge.catalog.devices import DeviceProfile, profile
+from fedge.device.budget.clock import Work, round_cost
+from fedge.device.memory.peak import OPTIMIZERS, peak_training_memory, train_steps
+from fedge.scenario.schema import Clock
 from fedge.training.macs import count_macs
-from fedge.training.memory_order import fast_order
+from fedge.training.memory_format import fast_order
 
 OUT = Path(__file__).parent / "results" / "clock.jsonl"
 CALIBRATION = ("resnet20", 0.0, 32)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process import in_fresh_process
-from fedge.report.run_folder import read_reports
+from fedge.results.run_folder import read_reports
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -57,11 +57,11 @@ def main() -> None:
 
 def prepare_nodes(folder: Path) -> list[dict[str, Any]]:
     """Run the scenario inline for the reports to expect, and give every node its own data folder."""
-    from fedge.checks import load_scenario
     from fedge.data.shard import export_shard
     from fedge.launch import run
     from fedge.prepare import prepare
-    from fedge.scenario_file import scenario_toml
+    from fedge.scenario.file import scenario_toml
+    from fedge.scenario.load import load_scenario
 
     scenario = load_scenario("quickstart", [*CHANGES, "engine.kind=inline"])
     (folder / "scenario.toml").write_text(scenario_toml(scenario))

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.eif_emp_run import Cell, Method, Task, run_cell
 from benchmarks.rows import append_row, take_up
-from fedge.catalog import data_root
+from fedge.paths import data_root
 
 OUT = Path(__file__).parent / "results" / "eif_emp.jsonl"
 

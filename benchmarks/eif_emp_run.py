@@ -22,10 +22,11 @@ from torch import Tensor
 
 from benchmarks.streams import Stream
 from fedge.models import build
-from fedge.training.error_map import ErrorMapPruner
-from fedge.training.instance_filter import InstanceFilter, make_filter
-from fedge.training.loop import TrainStats, evaluate, train
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.instance_filter.filters import InstanceFilter, make_filter
+from fedge.training.loop import evaluate, train
 from fedge.training.quantization import Quantization
+from fedge.training.stats import TrainStats
 
 CURVE_POINTS = 40
 LAST_POINTS = 5

@@ -2,7 +2,7 @@
 
     python -m benchmarks.heap               three minutes on one idle core
 
-Training steps as devices make them, in two processes in turns: one in fedge.device.heap's `kept_heap`, one outside
+Training steps as devices make them, in two processes in turns: one in fedge.training.heap's `kept_heap`, one outside
 (malloc's thresholds cannot be put back within a process). One thread, batch 32; medians over the turns of kept /
 outside, and what the kernel counts of each process: page faults per step and the most memory resident. Writes
 `results/heap.md`.
@@ -21,10 +21,10 @@ from statistics import median
 import torch
 
 from benchmarks.machine import machine
-from benchmarks.memory_order import SHAPES, step_of
-from fedge.device.heap import kept_heap
+from benchmarks.memory_format import SHAPES, step_of
 from fedge.models import build
-from fedge.training.memory_order import fast_order
+from fedge.training.heap import kept_heap
+from fedge.training.memory_format import fast_order
 
 BATCH_SIZE = 32
 WAYS = {"outside": nullcontext, "kept": kept_heap}

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from benchmarks.machine import machine
+from benchmarks.measure.allocator import allocator_peak
 from benchmarks.networks import SHAPES, network
-from fedge.device.allocator import allocator_peak
-from fedge.device.memory import peak_training_memory
+from fedge.device.memory.peak import peak_training_memory
 
 OUT = Path(__file__).parent / "results" / "memory.jsonl"
 BATCHES = (8, 32)

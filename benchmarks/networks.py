@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from fedge.models import build
-from fedge.training.pruning import prune
+from fedge.training.pruning.one_shot import prune
 
 SHAPES = {
     "lenet": (1, 28, 28),

@@ -32,9 +32,9 @@ def paired_rounds(rounds: int, out: str) -> dict[str, Any]:
     fedge's first round holds the start of its host.
     """
     from benchmarks.process import tree_cpu_s
-    from fedge.checks import load_scenario
+    from fedge.console.observer import Observer
     from fedge.launch import run
-    from fedge.report.observer import Observer
+    from fedge.scenario.load import load_scenario
 
     changes = [*CHANGES, f"rounds={rounds}"]
     ours, theirs = get_context("spawn").Pipe()
@@ -71,9 +71,9 @@ def bare_rounds(pipe: Connection, changes: list[str]) -> None:
     """Run the round that comes through the pipe; send back seconds, processor seconds, right answers. 0 ends."""
     import torch
 
-    from fedge.checks import load_scenario
     from fedge.data.shard import Shard
     from fedge.prepare import prepare
+    from fedge.scenario.load import load_scenario
 
     torch.set_num_threads(1)
     scenario = load_scenario("mnist-dirichlet", changes)

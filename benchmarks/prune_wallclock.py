@@ -3,10 +3,8 @@
     python -m benchmarks.prune_wallclock            twenty minutes on one idle core, when the networks are trained
 
 Forward and backward of a batch of 32, dense and pruned to level 0.75 in turns, so that whatever else the machine does
-hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured with PyTorch's
-passes on pictures in plain NCHW order and in channels-last order, and in the latter as devices train them: with fedge's
-passes for layers of few channels (fedge/training/few_channels.py, memory_order.py; VGG-16 in that order from batch 64
-on). What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained on CIFAR-100 for `EPOCHS` (kept in
+hits both alike; the ratio is the median over turns of pruned / dense within a turn. Both are measured on pictures in
+plain NCHW order and in channels-last order (memory_format.py says when devices take which). What is cut is what l1 and taylor (by 2,000 pictures) find in a network trained on CIFAR-100 for `EPOCHS` (kept in
 `--cache`, outside the checkout; two hours of one core the first time), and channels at random, which narrows all layers
 alike: each to any width, and to multiples of 4 and 16 (`round_to`). Then what PyTorch's time of one cut goes into, by
 kind of operator, from torch.profiler, and the processor time of pruning ResNet-110 and of rebuilding it from its
@@ -29,15 +27,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.accuracy.adapt_protocol import Split
 from benchmarks.adapt_base import CACHE, base_network, load_pictures
 from benchmarks.machine import machine
-from fedge.catalog import data_root
-from fedge.device.heap import kept_heap
 from fedge.models import build
-from fedge.training.adapt import Split
-from fedge.training.few_channels import FewChannels
+from fedge.paths import data_root
+from fedge.training.heap import kept_heap
 from fedge.training.macs import count_macs
-from fedge.training.pruning import prune
+from fedge.training.pruning.one_shot import prune
 
 INPUT_SHAPE = (3, 32, 32)
 LEVEL, BATCH_SIZE, ALLOWED = 0.75, 32, 1.3
@@ -48,11 +45,7 @@ RANKING_PICTURES = 2000
 DECOMPOSED = "resnet20"
 RESULTS = Path(__file__).parent / "results"
 
-PASSES = {  # the pictures' memory order, and what else than PyTorch's passes a network trains by
-    "NCHW": (torch.contiguous_format, None),
-    "channels last": (torch.channels_last, None),
-    "as on devices": (torch.channels_last, FewChannels),
-}
+FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 KIND_OF_OPERATOR = {  # a number: a convolution, told apart by the kernel's shape, at this place of its inputs
     "aten::mkldnn_convolution": 1,
     "aten::convolution_backward": 2,
@@ -89,13 +82,10 @@ class Trained(NamedTuple):
         return model
 
 
-def step_of(model: nn.Module, passes: str) -> Callable[[], None]:
+def step_of(model: nn.Module, memory_format: str) -> Callable[[], None]:
     """Forward and backward of a batch."""
-    order, method = PASSES[passes]
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # as devices hold theirs
-    if method is not None:
-        method(model).__enter__()
-    x_BCHW = torch.randn(BATCH_SIZE, *INPUT_SHAPE).contiguous(memory_format=order)
+    x_BCHW = torch.randn(BATCH_SIZE, *INPUT_SHAPE).contiguous(memory_format=FORMATS[memory_format])
     y_B = torch.randint(0, 100, (BATCH_SIZE,))
     return lambda: functional.cross_entropy(model(x_BCHW), y_B).backward()
 
@@ -103,15 +93,15 @@ def step_of(model: nn.Module, passes: str) -> Callable[[], None]:
 def compare(
     trained: Trained, net: str, choice: str, round_to: int, turns: int
 ) -> Iterator[dict[str, float | str]]:
-    """Time and MACs of the pruned network as shares of the dense one's, by all passes."""
+    """Time and MACs of the pruned network as shares of the dense one's, in both formats."""
     pruned = trained.pruned(net, choice, round_to)
-    for passes in PASSES:
-        measured = measure(trained.nets[net], pruned, passes, turns)
-        yield {"net": net, "choice": choice, "round_to": round_to, "passes": passes} | measured
+    for memory_format in FORMATS:
+        measured = measure(trained.nets[net], pruned, memory_format, turns)
+        yield {"net": net, "choice": choice, "round_to": round_to, "format": memory_format} | measured
 
 
-def measure(dense: nn.Module, pruned: nn.Module, passes: str, turns: int) -> dict[str, float]:
-    dense_step, pruned_step = step_of(dense, passes), step_of(pruned, passes)
+def measure(dense: nn.Module, pruned: nn.Module, memory_format: str, turns: int) -> dict[str, float]:
+    dense_step, pruned_step = step_of(dense, memory_format), step_of(pruned, memory_format)
     ratios, dense_s = [], []
     for _ in range(turns + 2):
         dense_s.append(seconds(dense_step))
@@ -195,11 +185,11 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], options
         "",
         f"{machine()}; freed memory kept, as on devices.",
         "",
-        "| net | channels chosen by | widths in multiples of | passes | time left | MACs left "
+        "| net | channels chosen by | widths in multiples of | format | time left | MACs left "
         f"| time / MACs (at most {ALLOWED}) | dense step, ms |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {row['net']} | {row['choice']} | {row['round_to']} | {row['passes']} | {row['time']:.3f} "
+            f"| {row['net']} | {row['choice']} | {row['round_to']} | {row['format']} | {row['time']:.3f} "
             f"| {row['macs']:.3f} | {row['time / macs']:.2f} | {row['dense_ms']:.0f} |"
             for row in rows
         ),
@@ -213,7 +203,7 @@ def report(rows: list[dict], kinds: list[dict], times: dict[str, float], options
 def _kinds_table(kinds: list[dict]) -> list[str]:
     return [
         "",
-        f"{DECOMPOSED}, {CHOICES[1]}, any width, PyTorch's passes, channels last, by kind of operator "
+        f"{DECOMPOSED}, {CHOICES[1]}, any width, channels last, by kind of operator "
         "(torch.profiler):",
         "",
         "| operators | dense, ms | pruned, ms | time left | MACs left |",

@@ -65,9 +65,9 @@ def run_size(clients: int, rounds: int, client: str) -> dict[str, Any]:
     """One whole run; rounds are timed as the coordinator sees them, and the first, with the start, is left
     out.
     """
-    from fedge.checks import load_scenario
+    from fedge.console.observer import Observer
     from fedge.launch import run
-    from fedge.report.observer import Observer
+    from fedge.scenario.load import load_scenario
 
     begins_s: list[float] = []
     ends_s: list[float] = []

@@ -10,8 +10,7 @@ machine does hits all:
     dense nhwc      the same network and images in channels-last order
     all maps kept   the NCHW network inside an ErrorMapPruner that keeps every map but runs its own passes all the same:
                     what is saved against it is saved by leaving maps out, the rest by how fast those passes are
-    pruned          the same, of which `keep` are kept. The pruner works in channels-last order by itself; whether its
-                    C is compiled here (fedge/training/native.py) is said in the line
+    pruned          the same, of which `keep` are kept. The pruner works in channels-last order by itself
 
 Reported: the median over the pairs of the time saved, as a share of the saving counted in MACs, by the wall clock and
 by the processor seconds of all threads (which a busy machine blurs less). Peak memory, one thread: of tensors, by the
@@ -37,13 +36,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.machine import machine
+from benchmarks.measure.allocator import allocator_peak
 from benchmarks.rows import append_row
-from fedge.catalog import data_root
 from fedge.data.datasets import load_dataset
-from fedge.device.allocator import allocator_peak
 from fedge.models import build
-from fedge.training import native
-from fedge.training.error_map import ErrorMapPruner
+from fedge.paths import data_root
+from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import count_macs
 
 OUT = Path(__file__).parent / "results" / "wallclock.jsonl"
@@ -116,7 +114,6 @@ def measure(model_name: str, batches: list[Batch], keep: float, pairs: int) -> d
         "keep": keep,
         "threads": torch.get_num_threads(),
         "pairs": pairs,
-        "compiled": native.library(torch.float32) is not None,
         "counted_saving": round(counted, 3),
         "time_saving_over_counted": {
             clock: {f"against {dense}": share(clock, place) for place, dense in enumerate(CONTENDERS[:-1])}

@@ -11,12 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedge.checks import load_scenario
     from fedge.launch import run
+    from fedge.scenario.load import load_scenario
 
 __all__ = ["load_scenario", "run"]
 
-_HOMES = {"load_scenario": "fedge.checks", "run": "fedge.launch"}
+_HOMES = {"load_scenario": "fedge.scenario.load", "run": "fedge.launch"}
 
 
 def __getattr__(name: str) -> Any:

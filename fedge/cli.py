@@ -65,10 +65,10 @@ def run_command(
 
     SCENARIO: a name in scenarios/, or a TOML file.
     """
-    from fedge.checks import load_scenario
+    from fedge.console.interrupt import interruptible
+    from fedge.console.table import summary_table
     from fedge.launch import run
-    from fedge.report.interrupt import interruptible
-    from fedge.report.table import summary_table
+    from fedge.scenario.load import load_scenario
 
     changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
     loaded = load_scenario(scenario, changes)
@@ -89,9 +89,9 @@ def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJso
 
     Per device class. SCENARIO: a name in scenarios/, or a TOML file.
     """
-    from fedge.checks import load_scenario
-    from fedge.plan import plan_scenario
-    from fedge.report.table import plan_table
+    from fedge.console.table import plan_table
+    from fedge.forecast import plan_scenario
+    from fedge.scenario.load import load_scenario
 
     plans = plan_scenario(load_scenario(scenario, changes or []))
     if as_json:
@@ -109,8 +109,8 @@ def list_command(
 
     KIND: datasets, models, devices, partitions, clients or scenarios.
     """
+    from fedge.console.table import rows_table
     from fedge.listing import listing
-    from fedge.report.table import rows_table
 
     rows = listing(kind)
     if as_json:
@@ -121,8 +121,8 @@ def list_command(
 
 @contextlib.contextmanager
 def _observer(rounds: int, quiet: bool) -> Iterator[Any]:
-    from fedge.report.observer import Observer
-    from fedge.report.progress import LiveProgress, PlainProgress
+    from fedge.console.observer import Observer
+    from fedge.console.progress import LiveProgress, PlainProgress
 
     console = Console(stderr=True)
     if quiet:

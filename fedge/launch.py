@@ -13,16 +13,16 @@ from typing import Any
 
 from flwr.app import Context, RecordDict
 
-from fedge.catalog import client_path
-from fedge.checks import check, load_scenario
+from fedge.catalog.devices import profile
+from fedge.catalog.files import client_path
+from fedge.console.observer import Observer
 from fedge.coordinator.app import refuse_folder, server_app
-from fedge.device.profiles import profile
 from fedge.engine.base import FleetGrid
 from fedge.engine.roster import ClientProgram, HostRequest, Member
-from fedge.report.observer import Observer
-from fedge.report.run_folder import SUMMARY, read_reports
-from fedge.scenario import DeviceClass, Scenario
-from fedge.scenario_file import scenario_toml
+from fedge.results.run_folder import SUMMARY, read_reports
+from fedge.scenario.file import scenario_toml
+from fedge.scenario.load import check, load_scenario
+from fedge.scenario.schema import DeviceClass, Scenario
 
 
 @dataclass(frozen=True)

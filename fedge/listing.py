@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from fedge.catalog import client_names, client_path, scenario_names, scenario_path
-from fedge.data.facts import DATASETS
-from fedge.device.profiles import PROFILES
+from fedge.catalog.datasets import DATASETS
+from fedge.catalog.devices import PROFILES
+from fedge.catalog.files import client_names, client_path, scenario_names, scenario_path
 from fedge.errors import UserError
-from fedge.scenario_file import read_scenario
+from fedge.scenario.file import read_scenario
 
 Row = dict[str, Any]
 

@@ -19,19 +19,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fedge.catalog import cache_folder, data_root
 from fedge.data.datasets import DataSet, load_dataset
 from fedge.data.partition import divide
 from fedge.data.shard import Shard, write_shards
-from fedge.device.heap import kept_heap
 from fedge.errors import RunError, UserError
 from fedge.models import build
-from fedge.scenario import Scenario
-from fedge.scenario_file import parse_scenario
+from fedge.paths import cache_folder, data_root
+from fedge.scenario.file import parse_scenario
+from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
+from fedge.training.heap import kept_heap
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
-from fedge.training.memory_order import fast_order
+from fedge.training.memory_format import fast_order
 
 FORMAT = 2  # raised when what lies in a prepared folder changes
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import fedge
-from fedge.checks import load_scenario
 from fedge.engine.cluster import RayCluster
 from fedge.launch import RunResult
-from fedge.scenario import Scenario
+from fedge.scenario.load import load_scenario
+from fedge.scenario.schema import Scenario
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

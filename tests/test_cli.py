@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedge import cli
-from fedge.catalog import client_path
+from fedge.catalog.files import client_path
 
 FAST = [
     "--engine",

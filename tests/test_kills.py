@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 import fedge
-from fedge.report.run_folder import read_reports
+from fedge.results.run_folder import read_reports
 from fedge.seeding import derive_seed
 
 DRIVER = """
 import sys, fedge
-from fedge.report.observer import Observer
+from fedge.console.observer import Observer
 
 class Watch(Observer):
     def host_event(self, event):

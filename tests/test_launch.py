@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import fedge
+from fedge.console.observer import Observer
 from fedge.engine.cluster import RayCluster
 from fedge.engine.pool import HostEvent
 from fedge.errors import UserError
-from fedge.report.observer import Observer
-from fedge.report.run_folder import RunFolder
-from fedge.scenario_file import scenario_toml
+from fedge.results.run_folder import RunFolder
+from fedge.scenario.file import scenario_toml
 
 GATED = """
 from flwr.app import *

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 import fedge
-from fedge.scenario import EarlyFilter, ModelName, OtherFilter, Pruning
+from fedge.scenario.schema import EarlyFilter, ModelName, OtherFilter, Pruning
 
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 ROOT = Path(fedge.__file__).parent
@@ -52,8 +52,8 @@ def test_scenarios_know_every_model_and_no_other() -> None:
 
 def test_scenarios_know_every_filter_and_criterion() -> None:
     """Breaks if a method is added that no scenario can name, or a name stays without a method."""
-    from fedge.training.criteria import CRITERIA
-    from fedge.training.instance_filter import FILTERS
+    from fedge.training.instance_filter.filters import FILTERS
+    from fedge.training.pruning.criteria import CRITERIA
 
     filters = {*_words(EarlyFilter, "kind"), *_words(OtherFilter, "kind")}
     assert filters == set(FILTERS)

@@ -5,14 +5,14 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedge.console.observer import Observer
+from fedge.console.progress import PlainProgress
 from fedge.coordinator.rounds import run_rounds
 from fedge.errors import UserError
-from fedge.report.observer import Observer
-from fedge.report.progress import PlainProgress
-from fedge.report.run_folder import SCENARIO, SUMMARY, RunFolder, refuse_unusable, rounds_held
-from fedge.run_config import out_folder, scenario_of
-from fedge.scenario import Scenario
-from fedge.scenario_file import read_scenario, scenario_toml
+from fedge.protocol.run_config import out_folder, scenario_of
+from fedge.results.run_folder import SCENARIO, SUMMARY, RunFolder, refuse_unusable, rounds_held
+from fedge.scenario.file import read_scenario, scenario_toml
+from fedge.scenario.schema import Scenario
 
 
 def server_app(observer: Observer) -> ServerApp:

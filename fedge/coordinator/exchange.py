@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from fedge.errors import RunError
 from fedge.protocol import RoundPlan, content_bytes, status_of
-from fedge.scenario import Scenario, Training
+from fedge.scenario.schema import Scenario, Training
 
 _POLL_S = 0.05  # between looks on a Grid whose `pull_messages` does not wait by itself
 _PORTION = 500  # messages pushed in one call

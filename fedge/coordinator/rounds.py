@@ -9,14 +9,14 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from pydantic import ValidationError
 
+from fedge.console.observer import Observer
+from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, reply_bytes
-from fedge.coordinator.fleet import Asked, Fleet
 from fedge.coordinator.metrics import accuracies, parameters_left, saved, spread, summarise_round
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, RoundReport, Status, status_of
-from fedge.report.observer import Observer
-from fedge.report.run_folder import RunFolder
-from fedge.scenario import Scenario
+from fedge.results.run_folder import RunFolder
+from fedge.scenario.schema import Scenario
 
 Row = dict[str, Any]
 

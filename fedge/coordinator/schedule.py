@@ -1,7 +1,7 @@
 """What the devices are asked to do in each round: a pure function of (scenario, round)."""
 
 from fedge.protocol import Phase, RoundPlan
-from fedge.scenario import Scenario, Schedule
+from fedge.scenario.schema import Scenario, Schedule
 
 
 def plan_round(scenario: Scenario, round: int) -> RoundPlan:

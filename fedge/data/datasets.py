@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedge.catalog.datasets import DatasetFacts, dataset_facts
 from fedge.data.cifar100_classes import COARSE_OF_FINE
-from fedge.data.facts import DatasetFacts, dataset_facts
 from fedge.errors import UserError
 
 _DOWNLOAD_TIMEOUT_S = 30.0

@@ -10,26 +10,28 @@ import torch
 from torch import nn
 
 from fedge.data.shard import Batch, Shard
-from fedge.device.battery import Charge
-from fedge.device.demand import fit_to_memory, peak_bytes
-from fedge.device.fitting import Fit
+from fedge.device.budget.battery import Charge
 from fedge.device.level import find_level, remembered
 from fedge.device.location import Location
+from fedge.device.memory.demand import fit_to_memory, peak_bytes
+from fedge.device.memory.fitting import Fit
 from fedge.device.state import DeviceState
 from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, finite
 from fedge.seeding import derive_seed
-from fedge.training.criteria import CRITERIA, Criterion
-from fedge.training.error_map import ErrorMapPruner
-from fedge.training.instance_filter import InstanceFilter, make_filter
-from fedge.training.level_search import Found
-from fedge.training.loop import Batches, Evaluation, TrainStats, evaluate, train
+from fedge.training.batches import Batches
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.instance_filter.filters import InstanceFilter, make_filter
+from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
-from fedge.training.memory_order import fast_order
-from fedge.training.pruning import prune
+from fedge.training.memory_format import fast_order
+from fedge.training.pruning.criteria import CRITERIA, Criterion
+from fedge.training.pruning.level_search import Found
+from fedge.training.pruning.one_shot import prune
+from fedge.training.pruning.topology import Topology
 from fedge.training.quantization import Quantization
-from fedge.training.topology import Topology
+from fedge.training.stats import Evaluation, TrainStats
 
 EVALUATION_BATCH = 256
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 from flwr.app import Context, Message
 
-from fedge.device.clock import Work, round_cost, spread
+from fedge.device.budget.clock import Work, round_cost, spread
+from fedge.device.budget.fate import Power, corrupted, is_online, strike
 from fedge.device.device import Device
-from fedge.device.fate import Power, corrupted, is_online, strike
-from fedge.device.heap import kept_heap
 from fedge.device.location import Location, locate
-from fedge.device.memory_limit import memory_limit
+from fedge.device.memory.limit import memory_limit
 from fedge.device.state import StateFolder
-from fedge.fleet.faults import Fault
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, content_bytes
+from fedge.scenario.fleet import Fault
+from fedge.training.heap import kept_heap
 
 Step = Callable[[Device, RoundPlan], RoundReport]
 Handler = Callable[[Message, Context], Message]

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from fedge.scenario import LevelSearch, Pruning
-from fedge.training.criteria import Criterion, Evidence
-from fedge.training.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level
-from fedge.training.loop import Batches
+from fedge.scenario.schema import LevelSearch, Pruning
+from fedge.training.batches import Batches
+from fedge.training.pruning.criteria import Criterion, Evidence
+from fedge.training.pruning.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level
 
 
 def remembered(criterion: Criterion) -> Criterion:

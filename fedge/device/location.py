@@ -12,10 +12,10 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from fedge.device.profiles import DeviceProfile, profile
+from fedge.catalog.devices import DeviceProfile, profile
 from fedge.prepare import prepare_json
-from fedge.run_config import device_folder, scenario_of
-from fedge.scenario import Scenario
+from fedge.protocol.run_config import device_folder, scenario_of
+from fedge.scenario.schema import Scenario
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from fedge.device.battery import Battery, Charge
+from fedge.device.budget.battery import Battery, Charge
 from fedge.errors import RunError
 
 KEEP_ROUNDS = 3  # this round's state, and two to fall back to

@@ -23,44 +23,12 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field, model_validator
 
 from fedge.errors import UserError
-from fedge.section import Hour, Positive, Probability, Section
+from fedge.scenario.fleet import HOUR_S, Availability
 from fedge.seeding import derive_seed
 
-HOUR_S = 3600.0
 Online = Callable[[int, int, float | None], bool]
-
-
-class Availability(Section):
-    """The section. The default is `always` without dropout."""
-
-    kind: Literal["always", "markov", "trace"] = "always"
-    share: Annotated[float, Field(gt=0, le=1)] = 0.4  # markov: middle of the day's swing
-    swing: Annotated[float, Field(ge=1, le=100)] = 4.0
-    peak_h: Hour = 2.0  # time of day with most devices: at night, when they charge
-    peak_spread_h: Annotated[float, Field(ge=0, le=12)] = 0.0
-    persistence: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    tied_to: Literal["nothing", "data"] = "nothing"
-    path: str | None = None  # trace: the CSV file
-    start_h: Hour = 0.0  # time of day of the first round
-    round_every_h: Positive = 1.0
-    dropout: Probability = 0.0
-
-    @model_validator(mode="after")
-    def _a_trace_has_a_file(self) -> "Availability":
-        if (self.kind == "trace") != (self.path is not None):
-            raise ValueError(
-                f"path is {self.path!r} and kind is {self.kind!r}; kind 'trace', and it alone, needs a path"
-            )
-        return self
-
-    def time_s(self, round: int) -> float:
-        """Virtual seconds, since the midnight before the run, at which `round` (from 1) begins."""
-        return (self.start_h + (round - 1) * self.round_every_h) * HOUR_S
 
 
 class Presence:

@@ -13,21 +13,9 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
-
-from fedge.section import Positive, Probability, Section
+from fedge.scenario.fleet import Selection
 from fedge.seeding import derive_seed
-
-
-class Selection(Section):
-    """The section `[selection]`. By default everybody is asked and every report counts."""
-
-    clients_per_round: Annotated[int, Field(ge=1)] | None = None  # reports wanted; None: of every candidate
-    over_selection: Annotated[float, Field(ge=1, le=10)] = 1.0  # 1.3: ask 130 % of the reports wanted
-    quorum: Probability = 0.0  # share of the reports wanted without which a round does not count
-    deadline_s: Positive | None = None  # virtual seconds; what comes later is late
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from fedge.errors import FedgeError
 from fedge.protocol import REPORT, DeviceFailure, RoundReport, Status, content_bytes, failure_reply
-from fedge.run_config import device_folder
+from fedge.protocol.run_config import device_folder
 
 MAX_BYTES = 4096
 

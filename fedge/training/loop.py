@@ -15,9 +15,9 @@ Shapes: B instances in the mini-batch, K kept, N looked at by the filter.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache, partial
 
 import torch
@@ -26,77 +26,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.errors import UserError
-from fedge.training.error_map import ErrorMapPruner
-from fedge.training.few_channels import FewChannels
+from fedge.training.batches import Batches
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.instance_filter.base import InstanceFilter, MiniBatch
 from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
 from fedge.training.quantization import Quantization
-from fedge.training.selection import InstanceFilter, MiniBatch
+from fedge.training.stats import Evaluation, TrainStats
 
 FLOAT_BIT_OPERATIONS = 32 * 32
-Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainStats:
-    """What a call of `train` did and what it cost; `a + b` is what both did together.
-
-    MACs are those of convolutions and linear layers. `macs_filter` is all that choosing cost: the filter's own
-    network, forward and backward, and the main network's forward passes made only to choose. `macs_dense` is plain SGD
-    on every instance seen, of the model *as it was passed*: cut to half, it has half the cost, and what cutting saved
-    is not in `saved`. `selection_adds` is the error maps' ranking, one addition per element ranked; it is not a MAC and
-    is not in `macs_done`. `bit_operations` weighs each product by the bits of its two factors (32 x 32 unless
-    quantised) and is 1024 * `macs_done` for float.
-    """
-
-    samples_seen: int = 0
-    samples_kept: int = 0
-    samples_looked_at: int = 0
-    steps: int = 0
-    macs_forward: int = 0
-    macs_error_propagation: int = 0
-    macs_weight_gradient: int = 0
-    macs_filter: int = 0
-    macs_dense: int = 0
-    selection_adds: int = 0
-    bit_operations: int = 0
-    loss_sum: float = 0.0
-
-    @property
-    def macs_done(self) -> int:
-        """All that ran, the filter included."""
-        return self.macs_forward + self.macs_error_propagation + self.macs_weight_gradient + self.macs_filter
-
-    @property
-    def loss(self) -> float:
-        """Mean training loss over the kept instances; nan when nothing was kept."""
-        return self.loss_sum / self.samples_kept if self.samples_kept else math.nan
-
-    @property
-    def kept_share(self) -> float:
-        """Share of the instances seen that trained the network; nan when none was seen."""
-        return self.samples_kept / self.samples_seen if self.samples_seen else math.nan
-
-    @property
-    def saved(self) -> float:
-        """1 - done / dense; 0 is plain SGD of the model as passed (cut or not), negative costs more than it."""
-        return 1 - self.macs_done / self.macs_dense if self.macs_dense else 0.0
-
-    def __add__(self, other: "TrainStats") -> "TrainStats":
-        return TrainStats(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """`correct` of `count` instances, and the mean loss over them (nan for none)."""
-
-    correct: int
-    count: int
-    loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """In 0..1; nan for no instance."""
-        return self.correct / self.count if self.count else math.nan
 
 
 def train(
@@ -123,8 +60,6 @@ def train(
     with ExitStack() as stack:
         if error_maps is not None and not error_maps.entered:
             stack.enter_context(error_maps)
-        if error_maps is None and quantization is None:
-            stack.enter_context(FewChannels(model))
         if quantization is not None and not quantization.entered:
             stack.enter_context(quantization if error_maps is None else quantization.over(error_maps))
         pruner = error_maps if quantization is None else quantization.pruner

@@ -30,11 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.training.attached import computes_as, replace_forward
-from fedge.training.error_map import ErrorMapPruner
-from fedge.training.kept_norm import next_momentum
+from fedge.training.error_map.backward import Rounding
+from fedge.training.error_map.batch_norm import next_momentum
+from fedge.training.error_map.blocks import computes_as, replace_forward
+from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import COUNTED, BackwardCost
-from fedge.training.pruned_backward import Rounding
 
 RANGE_CHUNKS = 16
 

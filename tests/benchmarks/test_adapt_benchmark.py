@@ -12,7 +12,7 @@ from benchmarks.adapt_controls import CONTROLS
 from benchmarks.adapt_grid import PRESETS, cells
 from benchmarks.adapt_report import difference, summarise, write_report
 from fedge.models import build
-from fedge.training.pruning import prune
+from fedge.training.pruning.one_shot import prune
 
 
 def row(arm: str, criterion: str, top1: float, seed: int = 0, level: float = 0.5) -> dict:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedge.catalog import data_root
+from fedge.catalog.datasets import DATASETS
 from fedge.data.datasets import channel_statistics, load_dataset
-from fedge.data.facts import DATASETS
 from fedge.errors import UserError
+from fedge.paths import data_root
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "cifar100", "har"])
@@ -49,7 +49,7 @@ def test_statistics_of_uint8_equal_those_of_floats():
 
 def test_facts_and_partition_names_need_no_torch():
     """The coordinator's process would import torch to check a scenario."""
-    code = "import sys, fedge.data.facts, fedge.data.partition; sys.exit('torch' in sys.modules)"
+    code = "import sys, fedge.catalog.datasets, fedge.data.partition; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

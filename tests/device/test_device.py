@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 
 import fedge
-from fedge.catalog import client_path
+from fedge.catalog.files import client_path
 from fedge.data.shard import Shard
 from fedge.device.state import StateFolder
 from fedge.launch import RunResult
 from fedge.prepare import Prepared, prepare
 from fedge.seeding import derive_seed
 from fedge.training.macs import count_macs
-from fedge.training.topology import Topology
+from fedge.training.pruning.topology import Topology
 
 OFF = ("training.pruning.level=0", "training.instance_filter.kind=none", "training.error_maps.keep=1.0")
 
@@ -199,7 +199,7 @@ import torch
 from flwr.clientapp import ClientApp
 from fedge.device.handler import on_device
 from fedge.privacy.egress import egress_gate
-from fedge.training.selection import Filter
+from fedge.training.instance_filter.base import Filter
 
 class EveryOther(Filter):
     tensors = ("calls",)

@@ -6,9 +6,9 @@ import torch
 
 from fedge.device.level import find_level, remembered
 from fedge.models import build
-from fedge.scenario import LevelSearch, Pruning
-from fedge.training.criteria import CRITERIA
-from fedge.training.pruning import prune
+from fedge.scenario.schema import LevelSearch, Pruning
+from fedge.training.pruning.criteria import CRITERIA
+from fedge.training.pruning.one_shot import prune
 from tests.training.networks import parameters
 
 

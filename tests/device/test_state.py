@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedge.device.battery import Battery, Charge
+from fedge.device.budget.battery import Battery, Charge
 from fedge.device.state import KEEP_ROUNDS, DeviceState, StateFolder
 
 

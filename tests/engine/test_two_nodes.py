@@ -173,8 +173,8 @@ def test_sticky_clients_stay_on_their_node_across_runs(nodes):
 
 def whole_run(out: Path, changes: list[str]) -> list[dict[str, Any]]:
     """`fedge.run` of a small quickstart; its reports without the seconds that the simulation took."""
-    from fedge.checks import load_scenario
     from fedge.launch import run
+    from fedge.scenario.load import load_scenario
 
     shape = [
         "rounds=2",

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from fedge.errors import UserError
-from fedge.fleet.availability import Availability, Presence
+from fedge.fleet.availability import Presence
+from fedge.scenario.fleet import Availability
 
 CLIENTS = range(400)
 

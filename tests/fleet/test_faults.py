@@ -5,7 +5,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from fedge.fleet.faults import Fault, FaultPlan, FaultRule, Faults
+from fedge.fleet.faults import FaultPlan
+from fedge.scenario.fleet import Fault, FaultRule, Faults
 
 ROUNDS, CLIENTS = range(1, 41), range(50)
 

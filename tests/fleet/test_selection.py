@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedge.fleet.selection import Selection, close_round, select, wanted_reports
+from fedge.fleet.selection import close_round, select, wanted_reports
+from fedge.scenario.fleet import Selection
 
 FEW = settings(max_examples=25, deadline=None)
 CANDIDATES = list(range(100, 200))

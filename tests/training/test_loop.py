@@ -10,12 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fedge.errors import UserError
 from fedge.models import build
-from fedge.training.error_map import ErrorMapPruner
-from fedge.training.instance_filter import make_filter
-from fedge.training.loop import TrainStats, evaluate, train
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.instance_filter.filters import make_filter
+from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
-from fedge.training.pruning import prune
+from fedge.training.pruning.one_shot import prune
 from fedge.training.quantization import Quantization
+from fedge.training.stats import TrainStats
 
 
 def data(count: int = 4, size: int = 8):

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fedge.errors import UserError
 from fedge.models import MODELS, build
-from fedge.training.error_map import ErrorMapPruner
+from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import BackwardCost, count_macs
-from fedge.training.pruning import prune
+from fedge.training.pruning.one_shot import prune
 
 SHAPES = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}  # others: (3, 32, 32)
 DEEP = ("resnet32", "resnet56", "resnet74", "resnet110")  # the same layers as resnet20, only more of them

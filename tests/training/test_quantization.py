@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations
 
 from fedge.errors import UserError
 from fedge.models import build
-from fedge.training.error_map import ErrorMapPruner
+from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import BackwardCost
 from fedge.training.quantization import Quantization, quantize
 from tests.training.networks import Scaled

@@ -1,0 +1,56 @@
+"""Finds scenarios and client programs, by name or by path.
+
+Names are those of the files in `scenarios/` and `clients/`: beside the package in a checkout, inside it when
+installed from a wheel.
+"""
+
+import difflib
+from pathlib import Path
+
+from fedge.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def scenario_path(name: str) -> Path:
+    """`quickstart`, or the path of a TOML file."""
+    return _find(name, "scenarios", ".toml")
+
+
+def client_path(name: str) -> Path:
+    """`edge`, or the path of a Python file."""
+    return _find(name, "clients", ".py")
+
+
+def scenario_names() -> list[str]:
+    return _names("scenarios", ".toml")
+
+
+def client_names() -> list[str]:
+    return _names("clients", ".py")
+
+
+def _folder(kind: str) -> Path:
+    inside = _PACKAGE / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def _names(kind: str, suffix: str) -> list[str]:
+    return sorted(path.stem for path in _folder(kind).glob(f"*{suffix}") if not path.stem.startswith("_"))
+
+
+def _find(name: str, kind: str, suffix: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix == suffix or len(path.parts) > 1:
+        if path.is_file():
+            return path
+        raise UserError(f"{name}: no such file")
+    path = _folder(kind) / f"{name}{suffix}"
+    if name in _names(kind, suffix):
+        return path
+    names = _names(kind, suffix)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    raise UserError(
+        f"no {kind.removesuffix('s')} called {name!r}; {hint} (or give the path of a {suffix} file)"
+    )

@@ -1,0 +1,104 @@
+"""The table at a run's end: what it brought and what it cost."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from fedge.console.progress import percent
+
+
+def summary_table(summary: Mapping[str, Any], out: object) -> Table:
+    """summary.json for a person."""
+    accuracy, macs, egress = summary["accuracy"], summary["macs"], summary["egress"]
+    table = Table(title=f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    rows = [
+        ("factory model's accuracy", percent(accuracy["factory"])),
+        ("accuracy after", f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}"),
+        ("worst decile", percent(accuracy["worst_decile"])),
+        ("MACs saved against dense", percent(macs["saved"])),
+        ("parameters left", percent(summary["parameters_left"])),
+        ("virtual time", f"{summary['time_s']:,.1f} s"),
+        ("virtual energy", f"{summary['energy_j']:,.1f} J"),
+        ("left the devices", f"{egress['messages']} messages, {egress['bytes']:,} bytes"),
+        ("failed client rounds", str(summary["failures"])),
+        ("wall clock", f"{summary['wall_s']:.1f} s"),
+        ("results", str(out)),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows that share their keys, a column per key; of wide kinds those that fit 80 characters."""
+    columns = _COLUMNS.get(title) or {key: key for key in rows[0]}
+    table = Table(title=title)
+    for key, heading in columns.items():
+        numeric = isinstance(rows[0][key], int | float)
+        table.add_column(
+            heading, justify="right" if numeric else "left", overflow="fold", no_wrap=not table.columns
+        )
+    for row in rows:
+        table.add_row(*(_cell(row[key]) for key in columns))
+    return table
+
+
+_COLUMNS = {  # kind of list -> key: heading; `--json` has the rest
+    "devices": {
+        "name": "name",
+        "train_gflops": "GFLOP/s",
+        "memory_mb": "memory MB",
+        "memory_gbs": "GB/s",
+        "down_mbps": "Mbit/s down",
+        "load_w": "load\nW",
+        "battery_wh": "battery Wh",
+    },
+    "datasets": {
+        "name": "name",
+        "title": "title",
+        "num_classes": "classes",
+        "size": "rows",
+        "files": "files",
+    },
+}
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What `fedge plan` prints: a column per device class."""
+    table = Table(title="one round of a mean client, after pruning", caption="estimates: docs/devices.md")
+    table.add_column("per client")
+    for row in rows:
+        table.add_column(f"{row['class']} x {row['clients']}", justify="right")
+    lines = {
+        "memory needed / there is": lambda row: (
+            f"{_mb(row['memory_need_bytes'])} / {_mb(row['memory_have_bytes'])}"
+        ),
+        "fits": lambda row: "yes" if row["fits"] else "no: declines",
+        "training samples": lambda row: f"{row['samples']:,}",
+        "pruning level": lambda row: "found on the device" if row["level"] is None else f"{row['level']:.2f}",
+        "parameters left": lambda row: percent(row["parameters_left"]),
+        "MACs": lambda row: f"{row['macs_done']:.3g}",
+        "MACs, dense": lambda row: f"{row['macs_dense']:.3g}",
+        "saved": lambda row: percent(1 - row["macs_done"] / row["macs_dense"]),
+        "virtual time": lambda row: f"{row['time_s']:.3g} s",
+        "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
+        "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
+    }
+    for name, cell in lines.items():
+        table.add_row(name, *(cell(row) for row in rows))
+    return table
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.3g} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:,.3g} GB"

@@ -1,0 +1,79 @@
+"""Whom a round asks, and whose reports count: availability, selection, faults and deadline, in virtual time.
+
+All of it is a function of (scenario, round) and of the reports themselves, so that a resumed run asks the same devices.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedge.coordinator.schedule import plan_round
+from fedge.fleet.availability import Presence
+from fedge.fleet.faults import FaultPlan
+from fedge.fleet.selection import Closing, close_round, select, wanted_reports
+from fedge.protocol import RoundPlan, Status
+from fedge.scenario.fleet import Fault
+from fedge.scenario.schema import Scenario
+
+ON_THE_WAY = (Fault.LOST_MESSAGE, Fault.DUPLICATE)  # faults of the messages; a device notices nothing
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One round's plans by client, in client order. `lost`: whose reports never arrive; `twice`: whose plan does."""
+
+    round: int
+    online: int
+    wanted: int
+    plans: Mapping[int, RoundPlan]
+    lost: frozenset[int]
+    twice: frozenset[int]
+
+
+class Fleet:
+    """The scenario's clients as the coordinator sees them."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._presence = Presence(scenario.availability, scenario.seed)
+        self._faults = FaultPlan(scenario.faults, scenario.seed)
+
+    def ask(self, round: int) -> Asked:
+        """Choose among those online. Where availability is tied to data, only the devices know: all are asked."""
+        scenario = self._scenario
+        online = [client for client in range(scenario.clients) if self._may_be_online(client, round)]
+        chosen = select(online, scenario.selection, seed=scenario.seed, round=round)
+        faults = {client: self._faults.fault_for(round, client) for client in chosen}
+        plan = plan_round(scenario, round)
+        return Asked(
+            round=round,
+            online=len(online),
+            wanted=wanted_reports(scenario.selection, len(online)),
+            plans={client: self._with_fate(plan, client, faults[client]) for client in chosen},
+            lost=frozenset(client for client in chosen if faults[client] is Fault.LOST_MESSAGE),
+            twice=frozenset(client for client in chosen if faults[client] is Fault.DUPLICATE),
+        )
+
+    def close(self, asked: Asked, rows: Sequence[dict[str, Any]]) -> Closing:
+        """Decide which of the reports count, and mark the others late in their rows."""
+        time_s = {row["client"]: row["time_s"] for row in rows if row["status"] == Status.OK}
+        silent = len(rows) - len(time_s)
+        closing = close_round(time_s, self._scenario.selection, wanted=asked.wanted, silent=silent)
+        late = set(closing.late)
+        for row in rows:
+            if row["client"] in late:
+                row["status"] = Status.LATE.value
+        return closing
+
+    def _may_be_online(self, client: int, round: int) -> bool:
+        tied_to_data = self._scenario.availability.tied_to == "data"
+        return tied_to_data or self._presence.is_online(client, round)
+
+    def _with_fate(self, plan: RoundPlan, client: int, fault: Fault | None) -> RoundPlan:
+        """The plan with what will befall this device; most have nothing coming and share one object."""
+        dropout = self._presence.dropout_point(client, plan.round)
+        if fault in ON_THE_WAY:
+            fault = None
+        if fault is None and dropout is None:
+            return plan
+        return plan.model_copy(update={"fault": fault, "dropout": dropout})

@@ -1,0 +1,135 @@
+"""Peak training memory of a network, computed on fake tensors: nothing is trained, no activation allocated.
+
+A training step runs on `FakeTensorMode` tensors, which have shapes and no storage, after the optimiser has made
+its state. A dispatch mode adds up the storages alive; the peak is the largest
+
+    bytes alive before an operator + bytes the operator takes while it runs
+
+What an operator returns is seen; what it takes inside, and gives back, is added from the shapes (workspace.py).
+
+Unit: bytes of tensors as the allocator hands them out, without the C library's slack and the interpreter.
+Expected error: within 1 % of the allocator's own peak (benchmarks/memory.py) on a CPU with AVX-512; on AVX2,
+with blocks of 8, it may be too high. A GPU's workspaces are its own: there this is a lower bound.
+"""
+
+import contextlib
+import copy
+import functools
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from fedge.device.memory.workspace import inside_bytes
+from fedge.errors import UserError
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.memory_format import fast_order
+
+Optimizer = Literal["sgd", "momentum", "adam"]
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": functools.partial(torch.optim.SGD, lr=0.1),
+    "momentum": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+    "adam": functools.partial(torch.optim.Adam, lr=0.1),
+}
+
+
+def peak_training_memory(
+    make_model: Callable[[], nn.Module],
+    *,
+    batch_size: int,
+    input_shape: tuple[int, int, int],
+    optimizer: Optimizer = "sgd",
+    error_maps: float | None = None,
+) -> int:
+    """Bytes at the peak of training `make_model()` on float32 batches [batch_size, *input_shape] (C, H, W).
+
+    The model may be any, pruned or not; it is neither changed nor run. `error_maps` is the share of error-map
+    channels kept (None or 1: all). A few seconds at most for the networks of fedge.models. UserError: an
+    unknown optimiser, a batch below 1.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"optimizer is '{optimizer}'; there are {', '.join(OPTIMIZERS)}")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    real = make_model()
+    fake_tensors = FakeTensorMode()
+    with FakeCopyMode(fake_tensors):
+        model = copy.deepcopy(real).train()
+    with fake_tensors:
+        order = fast_order(model, batch_size, input_shape)
+    with fake_tensors, LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live:
+        update = OPTIMIZERS[optimizer](model.parameters())
+        _make_state(update, model)
+        train_steps(1, model, update, batch_size, input_shape, error_maps, order)
+        return live.peak
+
+
+def _make_state(update: torch.optim.Optimizer, model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    update.step()
+    update.zero_grad(set_to_none=True)
+
+
+def train_steps(
+    steps: int,
+    model: nn.Module,
+    update: torch.optim.Optimizer,
+    batch_size: int,
+    input_shape: tuple[int, int, int],
+    error_maps: float | None,
+    order: torch.memory_format,
+) -> None:
+    """What is estimated: plain training steps, on a batch of zeros in that order, as values have no size."""
+    x_BCHW = torch.empty(batch_size, *input_shape, memory_format=order).zero_()
+    y_B = torch.zeros(batch_size, dtype=torch.long)
+    with contextlib.nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
+        for _ in range(steps):
+            F.cross_entropy(model(x_BCHW), y_B).backward()
+            update.step()
+            update.zero_grad(set_to_none=True)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of storages alive: of `tensors`, and of all that is made inside; and their peak."""
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self._known: dict[int, weakref.finalize] = {}
+        for tensor in tensors:
+            self._add(tensor.untyped_storage())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.peak = max(self.peak, self.now + inside_bytes(func, args, result))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+        if not _sums_gradients(func):
+            self.peak = max(self.peak, self.now)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._known:
+            self.now += storage.nbytes()
+            self._known[key] = weakref.finalize(storage, self._remove, key, storage.nbytes())
+
+    def _remove(self, key: int, nbytes: int) -> None:
+        self.now -= nbytes
+        del self._known[key]
+
+
+def _sums_gradients(func: Any) -> bool:
+    """Where two gradients of one tensor meet, autograd adds real ones in place, and fake ones not."""
+    return func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() >= 0

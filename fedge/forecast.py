@@ -1,0 +1,152 @@
+"""What a scenario will cost, per device class, before anything runs: memory, arithmetic, virtual time and energy.
+
+No data is opened. Shapes come from the data set's facts, memory from fake tensors, and multiply-accumulates from a dry
+run of a few batches of noise through the very methods that the scenario names, pruned as it says.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedge.catalog.datasets import dataset_facts
+from fedge.catalog.devices import profile
+from fedge.device.budget.clock import Work, round_cost
+from fedge.device.level import find_level
+from fedge.device.memory.demand import fit_to_memory, peak_bytes
+from fedge.errors import UserError
+from fedge.launch import host_request
+from fedge.models import build
+from fedge.protocol import RoundReport, content_bytes
+from fedge.scenario.schema import DeviceClass, LevelSearch, Pruning, Scenario
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.instance_filter.filters import make_filter
+from fedge.training.loop import train
+from fedge.training.macs import count_macs
+from fedge.training.pruning.criteria import CRITERIA
+from fedge.training.pruning.one_shot import prune
+from fedge.training.stats import TrainStats
+
+DRY_BATCHES = 8
+
+
+def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
+    """One row per device class: what a mean client of it needs and spends in a round after pruning."""
+    facts = dataset_facts(scenario.data.dataset)
+    pool = facts.size * (1 - scenario.data.factory_fraction)
+    samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
+    model = build(
+        scenario.model.name,
+        num_classes=facts.num_classes,
+        in_channels=facts.shape[0],
+        image_size=facts.shape[1:],
+    )
+    return [
+        _plan_class(scenario, device_class, model, facts.shape, samples) for device_class in scenario.fleet
+    ]
+
+
+def _plan_class(
+    scenario: Scenario, device_class: DeviceClass, model: nn.Module, shape: tuple[int, int, int], samples: int
+) -> dict[str, Any]:
+    training, device = scenario.training, profile(device_class.device)
+    request = host_request(device_class)
+    fit = fit_to_memory(
+        model, training, scenario.limits, device, input_shape=shape, samples=samples, who=device_class.label
+    )
+    level = _level(scenario, device_class, model, shape, samples)
+    pruned = _pruned(model, level or fit.level, shape, training.pruning)
+    stats = _dry_run(scenario, pruned, shape, fit.batch_size)
+    seen = samples * training.epochs
+    macs_done = round(stats.macs_done / stats.samples_seen * seen)
+    work = Work(
+        macs=macs_done,
+        steps=-(-samples // fit.batch_size) * training.epochs,
+        memory_bytes=fit.need_bytes,
+        received_bytes=len(scenario.training.model_dump_json()),
+        sent_bytes=_report_bytes(training.epochs),
+    )
+    cost = round_cost(device, work, scenario.clock)
+    return {
+        "class": device_class.label,
+        "clients": device_class.count,
+        "host_cpus": request.num_cpus,
+        "host_memory_mb": request.memory_bytes / 1e6,
+        "samples": samples,
+        "memory_need_bytes": fit.asked_bytes,
+        "memory_have_bytes": fit.have_bytes,
+        "fits": fit.fits,
+        "memory": fit.line,
+        "level": level,
+        "parameters_left": _parameters(pruned) / _parameters(model),
+        "macs_dense": count_macs(model, shape).training * seen,
+        "macs_done": macs_done,
+        "time_s": cost.time_s,
+        "energy_j": cost.energy_j,
+    }
+
+
+def _level(
+    scenario: Scenario, device_class: DeviceClass, model: nn.Module, shape: tuple[int, int, int], samples: int
+) -> float | None:
+    """The level of the class: the scenario's, or what its search would find; None where only data can tell."""
+    pruning, training = scenario.training.pruning, scenario.training
+    if isinstance(pruning.level, LevelSearch) and pruning.level.search == "accuracy":
+        return None
+    batch_size = min(training.batch_size, samples)
+    try:
+        return find_level(
+            model,
+            pruning,
+            criterion=CRITERIA["l1"],  # a plan has no data to rank by
+            example_input=torch.zeros(1, *shape),
+            batch_size=batch_size,
+            memory_bytes=profile(device_class.device).memory_bytes,
+            peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape),
+            dense_macs=count_macs(model, shape).training,
+            accuracy=lambda cut: 0.0,
+            retrain=lambda cut: 0.0,
+            batches=lambda: (),
+            seed=scenario.seed,
+        ).level
+    except UserError as error:
+        raise UserError(f"device class {device_class.label!r}: {error}") from None
+
+
+def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], pruning: Pruning) -> nn.Module:
+    pruned = copy.deepcopy(model)
+    if level:
+        prune(pruned, level, example_input=torch.zeros(1, *shape), **pruning.cut)
+    return pruned
+
+
+def _dry_run(
+    scenario: Scenario, model: nn.Module, shape: tuple[int, int, int], batch_size: int
+) -> TrainStats:
+    """Train a copy on noise with the scenario's methods, to count what they cost."""
+    training = scenario.training
+    model = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(scenario.seed)
+    x_BCHW = torch.randn(batch_size, *shape, generator=generator)
+    y_B = torch.randint(0, 2, (batch_size,), generator=generator)
+    return train(
+        model,
+        [(x_BCHW, y_B)] * DRY_BATCHES,
+        optimizer=torch.optim.SGD(model.parameters(), lr=training.learning_rate),
+        instance_filter=make_filter(
+            **training.instance_filter.model_dump(), in_channels=shape[0], image_size=shape[1:]
+        ),
+        error_maps=ErrorMapPruner(model, **training.error_maps.model_dump()),
+    )
+
+
+def _report_bytes(epochs: int) -> int:
+    from flwr.app import MetricRecord, RecordDict
+
+    report = RoundReport(round=1, client=0, epoch_loss=[0.0] * min(epochs, 64))
+    return content_bytes(RecordDict({"report": MetricRecord(report.model_dump())}))
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

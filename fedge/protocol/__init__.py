@@ -1,0 +1,22 @@
+"""The wire. RoundPlan goes down to a device, RoundReport comes up, or a Status where the round failed."""
+
+from fedge.protocol.plan import PLAN, Phase, RoundPlan
+from fedge.protocol.report import REPORT, TIMING_FIELDS, RoundReport, content_bytes, finite
+from fedge.protocol.status import EXPLAINED, FAILURE_CODE, DeviceFailure, Status, failure_reply, status_of
+
+__all__ = [
+    "EXPLAINED",
+    "FAILURE_CODE",
+    "PLAN",
+    "REPORT",
+    "TIMING_FIELDS",
+    "DeviceFailure",
+    "Phase",
+    "RoundPlan",
+    "RoundReport",
+    "Status",
+    "content_bytes",
+    "failure_reply",
+    "finite",
+    "status_of",
+]

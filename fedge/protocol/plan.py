@@ -1,0 +1,36 @@
+"""RoundPlan: what goes down to a device, one JSON string in a ConfigRecord."""
+
+from typing import Annotated, Literal, Self
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedge.scenario.fleet import Fault
+from fedge.scenario.schema import Limits, Training
+
+PLAN = "plan"  # the record's name in a message's content
+
+Phase = Literal["hello", "finetune", "retrain", "train"]  # hello: say which client you are and do nothing
+
+
+class RoundPlan(BaseModel):
+    """What one client is to do in one round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round: Annotated[int, Field(ge=0)]  # 1-based; 0 for hello
+    phase: Phase
+    prune: bool  # be pruned to training.pruning.level: cut before training, unless cut already
+    seed: int  # of the run; a device derives its own generators from (seed, client, round, purpose)
+    training: Training
+    limits: Limits = Limits()
+    fault: Fault | None = None  # what goes wrong on purpose on this device in this round
+    dropout: Annotated[float, Field(ge=0, le=1)] | None = None  # it goes away after this share of its work
+
+    def to_message(self, node_id: int) -> Message:
+        content = RecordDict({PLAN: ConfigRecord({"json": self.model_dump_json()})})
+        return Message(content, node_id, MessageType.TRAIN, group_id=str(self.round))
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        return cls.model_validate_json(message.content[PLAN]["json"])

@@ -1,0 +1,102 @@
+"""A scenario's TOML: read with `--set` changes, validated, written."""
+
+import copy
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from fedge.errors import UserError
+from fedge.scenario.explain import explain
+from fedge.scenario.schema import Scenario
+
+
+def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
+    """Read `path`, apply `changes` ("section.key=value", later ones win) and validate.
+
+    Raises UserError with one line that names the key, what was got, and what is allowed.
+    """
+    if isinstance(changes, str):
+        raise UserError(f"changes are {changes!r}, one text; give a list of them: [{changes!r}]")
+    table = _read(path)
+    changed = copy.deepcopy(table)
+    for change in changes:
+        _apply(changed, change)
+    try:
+        return _validate(changed)
+    except ValidationError as error:
+        source = "--set" if changes and _is_valid(table) else str(path)
+        raise UserError(f"{source}: {explain(error, Scenario)}") from None
+
+
+def parse_scenario(table: dict[str, Any]) -> Scenario:
+    """Validate an already parsed table. Raises UserError as `read_scenario` does."""
+    try:
+        return _validate(table)
+    except ValidationError as error:
+        raise UserError(f"scenario: {explain(error, Scenario)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {_os_reason(error)}") from None
+
+
+def _validate(table: dict[str, Any]) -> Scenario:
+    # JSON mode: arrays become tuples while every other type stays strict.
+    return Scenario.model_validate_json(json.dumps(table, default=str))
+
+
+def _is_valid(table: dict[str, Any]) -> bool:
+    try:
+        return bool(_validate(table))
+    except ValidationError:
+        return False
+
+
+def scenario_toml(scenario: Scenario) -> str:
+    """The resolved scenario, defaults and all; reading it again gives an equal scenario."""
+    return tomli_w.dumps(scenario.model_dump(mode="json", exclude_none=True))
+
+
+def _apply(table: dict[str, Any], change: str) -> None:
+    """Set one dotted key; the value is TOML where it parses as TOML, else a plain string."""
+    key, equals, text = change.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path):
+        raise UserError(f"--set {change!r}: want key=value, as in --set training.pruning.level=0.5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target: Any = table
+    for part in path[:-1]:
+        target = _step(target, part, change)
+    if isinstance(target, list):
+        _step(target, path[-1], change)  # the index must exist
+        target[int(path[-1])] = value
+    elif isinstance(target, dict):
+        target[path[-1]] = value
+    else:
+        raise UserError(f"--set {change!r}: {'.'.join(path[:-1])} is a value, not a section")
+
+
+def _step(target: Any, part: str, change: str) -> Any:
+    if isinstance(target, dict):
+        return target.setdefault(part, {})
+    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+        return target[int(part)]
+    there_are = f"; the entries are 0 to {len(target) - 1}" if isinstance(target, list) and target else ""
+    raise UserError(f"--set {change!r}: there is no {part!r} to go into{there_are}")
+
+
+def _os_reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

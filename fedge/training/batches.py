@@ -1,0 +1,7 @@
+"""What training goes through: mini-batches of (x_BCHW, y_B)."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+Batches = Iterable[tuple[Tensor, Tensor]]

@@ -1,0 +1,185 @@
+"""Error-map pruning (EMP): the backward pass multiplies only the error maps worth it.
+
+Wu, Wang, Shi, Hu, arXiv 2007.03213, IEEE TCAD 39(11), section IV (their V in print). Per mini-batch and convolution:
+
+    S_j     = score of output channel j                                  scores.py, (11), (14)
+    beta    = 1 for the keep * n channels of highest S_j, else 0         n channels, the same for all instances
+    delta_in = sum_j rot(W_j) * (delta_j beta_j)                         (8), (9)
+    g_(w,j)  = a * (delta_j beta_j)                                      (12), (13)
+
+Forward pass and weights are untouched; a pruned convolution's backward costs `keep` times its dense one, linear layers
+and the convolutions left dense cost what they did. backward.py does it.
+
+What we changed, and why:
+- A block's batch norm and ReLU are pruned with its convolution: they work channel by channel, so an error map that is
+  dropped need not pass through them. Channels are ranked at the block's end, by ||delta_j|| behind the ReLU times the
+  norm's 1 / sigma_j, by which its backward multiplies the map. It multiplies by gamma_j too; that is left out: a
+  channel whose gamma is near zero would never be kept and so never grow, and norms that start at zero would stay there.
+- Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
+  (ssProp, arXiv 2408.12561), keep per layer.
+
+Attached to a model by attach.py.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from fedge.errors import UserError
+from fedge.training.error_map.attach import BlockPasses, padded
+from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding
+from fedge.training.error_map.blocks import computes_as
+from fedge.training.error_map.channels import CHANNELS_LAST
+from fedge.training.error_map.scores import SCORES, keep_best, kept_channels
+from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
+
+ScoreName = Literal["error", "paper", "product", "random"]
+
+
+class ErrorMapPruner(BlockPasses):
+    """Context manager: inside it, `model`'s backward passes keep the share `keep` of every Conv2d's error maps.
+
+    keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
+        Other convolutions, and Conv2d subclasses with a forward of their own, can only be left dense.
+    score: "error", "paper", "product" or "random" (scores.py).
+    dense_first: how many of the first Conv2d stay dense; 0 prunes all.
+    warmup_steps: forward passes in training before pruning begins.
+    alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
+    seed: of the score "random".
+
+    `.cost` counts what backward passes have done while attached, linear layers included; `.kept` holds the channels of
+    the latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        keep: float | Mapping[str, float] = 0.25,
+        score: ScoreName = "error",
+        *,
+        dense_first: int = 0,
+        warmup_steps: int = 0,
+        alternate: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if score not in SCORES:
+            raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
+        _require_least("dense_first", dense_first, 0)
+        _require_least("warmup_steps", warmup_steps, 0)
+        refuse_uncountable(model)
+        super().__init__(model)
+        self.keep = _keep_by_layer(model, keep, dense_first)
+        self.score = score
+        self.warmup_steps = warmup_steps
+        self.alternate = alternate
+        self.epoch = 0
+        self.steps = 0
+        self.roundings: tuple[Rounding, Rounding] | None = None
+        self.kept: dict[str, Tensor] = {}
+        self.generator = torch.Generator().manual_seed(seed)
+        self.cost = BackwardCost()
+
+    @property
+    def pruning(self) -> bool:
+        """Whether a forward pass now will be followed by a pruned backward."""
+        resting = self.alternate and self.epoch % 2 == 0
+        return self.steps >= self.warmup_steps and not resting
+
+    def __enter__(self) -> Self:
+        if self.entered:
+            raise UserError("error maps: this pruner is attached already; leave it before entering it again")
+        super().__enter__()
+        self._attached.append(self.model.register_forward_hook(self._count_step).remove)
+        return self
+
+    def _forward_of(self, name: str, layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """What takes the place of the layer's forward; None leaves it."""
+        forward = super()._forward_of(name, layer)
+        if forward is None and isinstance(layer, COUNTED):
+            forward = partial(self._dense, layer, layer.forward)
+        if forward is None:
+            return None
+        if "forward" in layer.__dict__:
+            raise UserError(
+                f"error maps: the forward of layer '{name}' is replaced already, by another pruner or a quantization "
+                "entered before: leave that, and let train enter both, or quantization.over(pruner)"
+            )
+        return forward
+
+    def _count_step(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.steps += model.training and torch.is_grad_enabled()
+
+    def _record(self, cost: BackwardCost) -> None:
+        self.cost += cost
+
+    def _block_passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
+        return None if self.roundings else self._passes(name, layer, x_BIHW)
+
+    def _passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
+        keep = self.keep.get(name, 1.0) if self.pruning else 1.0
+        plain = keep == 1 and self.roundings is None
+        if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
+            return None
+        _refuse_autocast(x_BIHW)
+        x_BIHW, geometry = padded(layer, x_BIHW)
+        groups = 1 if geometry.depthwise else layer.groups
+        kept = kept_channels(layer.out_channels, keep, groups)
+        best = None if keep == 1 else partial(self._rank, name, layer, kept, groups)
+        x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
+        return x_BIHW, PrunedLayer(geometry, best, self._record, self.roundings)
+
+    def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
+        score_C = SCORES[self.score](layer.weight.detach(), error_norm_C, self.generator)
+        self.kept[name] = keep_best(score_C, kept, groups)
+        return self.kept[name]
+
+    def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
+        """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
+        if isinstance(layer, nn.Linear) and self.roundings is not None:
+            _refuse_autocast(x)
+            out = RoundedLinear.apply(x, layer.weight, layer.bias, self.roundings)
+        else:
+            out = dense(x)
+        if out.requires_grad:
+            macs = out.numel() * kernel_macs(layer.weight)
+            cost = BackwardCost(macs * x.requires_grad, macs * layer.weight.requires_grad)
+            out.register_hook(lambda _: self._record(cost))
+        return out
+
+
+def _refuse_autocast(x: Tensor) -> None:
+    if torch.is_autocast_enabled(x.device.type):
+        raise UserError(
+            "error maps: torch.autocast is on; pruned and quantised backward passes run in the dtype of the parameters "
+            "only: train outside autocast, or with keep = 1 and without quantization"
+        )
+
+
+def _require_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"error maps: {name} is {value}; take {least} or more")
+
+
+def _keep_by_layer(model: nn.Module, keep: float | Mapping[str, float], dense_first: int) -> dict[str, float]:
+    convolutions = {
+        name: computes_as(layer, nn.Conv2d)
+        for name, layer in model.named_modules()
+        if isinstance(layer, COUNTED) and not isinstance(layer, nn.Linear)
+    }
+    names = [name for name, prunable in convolutions.items() if prunable]
+    by_layer = dict(keep) if isinstance(keep, Mapping) else dict.fromkeys(convolutions, keep)
+    for name, share in by_layer.items():
+        if not 0 < share <= 1:
+            raise UserError(
+                f"error maps: keep is {share} for '{name}'; it is the share of channels kept, above 0 and at most 1 "
+                "(1: dense)"
+            )
+        if name not in convolutions or (share < 1 and name not in names):
+            raise UserError(
+                f"error maps: '{name}' is no Conv2d of this model with PyTorch's own forward, and others are not "
+                f"pruned: take keep = 1, or {{name: keep}} with names out of {names}"
+            )
+    return by_layer | dict.fromkeys(names[:dense_first], 1.0)

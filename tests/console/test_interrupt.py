@@ -1,0 +1,71 @@
+"""Ctrl-C, also where Python drops it."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from fedge.console.interrupt import interruptible
+from fedge.console.observer import Observer
+
+
+@pytest.fixture(autouse=True)
+def sigint() -> Iterator[None]:
+    """SIGINT as a person's shell leaves it: a suite that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Seen(Observer):
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    def round_started(self, round: int, clients: int) -> None:
+        self.events.append((round, clients))
+
+    def report_arrived(self, row: object) -> None:
+        self.events.append(row)
+
+    def round_finished(self, figures: object) -> None:
+        self.events.append(figures)
+
+    def notice(self, text: str) -> None:
+        self.events.append(text)
+
+    def host_event(self, event: object) -> None:
+        self.events.append(event)
+
+
+def test_a_dropped_ctrl_c_stops_the_run_at_the_next_report() -> None:
+    """Breaks if a Ctrl-C that C code swallowed is lost: the run would go on for hours."""
+    seen = Seen()
+    with interruptible(seen) as observer:
+        observer.report_arrived({"client": 0})
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        observer.host_event("released")  # hosts that end because of it must end
+        with pytest.raises(KeyboardInterrupt):
+            observer.report_arrived({"client": 1})
+    assert seen.events == [{"client": 0}, "released"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_ctrl_c_every_event_arrives() -> None:
+    """Breaks if an event is lost on its way to what a person watches."""
+    seen = Seen()
+    with interruptible(seen) as observer:
+        observer.round_started(1, 5)
+        observer.report_arrived({"client": 3})
+        observer.round_finished({"round": 1})
+        observer.notice("text")
+        observer.host_event("started")
+    assert seen.events == [(1, 5), {"client": 3}, {"round": 1}, "text", "started"]
+
+
+def test_a_run_in_the_background_is_not_stopped_by_ctrl_c() -> None:
+    """Breaks if a run under nohup ends with the Ctrl-C that was meant for another program."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interruptible(Seen()):
+        signal.raise_signal(signal.SIGINT)
