@@ -16,5 +16,5 @@ app = ClientApp(mods=[egress_gate])
 def report(message: Message, context: Context) -> Message:
     """Answer with made-up counts."""
     plan = RoundPlan.from_message(message)
-    counts = {"samples_seen": 4, "samples_kept": 4, "test_correct": 1, "test_count": 1}
+    counts = {"samples_seen": 4, "samples_kept": 4, "test_correct": 1, "test_count": 1, "test_gained": 1}
     return RoundReport(round=plan.round, client=context.node_id - 1, **counts).reply_to(message)

@@ -14,10 +14,15 @@ def summary_table(summary: Mapping[str, Any], out: object) -> Table:
     table = Table(title=f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds")
     table.add_column("figure")
     table.add_column("value", justify="right")
+    gain, hurt = summary["gain"], summary["hurt"]
     rows = [
         ("factory model's accuracy", percent(accuracy["factory"])),
+        ("told the client's classes", percent(accuracy["told"])),
         ("accuracy after", f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}"),
         ("worst decile", percent(accuracy["worst_decile"])),
+        ("gain over the factory model", f"{points(gain['mean'])}{_interval(gain['interval'])}"),
+        ("gain over told", points(gain["over_told"])),
+        ("clients hurt", f"{percent(hurt['any'])} (beyond chance {percent(hurt['beyond_chance'])})"),
         ("MACs saved against dense", percent(macs["saved"])),
         ("parameters left", percent(summary["parameters_left"])),
         ("virtual time", f"{summary['time_s']:,.1f} s"),
@@ -30,6 +35,15 @@ def summary_table(summary: Mapping[str, Any], out: object) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def points(difference: float | None) -> str:
+    """A difference of two accuracies, 0.0312 as "+3.1 pp" (percentage points); a dash where there is no figure."""
+    return "-" if difference is None else f"{100 * difference:+.1f} pp"
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in interval))
 
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fedge.coordinator.paired import hurt, mean, worst_decile
 from fedge.fleet.selection import Closing
 
 Row = Mapping[str, Any]
@@ -33,11 +34,24 @@ def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Cl
         "failures": dict(sorted(Counter(row["status"] for row in rows if row["status"] != "ok").items())),
         **sums,
         "saved": saved(sums["macs_done"], sums["macs_dense"]),
-        "accuracy": spread(accuracies(ok, "test_correct")),
+        "accuracy": accuracy(ok),
+        "hurt": hurt(ok),
         "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
         "parameters_left": parameters_left(ok),
         "time_s": closing.time_s,
         "energy_j": math.fsum(row["energy_j"] for row in ok),
+    }
+
+
+def accuracy(rows: Sequence[Row]) -> dict[str, float | int | None]:
+    """How the clients' test accuracy is spread, beside the means of the factory model's on the same rows.
+
+    told: the factory model's too, told the classes of a client's training rows, which costs nothing.
+    """
+    return {
+        "factory": spread(accuracies(rows, "factory_correct"))["mean"],
+        "told": spread(accuracies(rows, "told_correct"))["mean"],
+        **spread(accuracies(rows, "test_correct")),
     }
 
 
@@ -50,16 +64,14 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
     """Mean, standard deviation over the clients, mean of the worst ceil(n / 10), extremes; None where n is 0."""
     if not values:
         return {"clients": 0, "mean": None, "std": None, "worst_decile": None, "min": None, "max": None}
-    ordered = sorted(values)
-    mean = math.fsum(ordered) / len(ordered)
-    worst = ordered[: math.ceil(len(ordered) / 10)]
+    middle = mean(values)
     return {
-        "clients": len(ordered),
-        "mean": mean,
-        "std": math.sqrt(math.fsum((value - mean) ** 2 for value in ordered) / len(ordered)),
-        "worst_decile": math.fsum(worst) / len(worst),
-        "min": ordered[0],
-        "max": ordered[-1],
+        "clients": len(values),
+        "mean": middle,
+        "std": math.sqrt(mean([(value - middle) ** 2 for value in values])),
+        "worst_decile": worst_decile(values),
+        "min": min(values),
+        "max": max(values),
     }
 
 

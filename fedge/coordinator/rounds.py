@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, reply_bytes
-from fedge.coordinator.metrics import accuracies, parameters_left, saved, spread, summarise_round
+from fedge.coordinator.metrics import accuracy, parameters_left, saved, summarise_round
+from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, RoundReport, Status, status_of
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
+from fedge.seeding import derive_seed
 
 Row = dict[str, Any]
 
@@ -90,11 +92,14 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
 
 
 def _tallies_agree(report: RoundReport) -> bool:
-    """No more right answers than questions, no more kept than seen."""
+    """No more right answers than questions, no more kept than seen; gained and lost explain the difference."""
     return (
         report.samples_kept <= report.samples_seen
         and report.test_correct <= report.test_count
         and report.factory_correct <= report.test_count
+        and report.told_correct <= report.test_count
+        and report.test_gained - report.test_lost == report.test_correct - report.factory_correct
+        and report.test_lost <= report.factory_correct <= report.test_count - report.test_gained
         and report.validation_correct <= report.validation_count
     )
 
@@ -114,13 +119,14 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: dict[int, Row]
     rounds = list(folder.rows("rounds.jsonl"))
     messages, sent_bytes, fields = _egress_totals(folder.rows("egress.jsonl"))
     done, dense = (sum(figures[name] for figures in rounds) for name in ("macs_done", "macs_dense"))
-    factory = spread(accuracies(rows, "factory_correct"))["mean"]
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
         "rounds": scenario.rounds,
         "clients": scenario.clients,
-        "accuracy": {"factory": factory, **spread(accuracies(rows, "test_correct"))},
+        "accuracy": accuracy(rows),
+        "gain": gain(rows, seed=derive_seed(scenario.seed, "interval")),
+        "hurt": hurt(rows),
         "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},
         "parameters_left": parameters_left(rows),
         "time_s": sum(figures["time_s"] for figures in rounds),

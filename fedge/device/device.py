@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from fedge.data.shard import Batch, Shard
 from fedge.device.budget.battery import Charge
+from fedge.device.factory_answers import FactoryAnswers
 from fedge.device.level import find_level, remembered
 from fedge.device.location import Location
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
@@ -53,6 +54,7 @@ class Device:
         self.model = self._load(state)
         self._shapes = _shapes(self.model)
         self._before = state
+        self._factory = state.factory
         self._last_report = RoundReport.model_validate_json(state.report) if state.report else None
         self._fit: Fit | None = None
         self._filter: InstanceFilter | None = None
@@ -189,7 +191,7 @@ class Device:
             validation_count=validation.count,
             test_correct=test.correct,
             test_count=test.count,
-            factory_correct=self._factory_correct(),
+            **self._factory_answers().tallies(test.right_N),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             parameters_dense=self.prepared.parameters,
             level_tries=self._level_tries,
@@ -204,15 +206,18 @@ class Device:
             topology=self.topology.to_json() if self.topology else None,
             model=self.model.state_dict(),
             instance_filter=self._filter.state_dict() if self._filter else self._before.instance_filter,
+            factory=self._factory,
             report=report.model_dump_json(),
             charge=charge,
         )
 
-    def evaluate(self, split: str, model: nn.Module | None = None) -> Evaluation:
-        """Count right answers on one part of the shard: train, validation or test."""
+    def evaluate(
+        self, split: str, model: nn.Module | None = None, classes: Sequence[int] | None = None
+    ) -> Evaluation:
+        """Count right answers on one part of the shard: train, validation or test; `classes`: among these alone."""
         model = model or self.model
         order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
-        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order))
+        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order), classes=classes)
 
     def _cut(self, level: float, criterion: str | Criterion, batches: Batches) -> None:
         self.topology = prune(
@@ -339,11 +344,15 @@ class Device:
         same_shape = self._before.topology == (self.topology and self.topology.to_json())
         return self._last_report.memory_asked_bytes if self._last_report and same_shape else None
 
-    def _factory_correct(self) -> int:
-        """Said again by every report; counted once, as neither the factory model nor the test data change."""
-        if self._last_report:
-            return self._last_report.factory_correct
-        return self.evaluate("test", self.prepared.factory_model()).correct
+    def _factory_answers(self) -> FactoryAnswers:
+        """Asked once and kept in the device's state, as neither the factory model nor the shard changes."""
+        answers = FactoryAnswers.kept(self._factory, self.shard.count("test"))
+        if answers is None:
+            model, own = self.prepared.factory_model(), sorted(set(self.shard.labels("train").tolist()))
+            right, told = (self.evaluate("test", model, classes) for classes in (None, own))
+            answers = FactoryAnswers(right.right_N, told.right_N)
+            self._factory = answers.tensors()
+        return answers
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -1,8 +1,9 @@
 """A device's private state on its own disk: one safetensors file per round, written atomically.
 
-The file holds the network's and the filter's tensors; its header holds the topology record, the report of the
-round and a digest over all of it. Keyed by round, so that a repeated plan is answered and not executed again, and
-so that a run taken up at round r finds the state of round r - 1 though later rounds had been written.
+The file holds the network's and the filter's tensors and the factory model's answers; its header holds the topology
+record, the report of the round and a digest over all of it. Keyed by round, so that a repeated plan is answered and
+not executed again, and so that a run taken up at round r finds the state of round r - 1 though later rounds had been
+written.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ class DeviceState:
     topology: str | None = None  # JSON record; None: the factory network's own shape
     model: dict[str, torch.Tensor] = field(default_factory=dict)
     instance_filter: dict[str, torch.Tensor] = field(default_factory=dict)
+    factory: dict[str, torch.Tensor] = field(default_factory=dict)  # FactoryAnswers on the client's test rows
     report: str | None = None  # RoundReport as JSON; None: the round was not finished
     charge: Charge | None = None
 
@@ -64,6 +66,7 @@ class StateFolder:
         """Write atomically, then forget the rounds that nothing can ask for any more."""
         tensors = {f"model.{key}": tensor.contiguous() for key, tensor in state.model.items()}
         tensors |= {f"filter.{key}": tensor.contiguous() for key, tensor in state.instance_filter.items()}
+        tensors |= {f"factory.{key}": tensor for key, tensor in state.factory.items()}
         header = {
             "topology": json.dumps(state.topology),
             "report": json.dumps(state.report),
@@ -107,6 +110,7 @@ def _read(path: Path, round: int) -> DeviceState | None:
         topology=json.loads(header["topology"]),
         model=_under("model.", tensors),
         instance_filter=_under("filter.", tensors),
+        factory=_under("factory.", tensors),
         report=json.loads(header["report"]),
         charge=_charge(json.loads(header["charge"])),
     )

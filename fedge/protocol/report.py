@@ -40,6 +40,9 @@ class RoundReport(BaseModel):
     test_correct: Tally = 0
     test_count: Tally = 0
     factory_correct: Tally = 0  # the untouched factory model on the same test data
+    told_correct: Tally = 0  # the factory model told the classes of the client's training rows
+    test_gained: Tally = 0  # test rows that the device's network gets right and the factory model wrong
+    test_lost: Tally = 0  # the reverse; gained - lost = test_correct - factory_correct
     parameters: Tally = 0
     parameters_dense: Tally = 0
     level_tries: Tally = 0  # networks pruned in search of a level; with an accuracy target, retrained too

@@ -15,7 +15,7 @@ Shapes: B instances in the mini-batch, K kept, N looked at by the filter.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -87,16 +87,35 @@ def _require_methods_of(
         )
 
 
-def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
-    """Count correct predictions in evaluation mode; the model's own modes are put back."""
-    correct, count, loss_sum = 0, 0, 0.0
+def evaluate(model: nn.Module, batches: Batches, *, classes: Sequence[int] | None = None) -> Evaluation:
+    """Judge each prediction in evaluation mode; the model's own modes are put back.
+
+    classes: answers are chosen among these alone (each 0..C-1; every other logit counts as -inf, and so the loss is
+    infinite where a label is none of them). Without any class there is no answer, and NaN logits are none either.
+    """
+    right, loss_sum = [torch.empty(0, dtype=torch.bool)], 0.0
     with evaluating(model), torch.no_grad():
         for x_BCHW, y_B in batches:
             logits_BC = model(x_BCHW)
-            correct += int((logits_BC.argmax(1) == y_B).sum())
-            count += len(y_B)
+            if classes is not None:
+                logits_BC = _among(classes, logits_BC)
+            right.append(right_answers(logits_BC, y_B))
             loss_sum += float(F.cross_entropy(logits_BC, y_B, reduction="sum"))
-    return Evaluation(correct=correct, count=count, loss=loss_sum / count if count else math.nan)
+    right_N = torch.cat(right)
+    return Evaluation(right_N=right_N, loss=loss_sum / len(right_N) if len(right_N) else math.nan)
+
+
+def right_answers(logits_BC: Tensor, y_B: Tensor) -> Tensor:
+    """Which rows are answered right [B] bool: by their largest logit, where there is one and none is NaN."""
+    best_B, answer_B = logits_BC.max(1)  # NaN where any logit is
+    return (answer_B == y_B) & (best_B > -math.inf)
+
+
+def _among(classes: Sequence[int], logits_BC: Tensor) -> Tensor:
+    """-inf for every class but these; a row with a NaN stays without an answer."""
+    kept_C = torch.zeros(logits_BC.shape[1], dtype=torch.bool, device=logits_BC.device)
+    kept_C[torch.as_tensor(classes, dtype=torch.long)] = True
+    return logits_BC.masked_fill(~kept_C & ~logits_BC.isnan(), -math.inf)
 
 
 @dataclass

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass, fields
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStats:
@@ -53,13 +56,22 @@ class TrainStats:
         return TrainStats(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """`correct` of `count` instances, and the mean loss over them (nan for none)."""
+    """`right_N`: which of N instances were answered right, in their order; the mean loss over them (nan for none)."""
 
-    correct: int
-    count: int
+    right_N: Tensor  # bool
     loss: float
+
+    @property
+    def correct(self) -> int:
+        """Instances answered right."""
+        return int(torch.count_nonzero(self.right_N))
+
+    @property
+    def count(self) -> int:
+        """Instances asked."""
+        return len(self.right_N)
 
     @property
     def accuracy(self) -> float:

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from fedge.console.progress import LiveProgress, round_line
+from fedge.console.table import summary_table
 
 FIGURES = {
     "round": 12,
@@ -36,3 +37,51 @@ def test_the_bar_is_not_cut_in_80_characters() -> None:
     assert "1 failed" in shown
     assert "100/100 clients" in shown
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+
+
+SUMMARY = {
+    "scenario": "s",
+    "clients": 2,
+    "rounds": 1,
+    "accuracy": {"factory": 0.5, "told": 0.7, "mean": 0.75, "std": 0.05, "worst_decile": 0.7},
+    "gain": {
+        "mean": 0.25,
+        "median": 0.2,
+        "worst_decile": 0.1,
+        "interval": [-0.0125, 0.4],
+        "over_told": -0.05,
+    },
+    "hurt": {"any": 0.5, "beyond_chance": 0.0},
+    "macs": {"saved": 0.6},
+    "parameters_left": 0.5,
+    "time_s": 1.0,
+    "energy_j": 1.0,
+    "egress": {"messages": 2, "bytes": 10},
+    "failures": 0,
+    "wall_s": 1.0,
+}
+
+
+def cells(summary: dict) -> dict[str, str]:
+    """The final table's lines: figure -> value, as they are printed."""
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(summary_table(summary, "runs/s"))
+    lines = [line.split("\u2502") for line in screen.getvalue().splitlines() if "\u2502" in line]
+    return {parts[1].strip(): parts[2].strip() for parts in lines}
+
+
+def test_the_table_sets_the_gain_beside_what_costs_nothing_and_who_is_hurt() -> None:
+    """Breaks if a reader of the last table cannot see told, the interval, or that half of the clients lost."""
+    shown = cells(SUMMARY)
+    assert shown["told the client's classes"] == "70.0%"
+    assert shown["gain over the factory model"] == "+25.0 pp [-1.2, +40.0]"
+    assert shown["gain over told"] == "-5.0 pp"
+    assert shown["clients hurt"] == "50.0% (beyond chance 0.0%)"
+
+
+def test_the_table_of_a_fleet_without_test_rows_shows_dashes() -> None:
+    """Breaks if the table crashes after a run in which nobody reported."""
+    nothing = {kind: dict.fromkeys(SUMMARY[kind]) for kind in ("accuracy", "gain", "hurt")}
+    shown = cells(SUMMARY | nothing)
+    assert shown["gain over the factory model"] == "-"
+    assert shown["clients hurt"] == "- (beyond chance -)"

@@ -1,0 +1,103 @@
+"""Client by client against the factory model, on the same test rows: what was gained, how surely, and who is hurt.
+
+Rows are clients' reports. A client without test rows has no figure and is left out; where nobody has one, a figure
+is None. Every client weighs the same, however many test rows it has.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+Row = Mapping[str, Any]
+
+DRAWS = 2000  # of a bootstrap
+CHANCE = 0.05  # a client whose losses chance explains less often than this is hurt beyond it
+
+
+def gain(rows: Sequence[Row], *, seed: int) -> dict[str, Any]:
+    """How far accuracy has risen above the factory model's, over the clients: -1 (all lost) to 1.
+
+    mean, median, worst_decile (mean of the worst ceil(n / 10)), interval ([low, high], 95 %, of the mean) and
+    over_told: the mean above `told`, which a method must beat to be worth its cost.
+    """
+    gains = paired_gains(rows, "factory_correct")
+    if not gains:
+        return dict.fromkeys(("mean", "median", "worst_decile", "interval", "over_told"))
+    return {
+        "mean": mean(gains),
+        "median": statistics.median(gains),
+        "worst_decile": worst_decile(gains),
+        "interval": bootstrap_interval(gains, seed),
+        "over_told": mean(paired_gains(rows, "told_correct")),
+    }
+
+
+def hurt(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Shares of the clients, 0..1, whose network is worse than the factory model on their own test rows.
+
+    any: by a row or more. beyond_chance: so much that chance alone does it in less than 5 % of cases, one-sided.
+    Of clients that nothing has changed for, up to 5 % are expected there.
+    """
+    tested = [row for row in rows if row["test_count"]]
+    if not tested:
+        return {"any": None, "beyond_chance": None}
+    worse = [row for row in tested if row["test_correct"] < row["factory_correct"]]
+    beyond = [row for row in worse if chance_of_losing(row["test_gained"], row["test_lost"]) < CHANCE]
+    return {"any": len(worse) / len(tested), "beyond_chance": len(beyond) / len(tested)}
+
+
+def paired_gains(rows: Sequence[Row], against: str) -> list[float]:
+    """Per client, in client order: accuracy less that of the right answers counted in field `against`; -1..1."""
+    return [(row["test_correct"] - row[against]) / row["test_count"] for row in rows if row["test_count"]]
+
+
+def bootstrap_interval(values: Sequence[float], seed: int, draws: int = DRAWS) -> list[float] | None:
+    """The 95 % percentile bootstrap interval [low, high] of the mean of `values`, drawn with replacement.
+
+    It speaks for clients like these, with the same seed and data: a repeated run varies more. None for fewer than
+    two values, which say nothing of how others vary.
+    """
+    if len(values) < 2:
+        return None
+    generator = Random(seed)
+    means = [mean(generator.choices(values, k=len(values))) for _ in range(draws)]
+    fortieths = statistics.quantiles(means, n=40, method="inclusive")
+    return [fortieths[0], fortieths[-1]]
+
+
+def chance_of_losing(gained: int, lost: int) -> float:
+    """Exact one-sided McNemar test: the chance of `lost` or more losses in gained + lost even coin tosses, 0..1.
+
+    Rows that both networks get right, or both wrong, say nothing; without any other the chance is 1.
+    """
+    tosses = gained + lost
+    if 2 * lost <= tosses:  # the sum below wants falling terms
+        return 1.0 - _upper_tail(tosses, gained + 1)
+    return _upper_tail(tosses, lost)
+
+
+def _upper_tail(tosses: int, least: int) -> float:
+    """P(heads >= least) for least > tosses / 2; summed until a term no longer counts, so large counts stay cheap."""
+    if least > tosses:
+        return 0.0
+    log_ways = math.lgamma(tosses + 1) - math.lgamma(least + 1) - math.lgamma(tosses - least + 1)
+    term = math.exp(log_ways - tosses * math.log(2))
+    total = 0.0
+    for heads in range(least, tosses + 1):
+        if term <= total * 1e-17:
+            break
+        total += term
+        term *= (tosses - heads) / (heads + 1)
+    return total
+
+
+def mean(values: Sequence[float]) -> float:
+    """Of one value or more, without rounding on the way."""
+    return math.fsum(values) / len(values)
+
+
+def worst_decile(values: Sequence[float]) -> float:
+    """Mean of the worst ceil(n / 10) of n values, n >= 1."""
+    return mean(sorted(values)[: math.ceil(len(values) / 10)])
