@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedge.data.datasets import load_dataset
-from fedge.data.shard import Shard
+from fedge.data.shard import SPLITS, Shard
 from fedge.prepare import prepare
 
 
@@ -29,11 +29,8 @@ def test_every_row_has_one_owner(small) -> None:
     rows = [
         row.tobytes() + label.tobytes()
         for shard in shards(prepared)
-        for row, label in zip(
-            shard.x[shard.offsets[0] : shard.offsets[-1]],
-            shard.y[shard.offsets[0] : shard.offsets[-1]],
-            strict=True,
-        )
+        for split in SPLITS
+        for row, label in zip(*shard.arrays(split), strict=True)
     ]
     digits = load_dataset("digits", Path())
     everything = [row.tobytes() + label.tobytes() for row, label in zip(digits.x, digits.y, strict=True)]

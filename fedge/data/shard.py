@@ -7,15 +7,18 @@ A folder of shards holds K clients, numbered from 0:
     offsets.npy  [K, 4] int64: where a client's train, validation and test rows begin, and its end
     meta.json    dataset, num_classes, shape, mean, std, clients
 
-Arrays are memory-mapped and a client's shard is a view of consecutive rows, so that memory does not grow with
-the number of clients. Only rows that are some client's are in the folder.
+A client's rows are consecutive and read from the file at their offset, so that memory does not grow with the number
+of clients. Only rows that are some client's are in the folder, and a `Shard` holds no array of anybody else's.
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -33,17 +36,44 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
+class _Rows:
+    """Consecutive rows of one file of a folder of shards; opened where they are read and held by nobody."""
+
+    file: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]  # of one row
+    first_byte: int
+    count: int
+
+    def open(self) -> np.ndarray:
+        """The rows, memory-mapped: [count, *shape], read-only."""
+        shape = (self.count, *self.shape)
+        if not self.count:
+            return np.empty(shape, self.dtype)
+        return np.memmap(self.file, self.dtype, "r", offset=self.first_byte, shape=shape)
+
+    @classmethod
+    def cut(cls, stored: np.memmap, start: int, end: int) -> "_Rows":
+        """Rows `start` to `end` of a whole file as numpy has opened it."""
+        shape = stored.shape[1:]
+        first_byte = stored.offset + start * stored.dtype.itemsize * math.prod(shape)
+        return cls(Path(str(stored.filename)), stored.dtype, shape, first_byte, end - start)
+
+
+@dataclass(frozen=True, eq=False)
 class Shard:
-    """The rows of one client. `shape` is [C, H, W]; `mean` and `std` per channel normalise (uint8: 0..1)."""
+    """The rows of one client, and nobody else's. `shape` is [C, H, W]; `mean` and `std` per channel normalise.
+
+    What is read without naming a part is the *training* part: `x` and `y`, `len(shard)`, `shard[i]`, a loop over it,
+    a `torch.utils.data.DataLoader(shard)`. The validation and test rows are had by name: `batches("test", 256)`.
+    """
 
     client: int
     num_classes: int
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    x: np.ndarray
-    y: np.ndarray
-    offsets: tuple[int, int, int, int]
+    _parts: dict[str, tuple[_Rows, _Rows]] = field(repr=False)
 
     @classmethod
     def open(cls, directory: Path | str, client: int) -> "Shard":
@@ -58,25 +88,54 @@ class Shard:
             ) from error
         if not 0 <= client < len(offsets):
             raise UserError(f"{directory} holds clients 0 to {len(offsets) - 1}; asked for client {client}")
+        ends = [int(offset) for offset in offsets[client]]
         return cls(
             client=client,
             num_classes=meta["num_classes"],
             shape=tuple(meta["shape"]),
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
-            x=x,
-            y=y,
-            offsets=tuple(int(offset) for offset in offsets[client]),
+            _parts={
+                split: (_Rows.cut(x, start, end), _Rows.cut(y, start, end))
+                for split, (start, end) in zip(SPLITS, pairwise(ends), strict=True)
+            },
         )
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The training rows as they are stored, [N, C, H, W] uint8 or float32: a copy in memory."""
+        return self.arrays("train")[0]
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """Their labels [N] int64: a copy in memory."""
+        return self.arrays("train")[1]
+
+    def __len__(self) -> int:
+        """Number of training rows."""
+        return self.count("train")
+
+    def __getitem__(self, index: int) -> Batch:
+        """One training row: x_CHW float32, normalised, and its label."""
+        x_CHW = self._normalised(torch.from_numpy(self.x[index][None]))[0]
+        return x_CHW, torch.as_tensor(self.y[index])
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The training rows one by one, in stored order."""
+        return (self[index] for index in range(len(self)))
 
     def count(self, split: str) -> int:
         """Number of rows of `split` (train, validation or test); may be 0."""
-        start, end = self._range(split)
-        return end - start
+        return self._part(split)[0].count
 
     def labels(self, split: str) -> np.ndarray:
         """The labels of `split` [N] int64, in stored order."""
-        return np.asarray(self.y[slice(*self._range(split))])
+        return np.array(self._part(split)[1].open())
+
+    def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """A copy of the rows of `split` as they are stored: x [N, C, H, W] uint8 or float32, y [N] int64."""
+        x, y = self._part(split)
+        return np.array(x.open()), np.array(y.open())
 
     def batches(
         self,
@@ -90,31 +149,34 @@ class Shard:
         """Yield (x_BCHW float32 normalised, y_B int64) once over `split`; the last batch may be short.
 
         seed None: stored order. A seed gives the permutation, and what `augment` draws. No row, no batch.
-        `order`: of x in memory.
+        `order`: of x in memory. Rows are read from the file batch by batch.
         """
         if augment and seed is None:
             raise UserError("augment needs a seed: give batches() one")
-        start, end = self._range(split)
+        x_NCHW, y_N = (rows.open() for rows in self._part(split))
         generator = torch.Generator().manual_seed(seed or 0)
-        order_N = torch.arange(start, end)
-        if seed is not None:
-            order_N = order_N[torch.randperm(end - start, generator=generator)]
-        mean_C11, std_C11 = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        for rows_B in order_N.split(batch_size) if len(order_N) else ():
-            x_BCHW = torch.from_numpy(self.x[rows_B.numpy()])
+        count = len(y_N)
+        order_N = torch.arange(count) if seed is None else torch.randperm(count, generator=generator)
+        for rows_B in order_N.split(batch_size) if count else ():
+            x_BCHW = torch.from_numpy(x_NCHW[rows_B.numpy()])
             if augment:
                 x_BCHW = crop_flip(x_BCHW, generator)
-            if x_BCHW.dtype == torch.uint8:
-                x_BCHW = x_BCHW.float().div_(255)
-            normalised_BCHW = torch.empty(x_BCHW.shape, memory_format=order)
-            torch.sub(x_BCHW, mean_C11, out=normalised_BCHW).div_(std_C11)
-            yield normalised_BCHW, torch.from_numpy(self.y[rows_B.numpy()])
+            yield self._normalised(x_BCHW, order), torch.from_numpy(y_N[rows_B.numpy()])
 
-    def _range(self, split: str) -> tuple[int, int]:
+    def _normalised(
+        self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format
+    ) -> torch.Tensor:
+        """(x - mean) / std as float32, of pictures in 0..1."""
+        mean_C11, std_C11 = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        if x_BCHW.dtype == torch.uint8:
+            x_BCHW = x_BCHW.float().div_(255)
+        normalised_BCHW = torch.empty(x_BCHW.shape, memory_format=order)
+        return torch.sub(x_BCHW, mean_C11, out=normalised_BCHW).div_(std_C11)
+
+    def _part(self, split: str) -> tuple[_Rows, _Rows]:
         if split not in SPLITS:
             raise UserError(f"split is '{split}'; there are {', '.join(SPLITS)}")
-        part = SPLITS.index(split)
-        return self.offsets[part], self.offsets[part + 1]
+        return self._parts[split]
 
 
 def write_shards(dataset: DataSet, clients: Sequence[ClientRows], directory: Path | str) -> None:
@@ -142,9 +204,10 @@ def export_shard(directory: Path | str, client: int, out: Path | str) -> None:
     """
     shard = Shard.open(directory, client)
     meta = json.loads((Path(directory) / "meta.json").read_text()) | {"clients": 1}
-    offsets_K4 = np.array([shard.offsets], np.int64) - shard.offsets[0]
-    own = slice(shard.offsets[0], shard.offsets[3])
-    _write(Path(out), meta, shard.x.dtype, offsets_K4, [(shard.x[own], shard.y[own])])
+    parts = [shard.arrays(split) for split in SPLITS]
+    x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    offsets_K4 = np.cumsum([[0, *(len(labels) for _, labels in parts)]], axis=1, dtype=np.int64)
+    _write(Path(out), meta, x.dtype, offsets_K4, [(x, y)])
 
 
 def _write(

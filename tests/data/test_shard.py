@@ -1,5 +1,7 @@
 """One client's rows on disk."""
 
+from mmap import mmap
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,55 @@ def test_writing_leaves_nothing_beside_the_folder(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["shards"]
 
 
-def test_a_shard_is_a_view_of_the_file(folder):
+def reachable(thing: object, seen: dict[int, object]) -> dict[int, object]:
+    """All that attributes, containers and the `base` of arrays lead to from `thing`."""
+    if id(thing) in seen or isinstance(thing, type | torch.dtype | np.dtype) or callable(thing):
+        return seen
+    seen[id(thing)] = thing
+    inside = list(vars(thing).values()) if hasattr(thing, "__dict__") else []
+    inside += list(thing.values()) if isinstance(thing, dict) else []
+    inside += list(thing) if isinstance(thing, list | tuple) else []
+    inside += [getattr(thing, name) for name in ("x", "y", "base", "obj", "_mmap") if hasattr(thing, name)]
+    for part in inside:
+        reachable(part, seen)
+    return seen
+
+
+@pytest.mark.parametrize("client", range(len(CLIENTS)))
+def test_nothing_of_a_shard_leads_to_another_clients_rows(dataset, folder, client):
+    """A program that loops over what its shard holds would train on everybody's rows."""
+    shard = Shard.open(folder, client)
+    own = [*CLIENTS[client].parts[0]]
+    next(iter(shard.batches("train", 2)))
+    held = [thing for thing in reachable(shard, {}).values() if isinstance(thing, np.ndarray | mmap)]
+    others = [row for row in range(ROWS) if row not in own]
+    assert {thing.nbytes for thing in held if isinstance(thing, np.ndarray)} == {192 * len(own), 8 * len(own)}
+    for thing in held:
+        assert not any(dataset.x[row].tobytes() in bytes(memoryview(thing)) for row in others)
+
+
+@pytest.mark.parametrize("client", range(len(CLIENTS)))
+def test_a_loop_over_a_shard_sees_its_training_rows_once(dataset, folder, client):
+    """A naive loop, or PyTorch's own loader, would train on validation and test rows and report their accuracy."""
+    shard, train = Shard.open(folder, client), CLIENTS[client].parts[0]
+    assert np.array_equal(shard.x, dataset.x[train]) and np.array_equal(shard.y, dataset.y[train])
+    assert len(shard) == len(shard.x) == len(shard.y) == len(train)
+    (x_NCHW, _), *_ = shard.batches("train", len(train))
+    for pairs in (list(shard), [shard[index] for index in range(len(shard))]):
+        assert [int(label) for _, label in pairs] == dataset.y[train].tolist()
+        assert torch.equal(torch.stack([x_CHW for x_CHW, _ in pairs]), x_NCHW)
+    loaded = list(torch.utils.data.DataLoader(shard, batch_size=2))
+    assert torch.equal(torch.cat([x_BCHW for x_BCHW, _ in loaded]), x_NCHW)
+    assert torch.cat([y_B for _, y_B in loaded]).tolist() == dataset.y[train].tolist()
+
+
+def test_a_shard_reads_the_rows_it_is_asked_for(folder, monkeypatch):
     """Opening would read every client's rows into memory: ten thousand clients would not fit."""
-    assert isinstance(Shard.open(folder, 0).x, np.memmap)
+    read = []
+    plain = np.array
+    monkeypatch.setattr(np, "array", lambda rows, *options: read.append(len(rows)) or plain(rows, *options))
+    shard = Shard.open(folder, 2)
+    list(shard.batches("train", 2))
+    assert not read
+    shard.arrays("test")
+    assert read == [1, 1]
