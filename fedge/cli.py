@@ -91,9 +91,12 @@ def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJso
     """
     from fedge.console.table import plan_table
     from fedge.forecast import plan_scenario
-    from fedge.scenario.load import load_scenario
+    from fedge.scenario.load import left_out, load_scenario
 
-    plans = plan_scenario(load_scenario(scenario, changes or []))
+    loaded = load_scenario(scenario, changes or [])
+    plans = plan_scenario(loaded)
+    for line in left_out(loaded):
+        print(line, file=sys.stderr)
     if as_json:
         print(json.dumps(plans, indent=2))
     else:

@@ -79,7 +79,7 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
         from fedge.engine.inline import InlineGrid
         from fedge.engine.tasks import run_task
 
-        config["data-path"] = run_task(target, arguments)["folder"]
+        config["data-path"] = _prepared(run_task(target, arguments), observer)
         with InlineGrid(program, roster, config, threads=engine.threads) as grid:
             yield grid
         return
@@ -91,7 +91,7 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
     with RayCluster(engine.address) as cluster:
         Placement(cluster.nodes()).check(requests)  # before minutes of preparation
         sticky = engine.state == "sticky"
-        config["data-path"] = cluster.run_task(target, arguments, on_every_node=sticky)["folder"]
+        config["data-path"] = _prepared(cluster.run_task(target, arguments, on_every_node=sticky), observer)
         with RayGrid(
             program,
             roster,
@@ -106,6 +106,13 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
             on_event=observer.host_event,
         ) as grid:
             yield grid
+
+
+def _prepared(prepared: Any, observer: Observer) -> str:
+    """The folder that preparation has filled; what it has to tell goes to whoever watches the run."""
+    for line in prepared["notices"]:
+        observer.notice(line)
+    return str(prepared["folder"])
 
 
 class FleetRoster(Sequence[Member]):

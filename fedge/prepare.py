@@ -8,11 +8,14 @@ back only what `Prepared` holds.
 import fcntl
 import hashlib
 import json
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,25 +23,31 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fedge.data.datasets import DataSet, load_dataset
+from fedge.data.digests import damage, write_digests
+from fedge.data.notices import division_notices
 from fedge.data.partition import divide
+from fedge.data.pictures import first_line
 from fedge.data.shard import Shard, write_shards
-from fedge.errors import RunError, UserError
+from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.models import build
 from fedge.paths import cache_folder, data_root
 from fedge.scenario.file import parse_scenario
-from fedge.scenario.schema import Scenario
+from fedge.scenario.schema import Factory, Scenario
 from fedge.seeding import derive_seed
 from fedge.training.heap import kept_heap
-from fedge.training.loop import train
+from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.memory_format import fast_order
 
-FORMAT = 2  # raised when what lies in a prepared folder changes
+FORMAT = 3  # raised when what lies in a prepared folder changes
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the clients' shards and the factory model lie, and the size of that model."""
+    """Where the clients' shards and the factory model lie, the size of that model, and what a person should know.
+
+    `notices`: one line each, of rows that are nobody's and the like (fedge.data.notices).
+    """
 
     folder: str
     model: str
@@ -46,12 +55,18 @@ class Prepared:
     input_shape: tuple[int, int, int]  # C, H, W
     parameters: int
     macs_training: int  # of the dense factory model, per instance, forward and backward
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> "Prepared":
         """Read a finished folder; it may have been moved since it was written."""
         facts = json.loads((folder / "prepared.json").read_text())
-        return cls(**facts | {"folder": str(folder), "input_shape": tuple(facts["input_shape"])})
+        own = {
+            "folder": str(folder),
+            "input_shape": tuple(facts["input_shape"]),
+            "notices": tuple(facts.get("notices", ())),
+        }
+        return cls(**facts | own)
 
     def build_model(self) -> nn.Module:
         """The factory model's constructor: its shape, not its weights."""
@@ -68,24 +83,45 @@ class Prepared:
 
 
 def prepare_json(scenario_json: str) -> dict[str, object]:
-    """`prepare`, for a caller in another process."""
-    return asdict(prepare(parse_scenario(json.loads(scenario_json))))
+    """`prepare`, for a caller in another process: whatever goes wrong is a UserError or a RunError, in one line."""
+    scenario = parse_scenario(json.loads(scenario_json))
+    try:
+        return asdict(prepare(scenario))
+    except FedgeError:
+        raise
+    except Exception as error:
+        if os.environ.get("FEDGE_DEBUG"):
+            raise
+        reason = (
+            "not enough memory" if is_out_of_memory(error) else f"{type(error).__name__}: {first_line(error)}"
+        )
+        raise RunError(
+            f"preparing data set '{scenario.data.dataset}' for model '{scenario.model.name}' failed: {reason} "
+            "(FEDGE_DEBUG=1 keeps the traceback)"
+        ) from error
 
 
 def prepare(scenario: Scenario) -> Prepared:
     """Prepare `scenario`, or find it prepared. Safe to call from many processes at once.
 
-    The factory model is a function of the scenario: torch is set to `engine.threads`, wherever this runs.
-    Raises UserError where the data are not there or cannot be divided as asked.
+    The factory model is a function of the scenario: torch is set to `engine.threads`, wherever this runs. What was
+    prepared before is read once to see that it is whole, and prepared anew where it is not.
+    Raises UserError where the data are not there, not sound, or cannot be divided as asked; RunError where the
+    factory model diverged.
     """
     torch.set_num_threads(scenario.engine.threads)
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
     base = cache_folder() / "prepared"
     folder = base / f"{dataset.name}-{scenario.model.name}-{_content_hash(scenario, dataset)}"
     with _locked(base, folder.name):
-        if not (folder / "prepared.json").is_file():
+        wrong = damage(folder) if folder.is_dir() else ""
+        if wrong is not None:
             _write(scenario, dataset, folder)
-    return Prepared.open(folder)
+        prepared = Prepared.open(folder)
+    if wrong and scenario.engine.state != "sticky":  # nodes that prepare for themselves must answer alike
+        line = f"{folder}: {wrong} since it was prepared, so it was prepared anew"
+        return replace(prepared, notices=(line, *prepared.notices))
+    return prepared
 
 
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
@@ -102,6 +138,12 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
 def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     """Fill a folder beside `folder`, then move it there whole."""
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
+    if not len(division.factory.train) and scenario.model.factory.epochs:
+        raise UserError(
+            f"data.factory_fraction is {scenario.data.factory_fraction:g}, which of {len(dataset):,} rows leaves the "
+            "factory model none to train on: raise it, or set model.factory.epochs to 0"
+        )
+    notices = division_notices(dataset, division, scenario.data)
     for left in folder.parent.glob(f".{folder.name}-*"):  # by a preparation that was killed
         shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
@@ -109,8 +151,9 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         write_shards(dataset, division.clients, partial / "shards")
         write_shards(dataset, [division.factory], partial / "factory-shard")
         with kept_heap():
-            prepared = _factory(scenario, partial)
+            prepared = replace(_factory(scenario, partial), notices=tuple(notices))
         (partial / "prepared.json").write_text(json.dumps(asdict(prepared)))
+        write_digests(partial)
         shutil.rmtree(folder, ignore_errors=True)  # left by a crash, or by an older format
         partial.rename(folder)
     except OSError as error:
@@ -120,7 +163,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
 
 
 def _factory(scenario: Scenario, folder: Path) -> Prepared:
-    """Train the factory model on the factory split and save it."""
+    """Train the factory model on the factory split and save it. RunError: it diverged."""
     shard = Shard.open(folder / "factory-shard", 0)
     choice = scenario.model.factory
     model = build(
@@ -146,6 +189,7 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
         augment = None if choice.augment == "none" else choice.augment
         batches = shard.batches("train", choice.batch_size, seed=seed, augment=augment, order=order)
         train(model, batches, optimizer=optimizer)
+        _require_finite(model, shard, choice, epoch)
     save_file(model.state_dict(), folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),
@@ -155,6 +199,18 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         macs_training=count_macs(model, shard.shape).training,
     )
+
+
+def _require_finite(model: nn.Module, shard: Shard, choice: Factory, epoch: int) -> None:
+    """A factory model with numbers that are none must not reach a device, nor the cache."""
+    finite = all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
+    if finite:
+        finite = math.isfinite(evaluate(model, islice(shard.batches("train", choice.batch_size), 1)).loss)
+    if not finite:
+        raise RunError(
+            f"the factory model diverged (nan or infinite after epoch {epoch + 1} of {choice.epochs}) with "
+            f"model.factory.learning_rate {choice.learning_rate:g}: lower model.factory.learning_rate"
+        )
 
 
 @contextmanager

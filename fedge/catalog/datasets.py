@@ -13,7 +13,11 @@ from fedge.errors import UserError
 @dataclass(frozen=True)
 class DatasetFacts:
     """One data set: `shape` [C, H, W]; `size` rows in all, the first `train_count` its training split;
-    `people` who recorded it (None: unknown); `files` looked for under the data root ("": embedded)."""
+    `people` who recorded it (None: unknown); `files` looked for under the data root ("": embedded).
+
+    `ordered`: each owner's rows are in the order of their recording. `stride`: samples from the beginning of one
+    row to that of the owner's next, where rows are windows of one signal (None: no row shares a sample with another).
+    """
 
     name: str
     title: str
@@ -23,6 +27,8 @@ class DatasetFacts:
     train_count: int
     people: int | None = None
     files: str = ""
+    ordered: bool = False
+    stride: int | None = None
 
 
 DATASETS: dict[str, DatasetFacts] = {
@@ -54,6 +60,8 @@ DATASETS: dict[str, DatasetFacts] = {
             7352,
             people=30,
             files="uci_har.npz",
+            ordered=True,
+            stride=64,
         ),
     )
 }

@@ -4,6 +4,8 @@ A partitioner divides a `datasets.Dataset` and hands out a new Dataset per clien
 only want to know who gets which rows, so it is given a table whose `select` answers with the positions.
 """
 
+import contextlib
+import io
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +37,10 @@ def positions(key_N: np.ndarray, choice: Any, clients: int, seed: int) -> list[n
     """
     partitioner = _MAKE[choice.kind](choice, clients, seed)
     partitioner.dataset = _Positions(Dataset.from_dict({_KEY: key_N}).data)
-    with warnings.catch_warnings():
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):  # `natural` draws a progress bar
         warnings.simplefilter("ignore")  # of every Dirichlet draw that is repeated, and of unused classes
         return [partitioner.load_partition(client) for client in range(clients)]
 

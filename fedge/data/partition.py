@@ -7,21 +7,25 @@ tested on data like its own, so its test rows come out of its own share. The cut
     pool     -> one share per client (`kind`, below)
     share    -> train | validation | test (fractions, at random)
 
+That is `split.by` "row". Where rows are windows that overlap, a random cut puts neighbours on both sides of it and
+its figures flatter, for the factory model as for the clients: "run" and "time" (fedge.data.recorded) settle for all
+rows what they are for, before they are given to clients.
+
 No row is in two places. Who gets what is decided by flwr-datasets' partitioners (slow to import, so late).
 Rows left over: `shards` leaves fewer than one per shard; `pathological` the classes nobody drew (none once
 there are as many clients as classes); `natural` the people beyond the number of clients; `subsets` the
-classes that no named subset contains. HAR's windows overlap by half, so a random cut of one person's rows
-puts neighbours on both sides of it: its figures flatter, for the factory model as for the clients.
+classes that no named subset contains. fedge.data.notices tells of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from fedge.data.cifar100_classes import SUBSETS
 from fedge.data.datasets import DataSet
+from fedge.data.parts import ClientRows, DividedRows, split_rows
+from fedge.data.recorded import FACTORY, GAP, TEST, TRAIN, VALIDATION, assign_parts
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
@@ -40,45 +44,49 @@ class Division(Protocol):
 
     factory_fraction: float
     partition: Any  # has `kind`, and `alpha`, `classes`, `per_client` or `names` as the kind needs
-    split: Any  # has `train`, `validation`, `test`: fractions that sum to 1
-
-
-@dataclass(frozen=True, eq=False)
-class ClientRows:
-    """Row numbers of one holder's data, int64, in the order they will be stored."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-    @property
-    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.train, self.validation, self.test
-
-
-@dataclass(frozen=True, eq=False)
-class DividedRows:
-    """`factory` has training rows only; `clients[i]` are client i's."""
-
-    factory: ClientRows
-    clients: tuple[ClientRows, ...]
+    split: Any  # has `train`, `validation`, `test`, fractions that sum to 1, and `by`: "row" if it has none
 
 
 def divide(dataset: DataSet, choice: Division, *, clients: int, seed: int) -> DividedRows:
-    """All cuts at once. UserError: more clients than the rows allow, or a kind that the data cannot have."""
+    """All cuts at once. UserError: more clients than the rows allow, a kind that the data cannot have, or a split
+    that leaves a client nothing to train on."""
+    by = getattr(choice.split, "by", "row")
+    fractions = (choice.split.train, choice.split.validation, choice.split.test)
+    if by != "row":
+        part_N = assign_parts(dataset, by, choice.factory_fraction, fractions, seed)
+        return _divide_assigned(dataset, part_N, choice, clients=clients, seed=seed)
     rows = _generator(seed, "factory split").permutation(len(dataset))
     cut = round(choice.factory_fraction * len(rows))
     factory, pool = np.sort(rows[:cut]), rows[cut:]
     shares = partition(dataset, pool, choice.partition, clients=clients, seed=seed)
-    fractions = (choice.split.train, choice.split.validation, choice.split.test)
-    nothing = np.empty(0, np.int64)
     return DividedRows(
-        ClientRows(factory, nothing, nothing),
+        _factory_rows(factory),
         tuple(
             split_rows(share, fractions, derive_seed(seed, client, "split"))
             for client, share in enumerate(shares)
         ),
     )
+
+
+def _divide_assigned(
+    dataset: DataSet, part_N: np.ndarray, choice: Division, *, clients: int, seed: int
+) -> DividedRows:
+    """Who gets what, where it is settled what each row is for."""
+    shares = partition(dataset, np.flatnonzero(part_N >= TRAIN), choice.partition, clients=clients, seed=seed)
+    parts = (TRAIN, VALIDATION, TEST)
+    rows = tuple(ClientRows(*(share[part_N[share] == part] for part in parts)) for share in shares)
+    for client, own in enumerate(rows):
+        if len(own.train) == 0:
+            raise UserError(
+                f"data.split.by '{choice.split.by}' leaves client {client} of {clients} without a training row: "
+                "raise data.split.train or have fewer clients"
+            )
+    return DividedRows(_factory_rows(np.flatnonzero(part_N == FACTORY)), rows, gap=int((part_N == GAP).sum()))
+
+
+def _factory_rows(rows: np.ndarray) -> ClientRows:
+    nothing = np.empty(0, np.int64)
+    return ClientRows(rows, nothing, nothing)
 
 
 def partition(
@@ -99,15 +107,6 @@ def partition(
     else:
         shares = _by_flwr(dataset, pool, choice, clients, derive_seed(seed, "partition"))
     return _none_empty(shares, kind)
-
-
-def split_rows(rows: np.ndarray, fractions: Sequence[float], seed: int) -> ClientRows:
-    """Cut `rows` at random by `fractions`. Ends are rounded, training gets at least one: 1 row -> 1 | 0 | 0,
-    2 -> 1 | 1 | 0, 4 -> 2 | 1 | 1, 5 -> 3 | 1 | 1 with 0.6, 0.2, 0.2."""
-    rows = np.random.default_rng(seed).permutation(rows)
-    train_end = max(1, round(fractions[0] * len(rows)))
-    validation_end = max(train_end, round((fractions[0] + fractions[1]) * len(rows)))
-    return ClientRows(*np.split(rows, [train_end, validation_end]))
 
 
 def _generator(seed: int, purpose: str) -> np.random.Generator:

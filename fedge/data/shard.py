@@ -27,6 +27,7 @@ import torch
 from numpy.lib.format import open_memmap
 
 from fedge.data.augment import crop_flip
+from fedge.data.checks import check_row_numbers, check_rows
 from fedge.data.datasets import DataSet
 from fedge.data.partition import ClientRows
 from fedge.errors import UserError
@@ -180,7 +181,13 @@ class Shard:
 
 
 def write_shards(dataset: DataSet, clients: Sequence[ClientRows], directory: Path | str) -> None:
-    """Write the clients' rows as a folder of shards, numbered from 0, replacing what `directory` held."""
+    """Write the clients' rows as a folder of shards, numbered from 0, replacing what `directory` held.
+
+    UserError: x, y or the row numbers are not what they must be (fedge.data.checks). Classes without a row are fine.
+    """
+    check_rows(dataset.x, dataset.y, num_classes=dataset.num_classes, who=f"data set '{dataset.name}'")
+    for client, own in enumerate(clients):
+        check_row_numbers(np.concatenate(own.parts), len(dataset), who=f"client {client}")
     sizes_K3 = np.array([[len(part) for part in rows.parts] for rows in clients], np.int64).reshape(-1, 3)
     ends_K3 = np.cumsum(sizes_K3.ravel()).reshape(-1, 3)
     offsets_K4 = np.concatenate([ends_K3[:, :1] - sizes_K3[:, :1], ends_K3], axis=1)

@@ -6,7 +6,7 @@ Torch-free and without opening a data file: these are the mistakes that can be n
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fedge.catalog.datasets import DatasetFacts, dataset_facts
+from fedge.catalog.datasets import DATASETS, DatasetFacts, dataset_facts
 from fedge.catalog.devices import profile
 from fedge.catalog.files import client_path, scenario_path
 from fedge.errors import UserError
@@ -32,6 +32,7 @@ def check(scenario: Scenario, beside: Path | None = None) -> None:
         profile(device_class.device)
     client_path(scenario.client)
     _check_samples(scenario, facts)
+    _check_split(scenario, facts)
     _PARTITION_CHECKS.get(scenario.data.partition.kind, lambda *_: None)(scenario, facts)
 
 
@@ -42,11 +43,51 @@ def _rows_left(scenario: Scenario, facts: DatasetFacts) -> int:
 
 def _check_samples(scenario: Scenario, facts: DatasetFacts) -> None:
     left = _rows_left(scenario, facts)
+    if left == facts.size and scenario.model.factory.epochs:
+        raise UserError(
+            f"data.factory_fraction is {scenario.data.factory_fraction:g}, which of {facts.size:,} rows leaves the "
+            "factory model none to train on: raise it, or set model.factory.epochs to 0"
+        )
     if scenario.clients > left:
         raise UserError(
             f"fleet has {scenario.clients} clients and {facts.name!r} has {left} samples for them (of {facts.size}, "
             f"after data.factory_fraction {scenario.data.factory_fraction}); lower the counts or factory_fraction"
         )
+
+
+def _check_split(scenario: Scenario, facts: DatasetFacts) -> None:
+    by = scenario.data.split.by
+    if by != "row" and not facts.ordered:
+        ordered = ", ".join(name for name, other in DATASETS.items() if other.ordered)
+        raise UserError(
+            f"data.split.by is {by!r}, which needs rows in the order of their recording; {facts.name!r} has none "
+            f"({ordered} has): take 'row'"
+        )
+
+
+def left_out(scenario: Scenario) -> list[str]:
+    """What the partition leaves to no client, as far as facts tell: one line each. A run tells it exactly."""
+    facts, partition, clients = (
+        dataset_facts(scenario.data.dataset),
+        scenario.data.partition,
+        scenario.clients,
+    )
+    left = _rows_left(scenario, facts)
+    match partition.kind:
+        case "pathological" if clients * partition.classes < facts.num_classes:
+            rest = facts.num_classes - clients * partition.classes
+            return [
+                f"data.partition 'pathological' gives {clients} clients {partition.classes} classes each: at least "
+                f"{rest} of {facts.num_classes} classes are left to no client"
+            ]
+        case "shards" if rest := left % (clients * partition.per_client):
+            return [f"data.partition 'shards' leaves {rest} of {left:,} rows to no client"]
+        case "natural" if facts.people and clients < facts.people:
+            rest = facts.people - clients
+            return [
+                f"data.partition 'natural' leaves the rows of {rest} of {facts.people} people to no client"
+            ]
+    return []
 
 
 def _check_pathological(scenario: Scenario, facts: DatasetFacts) -> None:

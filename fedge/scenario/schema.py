@@ -68,8 +68,13 @@ Partition = Annotated[
 
 
 class Split(Section):
-    """How a client divides its own rows. `test` is only ever evaluated on."""
+    """How a client divides its own rows. `test` is only ever evaluated on.
 
+    row: at random, row by row. run: whole runs, what one owner recorded under one label without a break. time: the
+    first rows train, the last test. The latter two are for data in the order of recording (har), whose windows overlap.
+    """
+
+    by: Literal["row", "run", "time"] = "row"
     train: Share = 0.6
     validation: Fraction = 0.2
     test: Fraction = 0.2

@@ -1,0 +1,69 @@
+"""What a person should know of how the data were divided: one line each, empty where there is nothing to tell."""
+
+import numpy as np
+
+from fedge.data.checks import absent_classes, named_classes
+from fedge.data.datasets import DataSet
+from fedge.data.partition import Division
+from fedge.data.parts import DividedRows
+from fedge.data.repeats import repeated_test_rows
+
+
+def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -> list[str]:
+    """Rows and classes that are nobody's, parts that are empty, test rows that stand among training rows too."""
+    lines = [
+        _nobodys(dataset, divided, choice.partition.kind),
+        _gap(dataset, divided),
+        _untested(divided) if choice.split.test else "",
+        _unknown_to_factory(dataset, divided),
+        _repeated(dataset, divided),
+    ]
+    return [line for line in lines if line]
+
+
+def _nobodys(dataset: DataSet, divided: DividedRows, kind: str) -> str:
+    """Rows that are neither the factory's nor a client's, though nothing but the partition kept them from it."""
+    held_N = np.concatenate([np.concatenate(rows.parts) for rows in divided.clients])
+    factory = len(divided.factory.train)
+    left = len(dataset) - factory - divided.gap - len(held_N)
+    if left == 0:
+        return ""
+    classes = absent_classes(dataset.y[held_N], dataset.num_classes)
+    whose = f"; {named_classes(classes)} {'is' if len(classes) == 1 else 'are'} nobody's" if classes else ""
+    return f"data.partition '{kind}' leaves {left:,} of {left + len(held_N):,} rows to no client{whose}" + (
+        ": have more clients, or more classes each" if kind == "pathological" else ""
+    )
+
+
+def _gap(dataset: DataSet, divided: DividedRows) -> str:
+    if not divided.gap:
+        return ""
+    return (
+        f"data.split drops {divided.gap:,} of {len(dataset):,} rows, so that no row shares a sample with a row of "
+        "another part (train, validation, test, factory)"
+    )
+
+
+def _untested(divided: DividedRows) -> str:
+    untested = sum(len(rows.test) == 0 for rows in divided.clients)
+    if untested == 0:
+        return ""
+    return f"{untested} of {len(divided.clients)} clients have no test row: they report no accuracy"
+
+
+def _unknown_to_factory(dataset: DataSet, divided: DividedRows) -> str:
+    classes = absent_classes(dataset.y[divided.factory.train], dataset.num_classes)
+    if not classes or not len(divided.factory.train):
+        return ""
+    return f"the factory split holds no row of {named_classes(classes)}: data.factory_fraction is small"
+
+
+def _repeated(dataset: DataSet, divided: DividedRows) -> str:
+    of_factory, of_own = repeated_test_rows(dataset.x, divided.factory, divided.clients)
+    if not of_factory and not of_own:
+        return ""
+    tested = sum(len(rows.test) for rows in divided.clients)
+    return (
+        f"of {tested:,} test rows, {of_factory:,} equal a row that the factory model is trained on and {of_own:,} "
+        f"one that their own client trains on, bit for bit: '{dataset.name}' repeats itself"
+    )

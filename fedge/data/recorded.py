@@ -1,0 +1,138 @@
+"""Divide rows that were recorded one after another, so that no row shares a sample with a row of another part.
+
+Windows of one signal overlap: cut at random, half of a test window's samples have been trained on. So parts are made
+of stretches, per owner in the order of recording, before any row goes to a client:
+
+    factory     whole runs, at random over all owners
+    by "run"    an owner's other runs, each whole: first one of every class to training, then by the fractions
+    by "time"   an owner's other rows: the first train, then validation, the last test
+    gap         where two parts meet, the earlier one's last rows are dropped, as many as share samples
+
+A run is what one owner recorded under one label without a break. Legend: N rows of the data set, R runs.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from fedge.data.datasets import DataSet
+from fedge.errors import UserError
+from fedge.seeding import derive_seed
+
+GAP, FACTORY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2, 3
+_PREFERRED = (TRAIN, TEST, VALIDATION)  # where two parts lack equally much
+
+
+def assign_parts(
+    dataset: DataSet,
+    by: Literal["run", "time"],
+    factory_fraction: float,
+    fractions: Sequence[float],
+    seed: int,
+) -> np.ndarray:
+    """What each row is for [N]: GAP (nobody's), FACTORY, TRAIN, VALIDATION or TEST.
+
+    `fractions`: of training, validation and test, for each owner and but for whole runs. An owner's runs are cut by
+    (seed, owner) alone. UserError: the rows have no order, or are not in it.
+    """
+    require_order(dataset, by)
+    owner_N = np.zeros(len(dataset), np.int64) if dataset.subject is None else dataset.subject
+    order_N = np.argsort(owner_N, kind="stable")
+    run_N = _runs(owner_N[order_N], dataset.y[order_N])
+    part_N = _factory_runs(run_N, factory_fraction, derive_seed(seed, "factory split"))
+    cut = _cut_by_run if by == "run" else _cut_by_time
+    for owner in np.unique(owner_N):
+        own = np.flatnonzero((owner_N[order_N] == owner) & (part_N != FACTORY))
+        generator = np.random.default_rng(derive_seed(seed, int(owner), "runs"))
+        part_N[own] = cut(run_N[own], dataset.y[order_N][own], fractions, generator)
+    _drop_gap(part_N, owner_N[order_N], dataset.overlap)
+    result_N = np.empty_like(part_N)
+    result_N[order_N] = part_N
+    return result_N
+
+
+def require_order(dataset: DataSet, by: str) -> None:
+    """UserError unless the rows of each owner are in the order of recording, as far as their samples tell.
+
+    Where a row begins with the samples that another ends with, it must be that one's next.
+    """
+    if not dataset.ordered:
+        raise UserError(
+            f"data.split.by is '{by}', and the rows of '{dataset.name}' are in no order of recording: take 'row'"
+        )
+    if dataset.stride is None or not dataset.overlap:
+        return
+    follower = {head: row for row, head in _ends(dataset.x[..., : -dataset.stride])}
+    owner_N = np.zeros(len(dataset), np.int64) if dataset.subject is None else dataset.subject
+    order_N = np.argsort(owner_N, kind="stable")
+    place_N = np.empty_like(order_N)
+    place_N[order_N] = np.arange(len(order_N))
+    for row, tail in _ends(dataset.x[..., dataset.stride :]):
+        other = follower.get(tail)
+        if other is not None and place_N[other] != place_N[row] + 1:
+            raise UserError(
+                f"data.split.by is '{by}', and '{dataset.name}' is not in the order of recording: row {other} goes on "
+                f"where row {row} ends, and is not the next of its owner; put the rows in order, or take 'row'"
+            )
+
+
+def _ends(end_NCHT: np.ndarray) -> list[tuple[int, bytes]]:
+    """(row, its bytes) of the ends that say something: a constant signal is like any other."""
+    flat_NCHT = end_NCHT.min(axis=-1) == end_NCHT.max(axis=-1)
+    telling_N = ~flat_NCHT.all(axis=(1, 2))
+    return [(int(row), end_NCHT[row].tobytes()) for row in np.flatnonzero(telling_N)]
+
+
+def _runs(owner_N: np.ndarray, y_N: np.ndarray) -> np.ndarray:
+    """The number of its run for each row [N], for rows that are in order."""
+    begins_N = np.r_[False, (owner_N[1:] != owner_N[:-1]) | (y_N[1:] != y_N[:-1])]
+    return np.cumsum(begins_N)
+
+
+def _factory_runs(run_N: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """FACTORY for the rows of runs drawn by lot until they are nearest to `fraction` of all; TRAIN for the others."""
+    size_R = np.bincount(run_N)
+    drawn_R = np.random.default_rng(seed).permutation(len(size_R))
+    ends_R = np.cumsum(size_R[drawn_R])
+    count = int(np.abs(ends_R - fraction * len(run_N)).argmin()) + 1
+    chosen_R = np.zeros(len(size_R), bool)
+    chosen_R[drawn_R[:count]] = True
+    return np.where(chosen_R[run_N], FACTORY, TRAIN).astype(np.int8)
+
+
+def _cut_by_run(
+    run_n: np.ndarray, y_n: np.ndarray, fractions: Sequence[float], generator: np.random.Generator
+) -> np.ndarray:
+    """The part of each of one owner's rows [n]: class by class, each run to the part that lacks most rows by then."""
+    share = dict(zip((TRAIN, VALIDATION, TEST), fractions, strict=True))
+    have = dict.fromkeys(share, 0)
+    part_n = np.full(len(run_n), TRAIN, np.int8)
+    for label in generator.permutation(np.unique(y_n)):
+        for place, run in enumerate(generator.permutation(np.unique(run_n[y_n == label]))):
+            rows = run_n == run
+            seen = sum(have.values()) + int(rows.sum())
+            part = TRAIN if place == 0 else max(_PREFERRED, key=lambda part: share[part] * seen - have[part])
+            have[part] += int(rows.sum())
+            part_n[rows] = part
+    return part_n
+
+
+def _cut_by_time(
+    run_n: np.ndarray, y_n: np.ndarray, fractions: Sequence[float], generator: np.random.Generator
+) -> np.ndarray:
+    """The part of each of one owner's rows [n], which are in order; ends are rounded, training gets at least one."""
+    train_end = max(1, round(fractions[0] * len(run_n)))
+    validation_end = max(train_end, round((fractions[0] + fractions[1]) * len(run_n)))
+    part_n = np.full(len(run_n), TEST, np.int8)
+    part_n[:validation_end] = VALIDATION
+    part_n[:train_end] = TRAIN
+    return part_n
+
+
+def _drop_gap(part_N: np.ndarray, owner_N: np.ndarray, overlap: int) -> None:
+    """Drop a row if one of its owner's next `overlap` rows is of another part."""
+    whole_N = part_N.copy()
+    for ahead in range(1, overlap + 1):
+        differs = (whole_N[ahead:] != whole_N[:-ahead]) & (owner_N[ahead:] == owner_N[:-ahead])
+        part_N[:-ahead][differs] = GAP
