@@ -1,4 +1,4 @@
-"""The command line. Exit 0: done; 2: the user's input is wrong; 3: the run failed; 130: stopped by Ctrl-C.
+"""The command line. Exit 0: done; 2: the user's input is wrong; 3: the run failed; 130, 143: stopped (Ctrl-C, SIGTERM).
 
 Errors are one line on stderr.
 """
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from fedge.errors import FedgeError, RunError
 
-_STOPPED = 130  # by SIGINT, as shells say it
+_STOPPED = 130  # by SIGINT, as shells say it; a run also hears SIGTERM
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -65,22 +65,39 @@ def run_command(
 
     SCENARIO: a name in scenarios/, or a TOML file.
     """
-    from fedge.console.interrupt import interruptible
+    from fedge.console.interrupt import Stopped, interruptible
     from fedge.console.table import summary_table
-    from fedge.launch import run
+    from fedge.launch import default_out, run_checked
     from fedge.scenario.load import load_scenario
 
     changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
     loaded = load_scenario(scenario, changes)
-    with _observer(loaded.rounds, quiet) as watching, interruptible(watching) as observer:
-        result = run(loaded, out, resume=resume, overwrite=overwrite, observer=observer)
+    folder = default_out(loaded, out)
+    try:
+        with _observer(loaded.rounds, quiet) as watching, interruptible(watching) as observer:
+            result = run_checked(loaded, folder, resume=resume, overwrite=overwrite, observer=observer)
+    except Stopped as stopped:
+        raise typer.Exit(_said_how_to_go_on(folder, stopped.exit_code)) from None
     if not quiet:
         Console().print(summary_table(result.summary, result.out))
     if result.summary["never_reported"] == loaded.clients:
+        logs = any(result.out.glob("devices/*/errors.log"))
         raise RunError(
-            f"no client's report ever counted: {result.out}/reports.jsonl says how each round ended, "
-            "devices/<client>/errors.log beside it why"
+            f"no client's report ever counted: {result.out}/reports.jsonl says how each round ended"
+            + (", devices/<client>/errors.log beside it why" if logs else "")
         )
+
+
+def _said_how_to_go_on(folder: Path, exit_code: int) -> int:
+    """Print the last line of a run that was stopped; its exit code."""
+    from fedge.results.run_folder import rounds_held
+
+    if rounds_held(folder):
+        text = "stopped; the whole rounds are kept: run again with --resume"
+    else:
+        text = "stopped before the first round was whole: run again"
+    print(f"fedge: {text}", file=sys.stderr)
+    return exit_code
 
 
 @app.command("plan")
@@ -140,7 +157,7 @@ def _observer(rounds: int, quiet: bool) -> Iterator[Any]:
 def main() -> None:
     """Entry point: every error a person can do something about ends as one line and an exit code."""
     try:
-        exit_code = app(standalone_mode=False)  # None, or what typer.Exit carried: 130 after Ctrl-C
+        exit_code = app(standalone_mode=False)  # None, or what typer.Exit carried
     except FedgeError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -154,8 +171,6 @@ def main() -> None:
             f"{type(error).__name__}: {_one_line(error)} (FEDGE_DEBUG=1 shows the traceback)",
             RunError.exit_code,
         )
-    if exit_code == _STOPPED:
-        _fail("stopped; the whole rounds are kept: run again with --resume", _STOPPED)
     sys.exit(exit_code)
 
 

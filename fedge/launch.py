@@ -5,24 +5,34 @@ prepared and devices run in Ray's processes.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import Context, RecordDict
 
 from fedge.catalog.devices import profile
 from fedge.catalog.files import client_path
+from fedge.catalog.program import Program, read_programs
 from fedge.console.observer import Observer
-from fedge.coordinator.app import refuse_folder, server_app
+from fedge.coordinator.app import server_app
+from fedge.coordinator.opening import RunRequest
 from fedge.engine.base import FleetGrid
-from fedge.engine.roster import ClientProgram, HostRequest, Member
+from fedge.engine.roster import THREAD_VARIABLES, ClientProgram, HostRequest, Member
+from fedge.engine.tasks import JsonValue, run_task
+from fedge.environment import Facts, environment
+from fedge.errors import RunError
+from fedge.results.owner import owned
 from fedge.results.run_folder import SUMMARY, read_reports
-from fedge.scenario.file import scenario_toml
+from fedge.scenario.file import absolute
 from fedge.scenario.load import check, load_scenario
 from fedge.scenario.schema import DeviceClass, Scenario
+
+GATE = "fedge.privacy.egress:egress_gate"
+PREPARE = "fedge.prepare:prepare_json"
 
 
 @dataclass(frozen=True)
@@ -52,36 +62,58 @@ def run(
     another scenario or not at its end; a finished run of the same scenario is run again without being told.
     Raises UserError for what the caller can mend and RunError where the run failed.
     """
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(str(scenario))
+    scenario = checked(scenario) if isinstance(scenario, Scenario) else load_scenario(str(scenario))
+    return run_checked(scenario, out, resume=resume, overwrite=overwrite, observer=observer)
+
+
+def checked(scenario: Scenario) -> Scenario:
+    """A scenario that somebody made or changed in Python, as `load_scenario` would give it; UserError as there."""
+    scenario = absolute(scenario)
     check(scenario)
-    folder = Path(out or Path("runs") / scenario.name).absolute()
-    what_to_do = {"resume": resume, "overwrite": overwrite}
-    refuse_folder(folder, scenario, **what_to_do)  # before minutes of preparation
-    config = {"scenario-toml": scenario_toml(scenario), "out": str(folder), **what_to_do}
-    with _grid(scenario, config, observer) as grid:
-        server_app(observer)(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
-    return RunResult(folder, json.loads((folder / SUMMARY).read_text()))
+    return scenario
+
+
+def run_checked(
+    scenario: Scenario, out: str | Path | None, *, resume: bool, overwrite: bool, observer: Observer
+) -> RunResult:
+    """`run` for a scenario that has just been loaded."""
+    folder = default_out(scenario, out)
+    client = read_programs(client_path(scenario.client))
+    request = RunRequest(scenario, folder, resume, overwrite, client.as_files("client"))
+    config: dict[str, Any] = {
+        "scenario-json": scenario.model_dump_json(exclude_none=True),
+        "out": str(folder),
+    }
+    with owned(folder, observer.notice):
+        request.refuse()  # before minutes of preparation
+        with _grid(scenario, client, config, observer) as (grid, hosts):
+            record = {**environment(), "kernels": scenario.engine.kernels, "hosts": hosts}
+            app = server_app(scenario, observer, lambda: request.open(record))
+            app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
+        return RunResult(folder, json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+
+
+def default_out(scenario: Scenario, out: str | Path | None) -> Path:
+    """The folder of results: `out`, else runs/<the scenario's name> in the working directory."""
+    return Path(out or Path("runs") / scenario.name).expanduser().absolute()
 
 
 @contextmanager
-def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Iterator[FleetGrid]:
-    """Prepare where the devices run, then open the scenario's engine."""
-    path = client_path(scenario.client)
-    program = ClientProgram(
-        path.stem, path.read_text(encoding="utf-8"), gate="fedge.privacy.egress:egress_gate"
-    )
+def _grid(
+    scenario: Scenario, client: Program, config: dict[str, Any], observer: Observer
+) -> Iterator[tuple[FleetGrid, list[Facts]]]:
+    """Prepare where the devices run, then open the scenario's engine; also what that place is, per kind of node."""
+    program = ClientProgram(client.name, client.source, GATE, client.files, client.is_package)
     roster = FleetRoster(scenario)
     engine = scenario.engine
-    arguments = {"scenario_json": scenario.model_dump_json(exclude_none=True)}
-    target = "fedge.prepare:prepare_json"
+    arguments: dict[str, JsonValue] = {"scenario_json": config["scenario-json"]}
     if engine.kind == "inline":
         from fedge.engine.inline import InlineGrid
-        from fedge.engine.tasks import run_task
 
-        config["data-path"] = _prepared(run_task(target, arguments), observer)
-        with InlineGrid(program, roster, config, threads=engine.threads) as grid:
-            yield grid
+        with _threads_kept():
+            hosts = _prepared(config, observer, [run_task(PREPARE, arguments)])
+            with InlineGrid(program, roster, config, threads=engine.threads) as grid:
+                yield grid, hosts
         return
     from fedge.engine.cluster import RayCluster
     from fedge.engine.placement import Placement
@@ -91,7 +123,7 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
     with RayCluster(engine.address) as cluster:
         Placement(cluster.nodes()).check(requests)  # before minutes of preparation
         sticky = engine.state == "sticky"
-        config["data-path"] = _prepared(cluster.run_task(target, arguments, on_every_node=sticky), observer)
+        hosts = _prepared(config, observer, cluster.run_tasks(PREPARE, arguments, on_every_node=sticky))
         with RayGrid(
             program,
             roster,
@@ -105,14 +137,38 @@ def _grid(scenario: Scenario, config: dict[str, Any], observer: Observer) -> Ite
             sticky=sticky,
             on_event=observer.host_event,
         ) as grid:
-            yield grid
+            yield grid, hosts
 
 
-def _prepared(prepared: Any, observer: Observer) -> str:
-    """The folder that preparation has filled; what it has to tell goes to whoever watches the run."""
-    for line in prepared["notices"]:
+def _prepared(config: dict[str, Any], observer: Observer, answers: Sequence[JsonValue]) -> list[Facts]:
+    """Note in `config` where the prepared data lie, the same on every node; what the nodes are, each kind once.
+
+    What preparation has to tell goes to whoever watches the run.
+    """
+    found = [cast(dict[str, Any], answer) for answer in answers]
+    hosts = [answer.pop("environment") for answer in found]
+    if any(answer != found[0] for answer in found):
+        raise RunError(f"the data are prepared unlike on {len(found)} nodes: their data files must be equal")
+    config["data-path"] = found[0]["folder"]
+    for line in found[0]["notices"]:
         observer.notice(line)
-    return str(prepared["folder"])
+    return [facts for index, facts in enumerate(hosts) if facts not in hosts[:index]]
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Devices in this process compute with `engine.threads`; afterwards its libraries are as the caller had them."""
+    import torch
+
+    threads, before = torch.get_num_threads(), dict(os.environ)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for name in THREAD_VARIABLES:
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 class FleetRoster(Sequence[Member]):

@@ -7,6 +7,7 @@ from typing import Any
 from fedge.catalog.datasets import DATASETS
 from fedge.catalog.devices import PROFILES
 from fedge.catalog.files import client_names, client_path, scenario_names, scenario_path
+from fedge.catalog.text import read_program
 from fedge.errors import UserError
 from fedge.scenario.file import read_scenario
 
@@ -60,7 +61,7 @@ def _partitions() -> list[Row]:
 
 
 def _clients() -> list[Row]:
-    return [{"name": name, "purpose": _docstring(client_path(name).read_text())} for name in client_names()]
+    return [{"name": name, "purpose": _docstring(read_program(client_path(name)))} for name in client_names()]
 
 
 def _docstring(source: str) -> str:

@@ -28,6 +28,7 @@ from fedge.data.notices import division_notices
 from fedge.data.partition import divide
 from fedge.data.pictures import first_line
 from fedge.data.shard import Shard, write_shards
+from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.models import build
 from fedge.paths import cache_folder, data_root
@@ -83,10 +84,13 @@ class Prepared:
 
 
 def prepare_json(scenario_json: str) -> dict[str, object]:
-    """`prepare`, for a caller in another process: whatever goes wrong is a UserError or a RunError, in one line."""
+    """`prepare`, for a caller in another process: whatever goes wrong is a UserError or a RunError, in one line.
+
+    `environment` says on what it, and the devices, run.
+    """
     scenario = parse_scenario(json.loads(scenario_json))
     try:
-        return asdict(prepare(scenario))
+        return {**asdict(prepare(scenario)), "environment": host_environment()}
     except FedgeError:
         raise
     except Exception as error:

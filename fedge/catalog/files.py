@@ -18,7 +18,7 @@ def scenario_path(name: str) -> Path:
 
 
 def client_path(name: str) -> Path:
-    """`edge`, or the path of a Python file."""
+    """`edge`, or the path of a Python file or of a package's folder."""
     return _find(name, "clients", ".py")
 
 
@@ -42,8 +42,13 @@ def _names(kind: str, suffix: str) -> list[str]:
 def _find(name: str, kind: str, suffix: str) -> Path:
     path = Path(name).expanduser()
     if path.suffix == suffix or len(path.parts) > 1:
-        if path.is_file():
+        if path.is_file() or (suffix == ".py" and (path / "__init__.py").is_file()):
             return path
+        if path.is_dir():
+            inside = (
+                "an __init__.py in it, or name one of its files" if suffix == ".py" else f"a {suffix} file"
+            )
+            raise UserError(f"{name} is a folder; it needs {inside}")
         raise UserError(f"{name}: no such file")
     path = _folder(kind) / f"{name}{suffix}"
     if name in _names(kind, suffix):

@@ -1,4 +1,4 @@
-"""Ctrl-C that is heard once and for all."""
+"""Ctrl-C and SIGTERM (Slurm, Docker, systemd) that are heard once and for all."""
 
 import signal
 from collections.abc import Iterator, Mapping
@@ -8,44 +8,54 @@ from typing import Any
 
 from fedge.console.observer import Observer
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the run to end; `exit_code` is what shells make of it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
+
 
 class _Interruptible(Observer):
-    """Passes all events on to `observer`, and raises KeyboardInterrupt at the first report after a Ctrl-C."""
+    """Passes all events on to `observer`, and raises Stopped at the first report after a signal."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._stopped = False
-        self.round_started = observer.round_started
-        self.round_finished = observer.round_finished
-        self.notice = observer.notice
-        self.host_event = observer.host_event
+        self._signal: int | None = None
+        self.round_started = observer.round_started  # type: ignore[method-assign]
+        self.round_finished = observer.round_finished  # type: ignore[method-assign]
+        self.notice = observer.notice  # type: ignore[method-assign]
+        self.host_event = observer.host_event  # type: ignore[method-assign]
 
-    def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self._stopped = True
-        raise KeyboardInterrupt
+    def stop(self, signal_number: int, _frame: FrameType | None) -> None:
+        self._signal = signal_number
+        raise Stopped(signal_number)
 
     def report_arrived(self, row: Mapping[str, Any]) -> None:
-        if self._stopped:
-            raise KeyboardInterrupt
+        if self._signal is not None:
+            raise Stopped(self._signal)
         self._observer.report_arrived(row)
 
 
 @contextmanager
 def interruptible(observer: Observer) -> Iterator[Observer]:
-    """Watch a run as `observer` does, and see to it that a Ctrl-C ends the run.
+    """Watch a run as `observer` does, and see to it that a Ctrl-C or a SIGTERM ends the run: by Stopped.
 
-    Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a callback out of C code (of torch's,
-    say) or a finaliser it is dropped, and the run would go on as if nobody had asked: seen in about 1 of 100 runs that
-    were stopped inside a training step. So it is also remembered, and raised again when the next report comes.
-    Where SIGINT is ignored (nohup, a shell's background), it stays so.
+    Python raises wherever the main thread happens to be. Inside a callback out of C code (of torch's, say) or a
+    finaliser it is dropped, and the run would go on as if nobody had asked: seen in about 1 of 100 runs that were
+    stopped inside a training step. So it is also remembered, and raised again when the next report comes.
+    A signal that is ignored (SIGINT under nohup or in a shell's background) stays so.
     """
     watched = _Interruptible(observer)
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        yield observer
-        return
-    signal.signal(signal.SIGINT, watched.stop)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, watched.stop)
     try:
         yield watched
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heard:
+            signal.signal(number, before[number])

@@ -29,6 +29,7 @@ def summary_table(summary: Mapping[str, Any], out: object) -> Table:
         ("virtual energy", f"{summary['energy_j']:,.1f} J"),
         ("left the devices", f"{egress['messages']} messages, {egress['bytes']:,} bytes"),
         ("failed client rounds", str(summary["failures"])),
+        *_never_reported(summary),
         ("wall clock", f"{summary['wall_s']:.1f} s"),
         ("results", str(out)),
     ]
@@ -44,6 +45,12 @@ def points(difference: float | None) -> str:
 
 def _interval(interval: Sequence[float] | None) -> str:
     return "" if interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in interval))
+
+
+def _never_reported(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A line where clients are missing from every mean above."""
+    silent = summary["never_reported"]
+    return [("clients that never reported", f"{silent} of {summary['clients']}")] if silent else []
 
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

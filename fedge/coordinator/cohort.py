@@ -38,8 +38,11 @@ class Fleet:
         self._presence = Presence(scenario.availability, scenario.seed)
         self._faults = FaultPlan(scenario.faults, scenario.seed)
 
-    def ask(self, round: int) -> Asked:
-        """Choose among those online. Where availability is tied to data, only the devices know: all are asked."""
+    def ask(self, round: int, held: Mapping[int, int] | None = None) -> Asked:
+        """Choose among those online. Where availability is tied to data, only the devices know: all are asked.
+
+        held: client -> the last round of which its device must have kept a state.
+        """
         scenario = self._scenario
         online = [client for client in range(scenario.clients) if self._may_be_online(client, round)]
         chosen = select(online, scenario.selection, seed=scenario.seed, round=round)
@@ -49,7 +52,10 @@ class Fleet:
             round=round,
             online=len(online),
             wanted=wanted_reports(scenario.selection, len(online)),
-            plans={client: self._with_fate(plan, client, faults[client]) for client in chosen},
+            plans={
+                client: self._own(plan, client, faults[client], (held or {}).get(client, 0))
+                for client in chosen
+            },
             lost=frozenset(client for client in chosen if faults[client] is Fault.LOST_MESSAGE),
             twice=frozenset(client for client in chosen if faults[client] is Fault.DUPLICATE),
         )
@@ -69,11 +75,11 @@ class Fleet:
         tied_to_data = self._scenario.availability.tied_to == "data"
         return tied_to_data or self._presence.is_online(client, round)
 
-    def _with_fate(self, plan: RoundPlan, client: int, fault: Fault | None) -> RoundPlan:
-        """The plan with what will befall this device; most have nothing coming and share one object."""
+    def _own(self, plan: RoundPlan, client: int, fault: Fault | None, after: int) -> RoundPlan:
+        """The plan with what this device must hold, and with what will befall it."""
         dropout = self._presence.dropout_point(client, plan.round)
         if fault in ON_THE_WAY:
             fault = None
-        if fault is None and dropout is None:
+        if fault is None and dropout is None and not after:
             return plan
-        return plan.model_copy(update={"fault": fault, "dropout": dropout})
+        return plan.model_copy(update={"fault": fault, "dropout": dropout, "after": after})

@@ -1,5 +1,6 @@
 """One exchange with the fleet: plans out, replies in as they come, on any Flower Grid."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from flwr.serverapp import Grid
 
 from fedge.errors import RunError
 from fedge.protocol import RoundPlan, content_bytes, status_of
-from fedge.scenario.schema import Scenario, Training
+from fedge.scenario.schema import Engine, Scenario, Training
 
 _POLL_S = 0.05  # between looks on a Grid whose `pull_messages` does not wait by itself
 _PORTION = 500  # messages pushed in one call
@@ -45,6 +46,11 @@ def exchange(
         elif waiting:
             time.sleep(_POLL_S)
     yield from ((client, None) for client in waiting.values())
+
+
+def patience_s(grid: Grid, engine: Engine) -> float:
+    """How long to wait for the next reply. fedge's own grids answer every message, at its deadline if need be."""
+    return math.inf if hasattr(grid, "roster") else engine.deadline_s * (engine.retries + 2)
 
 
 def _push(grid: Grid, parcels: Sequence[Parcel]) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Message
@@ -11,11 +12,11 @@ from pydantic import ValidationError
 
 from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
-from fedge.coordinator.exchange import Parcel, exchange, find_clients, reply_bytes
+from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s, reply_bytes
 from fedge.coordinator.metrics import accuracy, parameters_left, saved, summarise_round
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
-from fedge.protocol import EXPLAINED, REPORT, RoundReport, Status, status_of
+from fedge.protocol import EXPLAINED, KEEPS_STATE, REPORT, RoundPlan, RoundReport, Status, status_of
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
@@ -28,28 +29,72 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
     since_s = time.perf_counter()  # of a round: the end of the one before, so that their sum is the run's
     nodes = find_clients(grid, scenario)
     fleet = Fleet(scenario)
-    last_ok = {row["client"]: row for row in folder.rows("reports.jsonl") if row["status"] == Status.OK}
+    last_ok: dict[int, Row] = {}
+    held: dict[int, int] = {}
+    _remember(folder.rows("reports.jsonl"), last_ok, held)
     for round in range(folder.round + 1, scenario.rounds + 1):
-        asked = fleet.ask(round)
+        asked = fleet.ask(round, held)
         observer.round_started(round, len(asked.plans))
-        rows, egress = _ask(grid, scenario, asked, nodes, observer)
+        rows, egress = _ask(grid, scenario, asked, nodes, folder, observer)
         closing = fleet.close(asked, rows)
-        last_ok |= {row["client"]: row for row in rows if row["status"] == Status.OK}
         figures = summarise_round(round, rows, online=asked.online, closing=closing)
         now_s = time.perf_counter()
         figures["wall_s"], since_s = round_s(now_s - since_s), now_s
+        if failed := hopeless(rows, asked, scenario.clients):
+            folder.keep_failed(reports=rows, egress=egress, summary=figures)
+            raise RunError(
+                f"every client that was asked in round {round} failed; {explained(failed, folder.folder)}; "
+                "mend that and run again" + (" with --resume" if folder.round else "")
+            )
         folder.commit(round, reports=rows, egress=egress, summary=figures)
+        _remember(rows, last_ok, held)
         observer.round_finished(figures)
         for row in [row for row in rows if row["status"] in EXPLAINED][:1]:
-            log = folder.folder / "devices" / str(row["client"]) / "errors.log"
-            observer.notice(f"client {row['client']}: {row['status']}, see {log}")
+            observer.notice(explained(row, folder.folder))
     summary = summarise_run(scenario, folder, last_ok)
     folder.finish(summary)
     return summary
 
 
+def _remember(rows: Iterable[Row], last_ok: dict[int, Row], held: dict[int, int]) -> None:
+    """Note each client's last good report, and the last round of which its device must have kept its state."""
+    for row in rows:
+        if row["status"] == Status.OK:
+            last_ok[row["client"]] = row
+        if row["status"] in KEEPS_STATE:
+            held[row["client"]] = row["round"]
+
+
+def hopeless(rows: Sequence[Row], asked: Asked, clients: int) -> Row | None:
+    """The first failure of a round in which nobody could do what was asked, by a fault of the program or the plan.
+
+    None where somebody could, or where it was bad luck: a fault that the scenario injects, a device that was away.
+    What one device's data or size may bring about counts only where all `clients` of the fleet were asked.
+    """
+    own = [row for row in rows if row["status"] in EXPLAINED and asked.plans[row["client"]].fault is None]
+    if not own or len(own) < len(rows):
+        return None
+    by_program = [row for row in own if row["status"] not in _OF_ONE_DEVICE]
+    return own[0] if len(own) == clients else next(iter(by_program), None)
+
+
+_OF_ONE_DEVICE = (Status.OUT_OF_MEMORY, Status.DOES_NOT_FIT, Status.DIVERGED, Status.NO_TRAINING_DATA)
+
+
+def explained(row: Row, out: Path) -> str:
+    """A failed client in one line, with its device's log where this process can see it."""
+    log = out / "devices" / str(row["client"]) / "errors.log"
+    where = f", see {log}" if log.is_file() else ""
+    return f"client {row['client']}: {row['status']}{where}"
+
+
 def _ask(
-    grid: Grid, scenario: Scenario, asked: Asked, nodes: Mapping[int, int], observer: Observer
+    grid: Grid,
+    scenario: Scenario,
+    asked: Asked,
+    nodes: Mapping[int, int],
+    folder: RunFolder,
+    observer: Observer,
 ) -> tuple[list[Row], list[Row]]:
     """Exchange one round's plans for reports; the rows of reports.jsonl and egress.jsonl, in client order.
 
@@ -59,8 +104,7 @@ def _ask(
     parcels += [parcel for parcel in parcels if parcel.client in asked.twice]
     reports: dict[int, Row] = {}
     egress: list[Row] = []
-    patience_s = scenario.engine.deadline_s * (scenario.engine.retries + 2)
-    for client, reply in exchange(grid, parcels, patience_s):
+    for client, reply in exchange(grid, parcels, patience_s(grid, scenario.engine)):
         arrived = None if client in asked.lost else reply
         row = report_row(scenario, asked.round, client, arrived)
         if arrived is not None:
@@ -68,12 +112,24 @@ def _ask(
         if client not in reports:
             reports[client] = row
             observer.report_arrived(row)
-        if row["status"] == Status.DOES_NOT_FIT and scenario.limits.memory == "fail":
-            raise RunError(
-                f"client {client}: the plan does not fit device {row['device']!r} and limits.memory is 'fail'; "
-                f"see devices/{client}/errors.log, and `fedge plan` for what each class needs"
-            )
+        _refuse_to_go_on(row, scenario, asked.plans[client], folder)
     return [reports[client] for client in sorted(reports)], sorted(egress, key=lambda row: row["client"])
+
+
+def _refuse_to_go_on(row: Row, scenario: Scenario, plan: RoundPlan, folder: RunFolder) -> None:
+    """Raise RunError for a status that ends the run, whatever the other clients have to say."""
+    client = row["client"]
+    if row["status"] == Status.LOST_STATE:
+        raise RunError(
+            f"client {client} has lost its state (it must hold that of round {plan.after}): devices/{client}, among "
+            "the results or on its own node, is gone, damaged or older; put it back and run again with --resume, or "
+            "start over with --overwrite"
+        )
+    if row["status"] == Status.DOES_NOT_FIT and scenario.limits.memory == "fail":
+        raise RunError(
+            f"{explained(row, folder.folder)}: the plan does not fit device {row['device']!r} and limits.memory is "
+            "'fail'; `fedge plan` says what each class needs"
+        )
 
 
 def report_row(scenario: Scenario, round: int, client: int, reply: Message | None) -> Row:

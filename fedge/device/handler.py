@@ -49,7 +49,7 @@ def _execute(
     step: Step, plan: RoundPlan, location: Location, folder: StateFolder, message: Message
 ) -> RoundReport:
     """Run the step on the device's state and keep what came of it; DeviceFailure where nothing is to be sent."""
-    before = folder.before(plan.round)
+    before = folder.before(plan.round, after=plan.after)
     device = Device(location, plan, before)
     if not is_online(location.scenario, device.client, plan.round, device.data_tie):
         raise DeviceFailure(Status.OFFLINE)

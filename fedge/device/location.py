@@ -1,6 +1,6 @@
 """Where a device finds its data, its own folder and its profile, on each runtime that may carry it.
 
-The run's configuration names the scenario (`scenario-toml`: its text, or `scenario`: a name) and `out`, and may name
+The run's configuration names the scenario (`scenario-json`: its text, or `scenario`: a name) and `out`, and may name
 `data-path`, the prepared data. A node's configuration says which client it is (`partition-id`), and on a SuperNode
 may name a `data-path` that holds this client's own shard and nothing else, and a `device-dir`. Where nobody names
 prepared data, as on Flower's simulation, the client that comes first prepares them.

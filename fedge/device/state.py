@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,8 +22,9 @@ from safetensors.torch import save_file
 
 from fedge.device.budget.battery import Battery, Charge
 from fedge.errors import RunError
+from fedge.protocol import DeviceFailure, Status
 
-KEEP_ROUNDS = 3  # this round's state, and two to fall back to
+KEEP_ROUNDS = 3  # this round's state, and two for a run that is taken up at an earlier round
 
 _NAME = re.compile(r"round-(\d{6})\.safetensors")
 
@@ -55,12 +57,23 @@ class StateFolder:
         path = self._path(round)
         return _read(path, round) if path.is_file() else None
 
-    def before(self, round: int) -> DeviceState:
-        """The newest undamaged state from before `round`; the factory's where there is none."""
-        for earlier in sorted((r for r in self._rounds() if r < round), reverse=True):
-            if state := self.at(earlier):
-                return state
-        return DeviceState(round=0)
+    def before(self, round: int, *, after: int = 0) -> DeviceState:
+        """The newest state from before `round`; the factory's where there never was one.
+
+        DeviceFailure LOST_STATE where that is not of round `after`, the last that the coordinator has heard of, or of
+        a later one, and where the newest file is damaged: an older state, or the factory's, would give other numbers
+        than this device would have given, and nobody would know.
+        """
+        newest = max((held for held in self._rounds() if held < round), default=0)
+        if newest < after:
+            held = f"the newest state is of round {newest}" if newest else "no state is there"
+            raise _lost(self.folder, f"{held}, and round {after} was reported")
+        if not newest:
+            return DeviceState(round=0)
+        state = self.at(newest)
+        if state is None:
+            raise _lost(self._path(newest), "the file is damaged")
+        return state
 
     def write(self, state: DeviceState) -> None:
         """Write atomically, then forget the rounds that nothing can ask for any more."""
@@ -96,6 +109,10 @@ class StateFolder:
             yield from (int(name[1]) for name in names if name)
 
 
+def _lost(path: Path, reason: str) -> DeviceFailure:
+    return DeviceFailure(Status.LOST_STATE, f"{path}: {reason}")
+
+
 def _read(path: Path, round: int) -> DeviceState | None:
     try:
         with safe_open(path, framework="pt") as file:
@@ -116,7 +133,7 @@ def _read(path: Path, round: int) -> DeviceState | None:
     )
 
 
-def _charge(saved: dict | None) -> Charge | None:
+def _charge(saved: dict[str, Any] | None) -> Charge | None:
     return Charge(Battery(**saved["battery"]), saved["time_s"]) if saved else None
 
 

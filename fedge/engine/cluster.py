@@ -5,8 +5,11 @@ file.
 """
 
 import logging
+import signal
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,7 +52,8 @@ class RayCluster:
                 "_system_config": {"worker_niceness": _NICENESS},
             }
         try:
-            ray.init(address=address, **options)
+            with _own_sigterm():
+                ray.init(address=address, **options)
         except Exception as error:
             raise RunError(f"Ray did not start: {_first_line(error)}") from error
 
@@ -62,41 +66,45 @@ class RayCluster:
         ]
 
     def run_task(
+        self, target: str, arguments: Mapping[str, JsonValue], *, num_cpus: float = 1.0
+    ) -> JsonValue:
+        """Call `package.module:function(**arguments)` in a Ray worker; arguments and result are JSON.
+
+        A FedgeError comes back as the same class with the same line; anything else is a RunError that names the
+        exception and the line that raised it.
+        """
+        return self.run_tasks(target, arguments, num_cpus=num_cpus)[0]
+
+    def run_tasks(
         self,
         target: str,
         arguments: Mapping[str, JsonValue],
         *,
         num_cpus: float = 1.0,
-        traceback_dir: str | None = None,
         on_every_node: bool = False,
-    ) -> JsonValue:
-        """Call `package.module:function(**arguments)` in a Ray worker; arguments and result are JSON.
+    ) -> list[JsonValue]:
+        """The same; `on_every_node` calls it once on each node that has the CPUs, for preparation on local disks.
 
-        A FedgeError comes back as the same class with the same line; anything else is a RunError that names
-        the exception's class and the file on the worker's node that holds the traceback (in `traceback_dir`,
-        else in the temporary folder). `on_every_node` calls it once on each node that has the CPUs, for
-        preparation on local disks; the results must be equal.
+        The results, one per call, in the order of the nodes' names.
         """
         nodes = [node for node in self.nodes() if node.capacity.get("CPU", 0.0) >= num_cpus]
         if not nodes:
             raise UserError(
                 f"{target} needs {num_cpus:g} CPU, and no Ray node has that many: start Ray with more"
             )
+        nodes.sort(key=lambda node: node.name)
         places = [NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in nodes]
         task = ray.remote(call)
         refs = [
             task.options(num_cpus=num_cpus, max_retries=0, scheduling_strategy=place).remote(
-                target, dict(arguments), traceback_dir
+                target, dict(arguments)
             )
             for place in (places if on_every_node else ["DEFAULT"])
         ]
         try:
-            results = [unpack(answer) for answer in ray.get(refs)]
+            return [unpack(answer) for answer in ray.get(refs)]
         except RayError as error:
             raise RunError(f"{target}: its Ray worker ended ({type(error).__name__})") from error
-        if any(result != results[0] for result in results):
-            raise RunError(f"{target} gave unlike results on {len(results)} nodes: their files must be equal")
-        return results[0]
 
     def close(self) -> None:
         """Disconnect; ends the Ray processes that we started. May be called twice."""
@@ -111,6 +119,25 @@ class RayCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """What this process does on SIGTERM stays what it was: Ray would print a crash's stack trace and end it.
+
+    Ray's handler of the time in between ends in SystemExit; then ours is called. Only the main thread has handlers.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit:
+        before(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def probe(address: str) -> None:

@@ -7,6 +7,7 @@ contents, and a host imports this module and what it needs, but none of the coor
 import os
 
 from fedge.engine.flower_private import identify
+from fedge.engine.modules import TravelledModules
 from fedge.engine.program import answer, load
 from fedge.engine.roster import ClientProgram, NodeConfig
 from fedge.errors import UserError
@@ -25,6 +26,7 @@ class Host:
         does).
         """
         try:
+            TravelledModules(self._program.files).install()
             self._app = load(self._program, self._threads)
         except UserError as error:
             return os.getpid(), str(error)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from fedge.engine.base import FleetGrid
+from fedge.engine.modules import TravelledModules
 from fedge.engine.payload import unseal
 from fedge.engine.program import answer, load
 from fedge.engine.roster import ClientProgram, Member, NodeConfig
@@ -21,7 +22,13 @@ class InlineGrid(FleetGrid):
         self, program: ClientProgram, roster: Sequence[Member], run_config: NodeConfig, *, threads: int = 1
     ) -> None:
         super().__init__(roster)
-        self._app = load(program, threads)
+        self._modules = TravelledModules(program.files)
+        self._modules.install()
+        try:
+            self._app = load(program, threads)
+        except BaseException:
+            self._modules.remove()
+            raise
         self._run_config = dict(run_config)
         self._queue: deque[tuple[int, bytes]] = deque()
 
@@ -37,5 +44,6 @@ class InlineGrid(FleetGrid):
         return True
 
     def close(self) -> None:
-        """Drop what is still queued."""
+        """Drop what is still queued, and the program's own modules."""
         self._queue.clear()
+        self._modules.remove()

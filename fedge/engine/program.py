@@ -12,12 +12,11 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedge.engine.flower_private import RUN_ID, outermost_mod
+from fedge.engine.modules import installed_only
 from fedge.engine.payload import seal
 from fedge.engine.replies import Reason, failure, raised
-from fedge.engine.roster import ClientProgram, NodeConfig
+from fedge.engine.roster import THREAD_VARIABLES, ClientProgram, NodeConfig
 from fedge.errors import UserError
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def load(program: ClientProgram, threads: int) -> ClientApp:
@@ -27,13 +26,12 @@ def load(program: ClientProgram, threads: int) -> ClientApp:
     which reads it only once, is told again. Raises UserError if the program raises, defines no ClientApp, or
     leaves out its gate.
     """
-    for variable in _THREAD_VARIABLES:
+    for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    module = ModuleType(f"fedge_client_{program.name}")
-    module.__file__ = program.name
-    sys.modules[module.__name__] = module  # where dataclasses and pickle look a class's module up
+    module = _module(program)
     try:
-        exec(compile(program.source, program.name, "exec"), module.__dict__)
+        with installed_only():
+            exec(compile(program.source, program.name, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         raise UserError(_load_failure(program, error)) from error
     app = getattr(module, "app", None)
@@ -51,6 +49,16 @@ def load(program: ClientProgram, threads: int) -> ClientApp:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     return app
+
+
+def _module(program: ClientProgram) -> ModuleType:
+    """A fresh module, registered, for dataclasses and pickle look a class's module up by name."""
+    module = ModuleType(program.name if program.is_package else f"fedge_client_{program.name}")
+    module.__file__ = program.name
+    if program.is_package:
+        module.__package__, module.__path__ = program.name, []
+    sys.modules[module.__name__] = module
+    return module
 
 
 def _load_failure(program: ClientProgram, error: BaseException) -> str:
@@ -76,7 +84,8 @@ def answer(app: ClientApp, packed: bytes, node_config: NodeConfig, run_config: N
     try:
         message: Message = pickle.loads(packed)
         context = Context(RUN_ID, message.metadata.dst_node_id, node_config, RecordDict(), dict(run_config))
-        reply = app(message, context)
+        with installed_only():
+            reply = app(message, context)
         if not isinstance(reply, Message):
             payload = failure(Reason.NO_MESSAGE)
         else:

@@ -7,6 +7,8 @@ objects.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
 NodeConfig = dict[str, int | float | str | bool]
 
 
@@ -24,11 +26,16 @@ def client_of(node_id: int) -> int:
 class ClientProgram:
     """A client program as text. A host executes it once, in a module of its own; it must define `app`, a
     ClientApp, whose outermost mod is `gate` (module:function) where one is asked for.
+
+    files: path -> text of modules of its own that it imports. is_package: the source is a package's `__init__`.
+    One host carries many clients, so what a program keeps in a global passes from one to the next.
     """
 
     name: str
     source: str
     gate: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    is_package: bool = False
 
 
 @dataclass(frozen=True)

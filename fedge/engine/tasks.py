@@ -5,7 +5,7 @@ Only text crosses, so the caller never loads what the function needs.
 
 import importlib
 import json
-import tempfile
+import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,16 +17,12 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 _ERRORS: dict[str, type[FedgeError]] = {"UserError": UserError, "RunError": RunError}
 
 
-def run_task(
-    target: str, arguments: Mapping[str, JsonValue], *, traceback_dir: str | None = None
-) -> JsonValue:
-    """Call `package.module:function(**arguments)` here; the same shape and errors as
-    `RayCluster.run_task`.
-    """
-    return unpack(call(target, dict(arguments), traceback_dir))
+def run_task(target: str, arguments: Mapping[str, JsonValue]) -> JsonValue:
+    """Call `package.module:function(**arguments)` here; the same shape and errors as `RayCluster.run_task`."""
+    return unpack(call(target, dict(arguments)))
 
 
-def call(target: str, arguments: dict[str, JsonValue], traceback_dir: str | None) -> str:
+def call(target: str, arguments: dict[str, JsonValue]) -> str:
     """Import and call the target; its result, or what went wrong, as a JSON text. Never raises an
     Exception.
     """
@@ -38,10 +34,19 @@ def call(target: str, arguments: dict[str, JsonValue], traceback_dir: str | None
         kind = "UserError" if isinstance(error, UserError) else "RunError"
         return json.dumps({"error": kind, "message": str(error)})
     except Exception as error:
-        where = _write_traceback(traceback_dir)
-        return json.dumps(
-            {"error": "RunError", "message": f"{target} raised {type(error).__name__}: see {where}"}
-        )
+        if os.environ.get("FEDGE_DEBUG"):
+            traceback.print_exc()
+        return json.dumps({"error": "RunError", "message": f"{target} failed: {_described(error)}"})
+
+
+def _described(error: Exception) -> str:
+    """What was raised and where, in one line."""
+    text = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    below_this = [frame for frame in frames if frame.filename != __file__]
+    ours = [frame for frame in below_this if f"{os.sep}fedge{os.sep}" in frame.filename]
+    where = (ours or below_this or frames)[-1]
+    return f"{type(error).__name__}: {text} ({Path(where.filename).name}, line {where.lineno})"
 
 
 def unpack(answer: str) -> JsonValue:
@@ -50,13 +55,3 @@ def unpack(answer: str) -> JsonValue:
     if "error" in content:
         raise _ERRORS[content["error"]](content["message"])
     return content["result"]
-
-
-def _write_traceback(folder: str | None) -> Path:
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="fedge-traceback-", suffix=".txt", dir=folder, delete=False
-    ) as file:
-        traceback.print_exc(file=file)
-    return Path(file.name)

@@ -24,6 +24,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from fedge.catalog.text import read_text
 from fedge.errors import UserError
 from fedge.scenario.fleet import HOUR_S, Availability
 from fedge.seeding import derive_seed
@@ -108,9 +109,9 @@ class _Trace:
 def read_trace(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     """id -> its spans (start, end) in virtual seconds. UserError, with the line, for anything else than that."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"availability.path '{path}' cannot be read ({error})") from error
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"availability.path {error}") from None
     rows = list(csv.reader(text.splitlines()))
     if not rows or [name.strip() for name in rows[0]] != ["id", "start", "end"]:
         raise UserError(f"{path}: the first line must be 'id,start,end'")

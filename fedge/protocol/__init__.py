@@ -2,11 +2,20 @@
 
 from fedge.protocol.plan import PLAN, Phase, RoundPlan
 from fedge.protocol.report import REPORT, TIMING_FIELDS, RoundReport, content_bytes, finite
-from fedge.protocol.status import EXPLAINED, FAILURE_CODE, DeviceFailure, Status, failure_reply, status_of
+from fedge.protocol.status import (
+    EXPLAINED,
+    FAILURE_CODE,
+    KEEPS_STATE,
+    DeviceFailure,
+    Status,
+    failure_reply,
+    status_of,
+)
 
 __all__ = [
     "EXPLAINED",
     "FAILURE_CODE",
+    "KEEPS_STATE",
     "PLAN",
     "REPORT",
     "TIMING_FIELDS",

@@ -1,6 +1,6 @@
 """RoundPlan: what goes down to a device, one JSON string in a ConfigRecord."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,9 @@ class RoundPlan(BaseModel):
 
     round: Annotated[int, Field(ge=0)]  # 1-based; 0 for hello
     phase: Phase
+    after: Annotated[int, Field(ge=0)] = (
+        0  # the device must hold a state of this round or of a later one; 0: of none
+    )
     prune: bool  # be pruned to training.pruning.level: cut before training, unless cut already
     seed: int  # of the run; a device derives its own generators from (seed, client, round, purpose)
     training: Training
@@ -28,9 +31,11 @@ class RoundPlan(BaseModel):
     dropout: Annotated[float, Field(ge=0, le=1)] | None = None  # it goes away after this share of its work
 
     def to_message(self, node_id: int) -> Message:
-        content = RecordDict({PLAN: ConfigRecord({"json": self.model_dump_json()})})
-        return Message(content, node_id, MessageType.TRAIN, group_id=str(self.round))
+        """`after` stands beside the rest, so that a message weighs the same whatever the coordinator has heard."""
+        record = ConfigRecord({"json": self.model_dump_json(exclude={"after"}), "after": self.after})
+        return Message(RecordDict({PLAN: record}), node_id, MessageType.TRAIN, group_id=str(self.round))
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
-        return cls.model_validate_json(message.content[PLAN]["json"])
+        record = cast(ConfigRecord, message.content[PLAN])
+        return cls.model_validate_json(str(record["json"])).model_copy(update={"after": record["after"]})

@@ -1,6 +1,6 @@
 """A run's configuration as Flower carries it, to the ServerApp and to every ClientApp: flat, plain values.
 
-    scenario-toml   the resolved scenario's text (fedge's own engines), or
+    scenario-json   the resolved scenario (fedge's own engines), or
     scenario        a scenario's name or path (flwr run)
     out             folder of results; absolute where processes start elsewhere
     data-path       prepared data, where they were prepared beforehand
@@ -11,7 +11,6 @@ A node's configuration says which client it is (`partition-id`) and may name its
 """
 
 import functools
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from flwr.app import Context
 
 from fedge.catalog.files import scenario_path
 from fedge.errors import UserError
-from fedge.scenario.file import parse_scenario, read_scenario
+from fedge.scenario.file import read_scenario
 from fedge.scenario.schema import Scenario
 
 RunConfig = Mapping[str, bool | float | int | str]
@@ -27,7 +26,7 @@ RunConfig = Mapping[str, bool | float | int | str]
 
 def scenario_of(run: RunConfig) -> Scenario:
     """The run's scenario. Read once per process."""
-    if text := run.get("scenario-toml"):
+    if text := run.get("scenario-json"):
         return _parsed(str(text))
     if name := run.get("scenario"):
         return _read(str(name))
@@ -51,7 +50,7 @@ def device_folder(context: Context) -> Path:
 
 @functools.lru_cache(maxsize=4)
 def _parsed(text: str) -> Scenario:
-    return parse_scenario(tomllib.loads(text))
+    return Scenario.model_validate_json(text)
 
 
 @functools.lru_cache(maxsize=4)

@@ -20,6 +20,9 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     NO_TRAINING_DATA = "no_training_data"
     CLIENT_RAISED = "client_raised"
+    LOST_STATE = (
+        "lost_state"  # what it kept of earlier rounds is gone, damaged, or older than its last report
+    )
     # said by the egress gate
     BLOCKED_RECORD = "blocked_record"
     BLOCKED_FIELD = "blocked_field"
@@ -46,6 +49,10 @@ EXPLAINED = frozenset(
     | {status for status in Status if status.startswith("blocked_")}
 )
 """Failures of a program or of a plan, rather than of fortune: the device's own errors.log says why."""
+
+
+KEEPS_STATE = frozenset({Status.OK, Status.LATE, Status.DROPPED_OUT})
+"""After a round that ended so, a device holds that round's state: what `RoundPlan.after` is taken from."""
 
 
 class DeviceFailure(Exception):

@@ -6,6 +6,7 @@ the lengths is cut off when a run is taken up again. So a run that was killed at
 whole round, and a damaged checkpoint or log is seen, named, and passed over for the one before.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,9 @@ from typing import Any
 
 from fedge.errors import RunError, UserError
 from fedge.protocol import TIMING_FIELDS
+from fedge.results.owner import LOCK
+from fedge.results.record import NO_RECORD, Record
+from fedge.results.write import replace_text
 
 LOGS = ("reports.jsonl", "rounds.jsonl", "egress.jsonl")
 CHECKPOINTS = ("checkpoint.json", "checkpoint.previous.json")
@@ -29,7 +33,7 @@ def refuse_unusable(folder: Path, *, resume: bool) -> None:
     """Raise UserError where `folder` cannot take a run's results; write nothing. Asked before anything is started."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give --out a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SCENARIO).is_file():
+    if _holds_something(folder) and not (folder / SCENARIO).is_file():
         raise UserError(f"{folder} is not empty and holds no earlier run; give --out another folder")
     if resume and not (folder / SCENARIO).is_file():
         raise UserError(f"{folder} holds no run to resume; run without --resume")
@@ -40,8 +44,19 @@ def refuse_unusable(folder: Path, *, resume: bool) -> None:
         raise UserError(f"{standing} cannot be written; give --out another folder")
 
 
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
+
+
 def rounds_held(folder: Path) -> int:
-    """Rounds that an earlier run has written down in `folder`; 0 where there was none."""
+    """Whole rounds of an earlier run in `folder`, as its checkpoint says; 0 where there was none.
+
+    Where no checkpoint can be read, as many as the log has lines: better one too many than a run lost unasked.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((folder / CHECKPOINTS[0]).read_text(encoding="utf-8"))["round"])
+    if not any((folder / name).exists() for name in CHECKPOINTS):
+        return 0
     log = folder / "rounds.jsonl"
     return len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
 
@@ -66,17 +81,17 @@ class RunFolder:
         self._lengths = dict.fromkeys(LOGS, 0)
 
     @classmethod
-    def start(cls, folder: Path, scenario_toml: str) -> "RunFolder":
+    def start(cls, folder: Path, scenario_toml: str, record: Record = NO_RECORD) -> "RunFolder":
         """Begin a run. An earlier run's results in `folder` are replaced; anything else there is refused."""
         refuse_unusable(folder, resume=False)
         try:
             for name in (*LOGS, *CHECKPOINTS, SUMMARY):
                 (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(
-                folder / "devices", ignore_errors=True
-            )  # a device answers a round it has done already
+            # a device answers a round that it has done already
+            shutil.rmtree(folder / "devices", ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / SCENARIO, scenario_toml)
+            replace_text(folder / SCENARIO, scenario_toml)
+            record.write(folder)
             for log in LOGS:
                 (folder / log).touch()
         except OSError as error:
@@ -86,21 +101,26 @@ class RunFolder:
         return cls(folder)
 
     @classmethod
-    def resume(cls, folder: Path) -> "RunFolder":
-        """Take up the run in `folder` after its last whole round; the logs are cut back to it."""
+    def resume(
+        cls, folder: Path, scenario_toml: str | None = None, record: Record = NO_RECORD
+    ) -> "RunFolder":
+        """Take up the run in `folder` after its last whole round; the logs are cut back to it.
+
+        scenario_toml: the scenario that it goes on with, where that is not the folder's to the letter.
+        """
         refuse_unusable(folder, resume=True)
         complaints = []
         for name in CHECKPOINTS:
             try:
-                return cls._at(folder, json.loads((folder / name).read_text()))
+                self = cls._at(folder, json.loads((folder / name).read_text(encoding="utf-8")))
+                self._go_on(scenario_toml, record)
+                return self
             except FileNotFoundError:
                 complaints.append(f"{name} is missing")
             except (ValueError, KeyError, TypeError) as error:
                 complaints.append(f"{name} is damaged ({error})")
-        if all(complaint.endswith("missing") for complaint in complaints):
-            return cls.start(
-                folder, (folder / SCENARIO).read_text()
-            )  # killed before its first round was whole
+        if all(complaint.endswith("missing") for complaint in complaints):  # its first round was never whole
+            return cls.start(folder, scenario_toml or (folder / SCENARIO).read_text(encoding="utf-8"), record)
         raise RunError(
             f"{folder} cannot be resumed: {'; '.join(complaints)}; run with --overwrite to start over"
         )
@@ -122,6 +142,22 @@ class RunFolder:
             os.truncate(folder / log, self._lengths[log])
         return self
 
+    def _go_on(self, scenario_toml: str | None, record: Record) -> None:
+        try:
+            if scenario_toml is not None and scenario_toml != (self.folder / SCENARIO).read_text("utf-8"):
+                (self.folder / SUMMARY).unlink(missing_ok=True)  # it is of a run that ended elsewhere
+                replace_text(self.folder / SCENARIO, scenario_toml)
+            record.write_resumed(self.folder, self.round)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written: {error.strerror}; mend that and run again"
+            ) from None
+
+    def keep_failed(self, *, reports: Iterable[Row], egress: Iterable[Row], summary: Row) -> None:
+        """Write down a round that ends the run, to be read by a person: a resumed run does it again."""
+        for log, rows in zip(LOGS, (reports, [summary], egress), strict=True):
+            self._append(log, rows)
+
     def commit(self, round: int, *, reports: Iterable[Row], egress: Iterable[Row], summary: Row) -> None:
         """Append one round and make it the state that a resumed run starts from."""
         try:
@@ -138,7 +174,7 @@ class RunFolder:
     def finish(self, summary: Row) -> None:
         """Write summary.json."""
         try:
-            _replace(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+            replace_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
         except OSError as error:
             raise RunError(f"{self.folder / SUMMARY}: cannot be written: {error.strerror}") from None
 
@@ -165,23 +201,8 @@ class RunFolder:
         if current.exists():
             shutil.copyfile(current, previous.with_suffix(".partial"))
             previous.with_suffix(".partial").replace(previous)
-        _replace(current, json.dumps(checkpoint))
+        replace_text(current, json.dumps(checkpoint))
 
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a whole file or none: temporary file, sync, rename, sync of the folder."""
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,6 +1,7 @@
 """A scenario's TOML: read with `--set` changes, validated, written."""
 
 import copy
+import functools
 import json
 import tomllib
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from fedge.catalog.text import read_text
 from fedge.errors import UserError
+from fedge.scenario.beside import Beside, Keys, path_fields, resolve
 from fedge.scenario.explain import explain
 from fedge.scenario.schema import Scenario
 
@@ -18,11 +21,12 @@ from fedge.scenario.schema import Scenario
 def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
     """Read `path`, apply `changes` ("section.key=value", later ones win) and validate.
 
-    Raises UserError with one line that names the key, what was got, and what is allowed.
+    Relative paths in the file are taken from its folder, those in `changes` from the working directory; the scenario
+    holds absolute ones. Raises UserError with one line that names the key, what was got, and what is allowed.
     """
     if isinstance(changes, str):
         raise UserError(f"changes are {changes!r}, one text; give a list of them: [{changes!r}]")
-    table = _read(path)
+    table = resolve(_read(path), path.absolute().parent, _marks())
     changed = copy.deepcopy(table)
     for change in changes:
         _apply(changed, change)
@@ -43,11 +47,9 @@ def parse_scenario(table: dict[str, Any]) -> Scenario:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {_os_reason(error)}") from None
 
 
 def _validate(table: dict[str, Any]) -> Scenario:
@@ -62,8 +64,20 @@ def _is_valid(table: dict[str, Any]) -> bool:
         return False
 
 
+def absolute(scenario: Scenario) -> Scenario:
+    """`scenario`, made by hand perhaps, with its relative paths taken from the working directory."""
+    table = scenario.model_dump(mode="json")
+    resolved = resolve(table, Path.cwd(), _marks())
+    return scenario if resolved == table else parse_scenario(resolved)
+
+
+@functools.cache
+def _marks() -> dict[Keys, Beside]:
+    return path_fields(Scenario)
+
+
 def scenario_toml(scenario: Scenario) -> str:
-    """The resolved scenario, defaults and all; reading it again gives an equal scenario."""
+    """The resolved scenario, defaults and all, its paths absolute; reading it anywhere gives an equal scenario."""
     return tomli_w.dumps(scenario.model_dump(mode="json", exclude_none=True))
 
 
@@ -77,6 +91,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    value = resolve(value, Path.cwd(), _marks(), tuple(part for part in path if not part.isdigit()))
     target: Any = table
     for part in path[:-1]:
         target = _step(target, part, change)
@@ -96,7 +111,3 @@ def _step(target: Any, part: str, change: str) -> Any:
         return target[int(part)]
     there_are = f"; the entries are 0 to {len(target) - 1}" if isinstance(target, list) and target else ""
     raise UserError(f"--set {change!r}: there is no {part!r} to go into{there_are}")
-
-
-def _os_reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__

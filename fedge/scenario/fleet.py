@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fedge.scenario.beside import Beside
 from fedge.scenario.section import Hour, Positive, Probability, Section
 
 HOUR_S = 3600.0
@@ -20,7 +21,7 @@ class Availability(Section):
     peak_spread_h: Annotated[float, Field(ge=0, le=12)] = 0.0
     persistence: Annotated[float, Field(ge=0, lt=1)] = 0.5
     tied_to: Literal["nothing", "data"] = "nothing"
-    path: str | None = None  # trace: the CSV file
+    path: Annotated[str, Beside()] | None = None  # trace: the CSV file
     start_h: Hour = 0.0  # time of day of the first round
     round_every_h: Positive = 1.0
     dropout: Probability = 0.0

@@ -4,7 +4,6 @@ Torch-free and without opening a data file: these are the mistakes that can be n
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from fedge.catalog.datasets import DATASETS, DatasetFacts, dataset_facts
 from fedge.catalog.devices import profile
@@ -17,15 +16,15 @@ from fedge.scenario.schema import Scenario
 def load_scenario(name: str, changes: Sequence[str] = ()) -> Scenario:
     """A checked scenario: a name in `scenarios/` or the path of a TOML file, with `--set` changes applied.
 
+    Paths in the file are relative to it, those in `changes` to the working directory.
     Raises UserError with one line: what, got, allowed, what to do.
     """
-    path = scenario_path(name)
-    scenario = read_scenario(path, changes)
-    check(scenario, beside=path.parent)
+    scenario = read_scenario(scenario_path(name), changes)
+    check(scenario)
     return scenario
 
 
-def check(scenario: Scenario, beside: Path | None = None) -> None:
+def check(scenario: Scenario) -> None:
     """Raise UserError for the first thing in `scenario` that cannot be, as far as facts tell."""
     facts = dataset_facts(scenario.data.dataset)
     for device_class in scenario.fleet:

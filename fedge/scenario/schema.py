@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fedge.scenario.beside import Beside
 from fedge.scenario.fleet import Availability, Faults, Selection
 from fedge.scenario.section import Count, Fraction, Hour, NotNegative, Positive, Probability, Section, Share
 
@@ -89,7 +90,9 @@ class Split(Section):
 
 class Data(Section):
     dataset: str
-    root: str | None = None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
+    root: Annotated[str, Beside()] | None = (
+        None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
+    )
     factory_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # trains the factory model, never a client's
     partition: Partition = Iid()
     split: Split = Split()
@@ -345,7 +348,9 @@ class Scenario(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: Count = 5
-    client: str = "edge"  # a program in clients/, or a path to one file
+    client: Annotated[str, Beside(".py")] = (
+        "edge"  # a program in clients/; or a path: a file, or a package's folder
+    )
     data: Data
     model: Model
     fleet: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]

@@ -1,10 +1,13 @@
 """A device's state on disk: what comes back is what was written, and damage is noticed."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from fedge.device.budget.battery import Battery, Charge
 from fedge.device.state import KEEP_ROUNDS, DeviceState, StateFolder
+from fedge.protocol import DeviceFailure, Status
 
 
 def state(round: int) -> DeviceState:
@@ -69,8 +72,8 @@ def test_old_rounds_are_forgotten(tmp_path) -> None:
 
 @pytest.mark.parametrize("where", [0, 7, 60, -1])
 @pytest.mark.parametrize("how", ["cut", "flip"])
-def test_a_damaged_file_is_passed_over_for_the_one_before(tmp_path, where: int, how: str) -> None:
-    """Breaks if a device trains on from damaged weights."""
+def test_a_damaged_file_is_lost_state(tmp_path: Path, where: int, how: str) -> None:
+    """Breaks if a device trains on from damaged weights, or from older ones without a word."""
     folder = StateFolder(tmp_path)
     folder.write(state(1))
     folder.write(state(2))
@@ -82,4 +85,28 @@ def test_a_damaged_file_is_passed_over_for_the_one_before(tmp_path, where: int, 
         data[where] ^= 0xFF
     path.write_bytes(data)
     assert folder.at(2) is None
-    assert same(folder.before(3), state(1))
+    with pytest.raises(DeviceFailure, match="round-000002.safetensors: the file is damaged") as caught:
+        folder.before(3, after=1)
+    assert caught.value.status is Status.LOST_STATE
+    assert same(folder.before(2, after=1), state(1))  # a run that is taken up before it does without
+
+
+@pytest.mark.parametrize(("held", "after"), [((), 1), ((1,), 2), ((3, 4), 5)])
+def test_a_state_older_than_the_last_report_is_lost_state(
+    tmp_path: Path, held: tuple[int, ...], after: int
+) -> None:
+    """Breaks if a device whose folder was removed, or restored from an old copy, goes on as if nothing were amiss."""
+    folder = StateFolder(tmp_path / "device")
+    for round in held:
+        folder.write(state(round))
+    with pytest.raises(DeviceFailure, match=f"round {after} was reported") as caught:
+        folder.before(after + 1, after=after)
+    assert caught.value.status is Status.LOST_STATE
+
+
+def test_a_state_newer_than_the_last_report_is_taken(tmp_path: Path) -> None:
+    """Breaks if a device is refused because its last report was lost on the way."""
+    folder = StateFolder(tmp_path)
+    folder.write(state(1))
+    folder.write(state(2))
+    assert same(folder.before(3, after=1), state(2))

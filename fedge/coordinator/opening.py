@@ -1,0 +1,99 @@
+"""The run's folder: whether it may take this run, and opening it; anew, or after its last whole round."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedge.coordinator.schedule import plan_round
+from fedge.errors import UserError
+from fedge.results.record import Record, refuse_changed_programs
+from fedge.results.run_folder import SCENARIO, SUMMARY, RunFolder, refuse_unusable, rounds_held
+from fedge.scenario.file import read_scenario, scenario_toml
+from fedge.scenario.schema import Scenario
+
+_FREE = (
+    "engine",
+    "client",
+    "rounds",
+)  # no number depends on the first; programs and rounds are looked at by themselves
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is to be run, where to, and what may become of a run that is there already.
+
+    programs: path below programs/ -> text, all that the devices will run; empty where this process does not know it.
+    """
+
+    scenario: Scenario
+    out: Path
+    resume: bool = False
+    overwrite: bool = False
+    programs: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse(self) -> None:
+        """Raise UserError where `out` cannot take this run, or where an earlier run's results would be lost unasked.
+
+        A finished run may be run again, and a run may be resumed on another engine or for more rounds, not with other
+        numbers or other programs. Nothing is written.
+        """
+        if self.resume and self.overwrite:
+            raise UserError("--resume goes on with the run in --out, --overwrite drops it; give one of them")
+        refuse_unusable(self.out, resume=self.resume)
+        done = rounds_held(self.out)
+        if self.overwrite or not (done or self.resume):
+            return
+        begun = _begun(self.out)
+        held = f"{self.out} holds a run (round {done} of {begun.rounds})"
+        if changed := _changed(begun, self.scenario):
+            instead = "resume it with the scenario it was begun with" if self.resume else "take --overwrite"
+            raise UserError(
+                f"{held} of another scenario (it differs in {', '.join(changed)}): {instead}, or another --out"
+            )
+        if self.resume:
+            self._refuse_to_go_on(begun, done, held)
+        elif not (self.out / SUMMARY).is_file():
+            raise UserError(f"{held} that is not at its end: take --resume, --overwrite, or another --out")
+        elif begun.rounds != self.scenario.rounds:
+            raise UserError(
+                f"{held} of another scenario (it differs in rounds): take --resume to go on to round "
+                f"{self.scenario.rounds}, --overwrite, or another --out"
+            )
+
+    def _refuse_to_go_on(self, begun: Scenario, done: int, held: str) -> None:
+        if self.scenario.rounds < done:
+            raise UserError(
+                f"{held}; rounds is {self.scenario.rounds}, and --resume undoes none: at least {done}"
+            )
+        for round in range(1, done + 1):
+            if plan_round(begun, round) != plan_round(self.scenario, round):
+                raise UserError(
+                    f"{held}; with {self.scenario.rounds} rounds its round {round} would have been another: "
+                    "take --overwrite, or another --out"
+                )
+        if done:
+            refuse_changed_programs(self.out, self.programs, round=done)
+
+    def open(self, environment: Mapping[str, Any]) -> RunFolder:
+        """The folder, ready for the next round; what runs, and where, is put on record in it."""
+        record = Record(self.programs, environment)
+        text = scenario_toml(self.scenario)
+        if self.resume:
+            return RunFolder.resume(self.out, text, record)
+        return RunFolder.start(self.out, text, record)
+
+
+def _begun(out: Path) -> Scenario:
+    try:
+        return read_scenario(out / SCENARIO)
+    except UserError as error:
+        raise UserError(
+            f"{out} holds a run whose scenario cannot be read ({error}): take --overwrite, or another --out"
+        ) from None
+
+
+def _changed(begun: Scenario, asked: Scenario) -> list[str]:
+    """The keys in which two scenarios differ, but for those that may."""
+    ours, theirs = (scenario.model_dump(mode="json") for scenario in (asked, begun))
+    return [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
