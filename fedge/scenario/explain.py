@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fedge.scenario.hints import hint, section_hint
+
 Schema = dict[str, Any]  # JSON schema
 
 
@@ -53,10 +55,12 @@ def _sentence(problem: Any, place: str, schema: Schema) -> str:
             return f"{place}.kind is {problem['ctx']['tag']!r}; allowed: {problem['ctx']['expected_tags']}"
         case "too_short":
             return f"{place!r} is empty; it needs at least one entry"
-        case "model_type" | "model_attributes_type":
-            return f"{place} is {_shown(got)}; it is a section, with keys of its own"
+        case "model_type" | "dict_type" if sections := _sections_at(problem["loc"], schema):
+            keys = [_keys(section) for section in sections]
+            return f"{place} is {_shown(got)}; it is a section: {section_hint(place, got, keys)}"
     should = problem["msg"].partition("should ")[2]
-    return f"{place} is {_shown(got)}; it should {should}" if should else f"{place}: {problem['msg']}"
+    text = f"{place} is {_shown(got)}; it should {should}" if should else f"{place}: {problem['msg']}"
+    return text + hint(problem["type"], got, place)
 
 
 def _shown(value: Any) -> str:
@@ -84,14 +88,18 @@ def _all_keys(schema: Schema) -> set[str]:
 
 
 def _keys_at(path: Sequence[str | int], schema: Schema) -> list[str]:
-    """The keys of the section at `path`; where a section has several kinds, pydantic's path names the kind too."""
+    return sorted({key for section in _sections_at(path, schema) for key in _keys(section)})
+
+
+def _sections_at(path: Sequence[str | int], schema: Schema) -> list[Schema]:
+    """The sections at `path`; where a section has several kinds, pydantic's path names the kind too."""
     sections = [schema]
     for part in path:
         if inside := [_keys(section)[part] for section in sections if part in _keys(section)]:
             sections = [section for entry in inside for section in _sections(entry, schema)]
         else:
             sections = [section for section in sections if _is_kind(section, part)] or sections
-    return sorted({key for section in sections for key in _keys(section)})
+    return sections
 
 
 def _sections(entry: Schema, schema: Schema) -> Iterator[Schema]:
