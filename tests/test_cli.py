@@ -65,19 +65,39 @@ def test_quiet_prints_nothing(fedge, tmp_path) -> None:
     assert (code, out, err) == (0, "", "")
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path) -> None:
-    """Breaks if a run that was stopped by hand passes for one that was done, or does not name --resume."""
+@pytest.mark.parametrize(
+    ("engine", "number", "exit_code"),
+    [("inline", signal.SIGINT, 130), ("inline", signal.SIGTERM, 143), ("ray", signal.SIGTERM, 143)],
+)
+def test_a_stopped_run_says_how_to_go_on(
+    tmp_path: Path, engine: str, number: signal.Signals, exit_code: int
+) -> None:
+    """Breaks if a run stopped by hand, or by Slurm, passes for done, names no --resume, or ends in Ray's stack trace."""
     command = [sys.executable, "-c", "from fedge.cli import main; main()", "run", "quickstart", *FAST, *FEW]
-    command += ["--set", "rounds=500", "--out", str(tmp_path / "r")]
+    command += ["--engine", engine, "--set", "rounds=500", "--out", str(tmp_path / "r")]
     # a suite that was started in the background ignores SIGINT, and so would what it starts
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         first = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
     assert first.startswith("round  1")
-    assert process.returncode == 130
+    assert process.returncode == exit_code
     assert rest.splitlines()[-1] == "fedge: stopped; the whole rounds are kept: run again with --resume"
+    assert all(line.startswith(("round", "fedge:")) for line in rest.splitlines())
+    assert not (tmp_path / "r" / ".lock").exists()
+
+
+def test_a_run_stopped_before_its_first_round_names_no_resume(fedge, monkeypatch, tmp_path) -> None:
+    """Breaks if a person is told to resume what is not there."""
+
+    def stopped(*arguments: object, **named: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("fedge.launch.run_task", stopped)
+    code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--out", str(tmp_path / "r"))
+    assert (code, err) == (143, "fedge: stopped before the first round was whole: run again\n")
+    assert not (tmp_path / "r").exists()
 
 
 BAD = {
@@ -181,7 +201,7 @@ def test_a_client_program_without_the_gate_is_refused(fedge, tmp_path, mods: str
 
 
 def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fedge, tmp_path) -> None:
-    """Breaks if a run without a single report passes for done, or if nobody is told of the devices' errors.log."""
+    """Breaks if a run that cannot succeed goes on to its last round, or if nobody is told of the devices' errors.log."""
     program = tmp_path / "mine.py"
     edge = client_path("edge").read_text()
     program.write_text(
@@ -191,9 +211,15 @@ def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fed
     code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(out))
     log = out / "devices" / "0" / "errors.log"
     assert code == 3
-    assert f"client 0: client_raised, see {log}" in err.splitlines()
-    assert "no client's report ever counted" in err.splitlines()[-1]
+    assert err.splitlines() == [
+        f"fedge: every client that was asked in round 1 failed; client 0: client_raised, see {log}; mend that and "
+        "run again"
+    ]
     assert "my mistake" in log.read_text()
+    kept = [json.loads(line) for line in (out / "reports.jsonl").read_text().splitlines()]
+    assert {(row["round"], row["status"]) for row in kept} == {(1, "client_raised")}
+    program.write_text(edge)
+    assert fedge("run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(out))[0] == 0
 
 
 @pytest.mark.parametrize("kind", ["datasets", "models", "devices", "partitions", "clients", "scenarios"])

@@ -7,7 +7,7 @@ computed name (`importlib.import_module(text)`) is not seen.
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,20 +37,19 @@ def read_programs(path: Path) -> Program:
     """The program at `path` with all that it brings along. UserError where a file cannot be read."""
     path = path.absolute()
     if path.is_dir():
-        source = read_program(path / "__init__.py")
-        files = dict(_package(path, path.parent)) | _beside(source, path.parent)
-        files.pop(f"{path.name}/__init__.py")
-        return Program(path.name, source, files, is_package=True)
+        own = dict(_package(path, path.parent))
+        files = own | _beside(own.values(), path.parent)
+        return Program(path.name, files.pop(f"{path.name}/__init__.py"), files, is_package=True)
     source = read_program(path)
-    files = _beside(source, path.parent)
+    files = _beside([source], path.parent)
     files.pop(path.name, None)  # it imports itself, or a module beside it imports it
     return Program(path.stem, source, files)
 
 
-def _beside(source: str, folder: Path) -> dict[str, str]:
-    """Path -> text of the modules in `folder` that `source` imports, and of those that they import."""
+def _beside(sources: Iterable[str], folder: Path) -> dict[str, str]:
+    """Path -> text of the modules in `folder` that `sources` import, and of those that they import."""
     files: dict[str, str] = {}
-    waiting = [source]
+    waiting = list(sources)
     while waiting:
         for name in sorted(_imported(waiting.pop()) - _NEVER_BESIDE):
             for path, text in _module(name, folder):

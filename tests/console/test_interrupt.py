@@ -1,4 +1,4 @@
-"""Ctrl-C, also where Python drops it."""
+"""Ctrl-C and SIGTERM, also where Python drops them."""
 
 import signal
 from collections.abc import Iterator
@@ -6,16 +6,21 @@ from contextlib import suppress
 
 import pytest
 
-from fedge.console.interrupt import interruptible
+from fedge.console.interrupt import Stopped, interruptible
 from fedge.console.observer import Observer
 
 
 @pytest.fixture(autouse=True)
-def sigint() -> Iterator[None]:
-    """SIGINT as a person's shell leaves it: a suite that was started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals() -> Iterator[None]:
+    """As a person's shell leaves them: a suite that was started in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGTERM, fatal)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
+
+
+def fatal(number: int, frame: object) -> None:
+    raise AssertionError("the suite would have ended here")
 
 
 class Seen(Observer):
@@ -38,18 +43,21 @@ class Seen(Observer):
         self.events.append(event)
 
 
-def test_a_dropped_ctrl_c_stops_the_run_at_the_next_report() -> None:
-    """Breaks if a Ctrl-C that C code swallowed is lost: the run would go on for hours."""
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_dropped_signal_stops_the_run_at_the_next_report(number: signal.Signals, exit_code: int) -> None:
+    """Breaks if a Ctrl-C, or a job's end, that C code swallowed is lost: the run would go on for hours."""
     seen = Seen()
     with interruptible(seen) as observer:
         observer.report_arrived({"client": 0})
         with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         observer.host_event("released")  # hosts that end because of it must end
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped) as stopped:
             observer.report_arrived({"client": 1})
+    assert stopped.value.exit_code == exit_code
     assert seen.events == [{"client": 0}, "released"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is fatal
 
 
 def test_without_ctrl_c_every_event_arrives() -> None:

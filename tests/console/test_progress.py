@@ -58,6 +58,7 @@ SUMMARY = {
     "energy_j": 1.0,
     "egress": {"messages": 2, "bytes": 10},
     "failures": 0,
+    "never_reported": 0,
     "wall_s": 1.0,
 }
 
@@ -85,3 +86,9 @@ def test_the_table_of_a_fleet_without_test_rows_shows_dashes() -> None:
     shown = cells(SUMMARY | nothing)
     assert shown["gain over the factory model"] == "-"
     assert shown["clients hurt"] == "- (beyond chance -)"
+
+
+def test_the_table_says_who_is_missing_from_its_means() -> None:
+    """Breaks if a mean over 19 clients of 23 passes for one of the fleet."""
+    assert cells(SUMMARY | {"never_reported": 4, "clients": 23})["clients that never reported"] == "4 of 23"
+    assert "clients that never reported" not in cells(SUMMARY)

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_lost_state(tmp_path: Path, where: int, how: str) -> N
         data[where] ^= 0xFF
     path.write_bytes(data)
     assert folder.at(2) is None
-    with pytest.raises(DeviceFailure, match="round-000002.safetensors: the file is damaged") as caught:
+    with pytest.raises(DeviceFailure, match=r"round-000002\.safetensors: the file is damaged") as caught:
         folder.before(3, after=1)
     assert caught.value.status is Status.LOST_STATE
     assert same(folder.before(2, after=1), state(1))  # a run that is taken up before it does without

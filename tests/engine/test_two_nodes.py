@@ -123,7 +123,8 @@ def drive(
         RayCluster(address) as cluster,
         RayGrid(PROGRAM, members, classes, {}, cluster=cluster, **options) as grid,
     ):
-        assert cluster.run_task("fedge.engine.roster:node_id_of", {"client": 1}, on_every_node=True) == 2
+        answers = cluster.run_tasks("fedge.engine.roster:node_id_of", {"client": 1}, on_every_node=True)
+        assert answers == [2] * len(cluster.nodes())
         plan = RecordDict({"plan": ConfigRecord({"sleep_s": sleep_s})})
         if begun is not None:
             begun.touch()
