@@ -144,11 +144,14 @@ def _observer(rounds: int, quiet: bool) -> Iterator[Any]:
     from fedge.console.observer import Observer
     from fedge.console.progress import LiveProgress, PlainProgress
 
-    console = Console(stderr=True)
     if quiet:
         yield Observer()
-    elif console.is_terminal:
-        with LiveProgress(console, rounds) as live:
+    elif Console(stderr=True).is_terminal:
+        # a stream of its own: devices in this process print elsewhere while the bar goes on
+        with (
+            open(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as stream,
+            LiveProgress(Console(file=stream), rounds) as live,
+        ):
             yield live
     else:
         yield PlainProgress()

@@ -12,16 +12,18 @@ from torch import nn
 
 from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.devices import profile
+from fedge.coordinator.schedule import plan_round
 from fedge.device.budget.clock import Work, round_cost
-from fedge.device.level import find_level
+from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
+from fedge.device.methods import Methods
 from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.models import build
 from fedge.protocol import RoundReport, content_bytes
+from fedge.protocol.report import MOST_EPOCHS
 from fedge.scenario.schema import DeviceClass, LevelSearch, Pruning, Scenario
-from fedge.training.error_map.pruner import ErrorMapPruner
-from fedge.training.instance_filter.filters import make_filter
+from fedge.seeding import derive_seed
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import CRITERIA
@@ -63,8 +65,8 @@ def _plan_class(
     work = Work(
         macs=macs_done,
         steps=-(-samples // fit.batch_size) * training.epochs,
-        memory_bytes=fit.need_bytes,
-        received_bytes=len(scenario.training.model_dump_json()),
+        memory_bytes=int(scenario.limits.overhead * peak_bytes(pruned, training, fit.batch_size, shape)),
+        received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
         sent_bytes=_report_bytes(training.epochs),
     )
     cost = round_cost(device, work, scenario.clock)
@@ -82,6 +84,8 @@ def _plan_class(
         "parameters_left": _parameters(pruned) / _parameters(model),
         "macs_dense": count_macs(model, shape).training * seen,
         "macs_done": macs_done,
+        "received_bytes": work.received_bytes,
+        "sent_bytes": work.sent_bytes,
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
     }
@@ -95,21 +99,22 @@ def _level(
     if isinstance(pruning.level, LevelSearch) and pruning.level.search == "accuracy":
         return None
     batch_size = min(training.batch_size, samples)
+    ranking = Ranking(
+        criterion=CRITERIA["l1"],  # a forecast has no data to rank by
+        batches=lambda: (),
+        example_input=torch.zeros(1, *shape),
+        seed=scenario.seed,
+    )
+    bounds = Bounds(
+        batch_size=batch_size,
+        memory_bytes=profile(device_class.device).memory_bytes,
+        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape),
+        dense_macs=count_macs(model, shape).training,
+        accuracy=lambda cut: 0.0,
+        retrain=lambda cut: 0.0,
+    )
     try:
-        return find_level(
-            model,
-            pruning,
-            criterion=CRITERIA["l1"],  # a plan has no data to rank by
-            example_input=torch.zeros(1, *shape),
-            batch_size=batch_size,
-            memory_bytes=profile(device_class.device).memory_bytes,
-            peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape),
-            dense_macs=count_macs(model, shape).training,
-            accuracy=lambda cut: 0.0,
-            retrain=lambda cut: 0.0,
-            batches=lambda: (),
-            seed=scenario.seed,
-        ).level
+        return find_level(model, pruning, ranking, bounds).level
     except UserError as error:
         raise UserError(f"device class {device_class.label!r}: {error}") from None
 
@@ -124,28 +129,33 @@ def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], pruning
 def _dry_run(
     scenario: Scenario, model: nn.Module, shape: tuple[int, int, int], batch_size: int
 ) -> TrainStats:
-    """Train a copy on noise with the scenario's methods, to count what they cost."""
-    training = scenario.training
+    """Train a copy on noise with the scenario's methods, as a device makes them, to count what they cost."""
     model = copy.deepcopy(model)
+    methods = Methods(
+        scenario.training,
+        shape,
+        seed=lambda purpose: derive_seed(scenario.seed, 0, scenario.rounds, purpose),
+        filter_seed=derive_seed(scenario.seed, 0, "instance_filter"),
+    )
     generator = torch.Generator().manual_seed(scenario.seed)
     x_BCHW = torch.randn(batch_size, *shape, generator=generator)
     y_B = torch.randint(0, 2, (batch_size,), generator=generator)
-    return train(
-        model,
-        [(x_BCHW, y_B)] * DRY_BATCHES,
-        optimizer=torch.optim.SGD(model.parameters(), lr=training.learning_rate),
-        instance_filter=make_filter(
-            **training.instance_filter.model_dump(), in_channels=shape[0], image_size=shape[1:]
-        ),
-        error_maps=ErrorMapPruner(model, **training.error_maps.model_dump()),
+    optimizer = methods.optimizer(model.parameters())
+    brought = {
+        "instance_filter": methods.instance_filter(),
+        "error_maps": methods.error_maps(model),
+        "quantization": methods.quantization(model),
+    }
+    epochs = 2 if scenario.training.error_maps.alternate else 1  # a dense one and a pruned one
+    done = (
+        train(model, [(x_BCHW, y_B)] * DRY_BATCHES, optimizer=optimizer, **brought) for _ in range(epochs)
     )
+    return sum(done, start=TrainStats())
 
 
 def _report_bytes(epochs: int) -> int:
-    from flwr.app import MetricRecord, RecordDict
-
-    report = RoundReport(round=1, client=0, epoch_loss=[0.0] * min(epochs, 64))
-    return content_bytes(RecordDict({"report": MetricRecord(report.model_dump())}))
+    report = RoundReport(round=1, client=0, epoch_loss=[0.0] * min(epochs, MOST_EPOCHS))
+    return content_bytes(report.content())
 
 
 def _parameters(model: nn.Module) -> int:

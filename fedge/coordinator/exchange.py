@@ -70,7 +70,7 @@ def find_clients(grid: Grid, scenario: Scenario) -> dict[int, int]:
     """
     if roster := getattr(grid, "roster", None):
         return dict(zip(range(len(roster)), grid.get_node_ids(), strict=True))
-    hello = RoundPlan(round=0, phase="hello", prune=False, seed=scenario.seed, training=Training())
+    hello = RoundPlan(round=0, phase="hello", prune=False, training=Training())
     nodes = _wait_for_nodes(grid, scenario.clients)
     found = {}
     asked = [Parcel(index, node_id, hello) for index, node_id in enumerate(nodes)]

@@ -144,7 +144,7 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
         return row | {"status": Status.CORRUPT_REPORT.value}
     if (report.round, report.client) != (round, client) or not _tallies_agree(report):
         return row | {"status": Status.CORRUPT_REPORT.value}
-    return row | {"status": Status.OK.value} | report.model_dump(exclude={"round", "client"})
+    return row | {"status": Status.OK.value} | report.row()
 
 
 def _tallies_agree(report: RoundReport) -> bool:

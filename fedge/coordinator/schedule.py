@@ -16,7 +16,6 @@ def plan_round(scenario: Scenario, round: int) -> RoundPlan:
         round=round,
         phase=phase,
         prune=phase == "retrain" and scenario.training.pruning.level != 0,
-        seed=scenario.seed,
         training=scenario.training,
         limits=scenario.limits,
     )

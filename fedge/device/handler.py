@@ -16,7 +16,9 @@ from fedge.device.budget.fate import Power, corrupted, is_online, strike
 from fedge.device.device import Device
 from fedge.device.location import Location, locate
 from fedge.device.memory.limit import memory_limit
+from fedge.device.reporting import require_report
 from fedge.device.state import StateFolder
+from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, content_bytes
 from fedge.scenario.fleet import Fault
 from fedge.training.heap import kept_heap
@@ -36,9 +38,8 @@ def on_device(step: Step) -> Handler:
             return RoundReport(round=plan.round, client=location.client).reply_to(message)
         folder = StateFolder(location.device_folder)
         done = folder.at(plan.round)
-        if done is not None and done.report is not None:
-            report = RoundReport.model_validate_json(done.report)
-        else:
+        report = RoundReport.from_json(done.report) if done else None
+        if report is None:
             report = _execute(step, plan, location, folder, message)
         return (corrupted(report) if plan.fault is Fault.CORRUPT_REPORT else report).reply_to(message)
 
@@ -50,37 +51,42 @@ def _execute(
 ) -> RoundReport:
     """Run the step on the device's state and keep what came of it; DeviceFailure where nothing is to be sent."""
     before = folder.before(plan.round, after=plan.after)
-    device = Device(location, plan, before)
-    if not is_online(location.scenario, device.client, plan.round, device.data_tie):
+    device, simulated = Device(location, plan, before), location.simulated
+    if not is_online(simulated, plan.round, device.data_tie):
         raise DeviceFailure(Status.OFFLINE)
-    power = Power(location.scenario, location.profile, device.client, plan.round)
+    power = Power(simulated, plan.round)
     battery = power.at_start(before.charge)
-    report = _priced(_run(step, device, plan), device, message)
+    report = _priced(_run(step, device, plan, message), device, message)
     strike(plan.fault)
     charge, finished = power.after(battery, report, plan)
     if not finished:
         folder.write(before.aged(plan.round, charge))
         raise DeviceFailure(Status.DROPPED_OUT)
+    checked_report(report.reply_to(message), message)  # what could not leave is not kept either
     folder.write(device.state_after(report, charge))
     return report
 
 
-def _run(step: Step, device: Device, plan: RoundPlan) -> RoundReport:
-    """Freed memory is not kept under a hard limit, which counts the gaps between what is in use."""
+def _run(step: Step, device: Device, plan: RoundPlan, message: Message) -> RoundReport:
+    """The device's own report on what the step did; the one that the program returns must be fit to leave, no more.
+
+    Freed memory is not kept under a hard limit, which counts the gaps between what is in use.
+    """
     with memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
-        return step(device, plan)
+        require_report(step(device, plan), message)
+        return device.last_report()
 
 
 def _priced(report: RoundReport, device: Device, message: Message) -> RoundReport:
     """The report with its virtual time and energy."""
-    clock, seed = device.location.scenario.clock, device.plan.seed
+    simulated = device.location.simulated
     work = Work(
         macs=report.macs_done,
         steps=device.steps,
         memory_bytes=report.memory_bytes,
         received_bytes=content_bytes(message.content),
-        sent_bytes=content_bytes(report.reply_to(message).content),
+        sent_bytes=content_bytes(report.content()),
     )
-    slowness = spread(clock, seed=seed, client=device.client, round=report.round)
-    cost = round_cost(device.profile, work, clock, spread=slowness)
+    slowness = spread(simulated.clock, seed=simulated.seed, client=device.client, round=report.round)
+    cost = round_cost(simulated.profile, work, simulated.clock, spread=slowness)
     return report.model_copy(update={"time_s": cost.time_s, "energy_j": cost.energy_j})

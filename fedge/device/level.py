@@ -1,6 +1,7 @@
 """The level a device prunes to: the scenario's number, or the one it finds for itself by search."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -22,42 +23,52 @@ def remembered(criterion: Criterion) -> Criterion:
     return rank
 
 
-def find_level(
-    model: nn.Module,
-    pruning: Pruning,
-    *,
-    criterion: Criterion,
-    example_input: Tensor,
-    batch_size: int,
-    memory_bytes: int,
-    peak_bytes: Callable[[nn.Module], int],
-    dense_macs: int,
-    accuracy: Callable[[nn.Module], float],
-    retrain: Callable[[nn.Module], float],
-    batches: Callable[[], Batches],
-    seed: int,
-) -> Found:
-    """Resolve `pruning.level` for this model on a device of `memory_bytes`; a number is taken as it is.
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What a cut goes by: how channels are ranked, on which data, on an input of which shape [1, C, H, W]."""
 
-    `peak_bytes` says what training a network takes, `dense_macs` what a step of the unpruned one costs per instance,
+    criterion: Criterion
+    batches: Callable[[], Batches]
+    example_input: Tensor
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a search holds a network against, on a device of `memory_bytes` that trains on batches of `batch_size`.
+
+    `peak_bytes` says what training a network takes, `dense_macs` what a step of the unpruned one costs per sample,
     `accuracy` how good a network is as it stands (0..1), `retrain` how good it is after retraining.
     """
+
+    batch_size: int
+    memory_bytes: int
+    peak_bytes: Callable[[nn.Module], int]
+    dense_macs: int
+    accuracy: Callable[[nn.Module], float]
+    retrain: Callable[[nn.Module], float]
+
+
+def find_level(model: nn.Module, pruning: Pruning, ranking: Ranking, bounds: Bounds) -> Found:
+    """Resolve `pruning.level` for this model; a number is taken as it is."""
     choice = pruning.level
     if not isinstance(choice, LevelSearch):
         return Found(choice)
-    targets: dict[str, Callable[[], Target]] = {
-        "memory": lambda: PeakMemory(int(choice.share * memory_bytes), peak_bytes),
-        "macs": lambda: StepMacs(
-            int(choice.share * dense_macs * batch_size), batch_size, tuple(example_input.shape[1:])
-        ),
-        "accuracy": lambda: Accuracy(accuracy(model) - choice.slack, retrain),
-    }
     return search_level(
         model,
-        targets[choice.search](),
-        example_input=example_input,
-        criterion=criterion,
+        _target(model, choice, ranking, bounds),
+        example_input=ranking.example_input,
+        criterion=ranking.criterion,
         **pruning.cut,
-        batches=batches,
-        seed=seed,
+        batches=ranking.batches,
+        seed=ranking.seed,
     )
+
+
+def _target(model: nn.Module, choice: LevelSearch, ranking: Ranking, bounds: Bounds) -> Target:
+    if choice.search == "memory":
+        return PeakMemory(int(choice.share * bounds.memory_bytes), bounds.peak_bytes)
+    if choice.search == "macs":
+        step_macs = int(choice.share * bounds.dense_macs * bounds.batch_size)
+        return StepMacs(step_macs, bounds.batch_size, tuple(ranking.example_input.shape[1:]))
+    return Accuracy(bounds.accuracy(model) - choice.slack, bounds.retrain)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from fedge.catalog.devices import DeviceProfile, profile
+from fedge.device.simulated import Simulated
 from fedge.prepare import prepare_json
 from fedge.protocol.run_config import device_folder, scenario_of
-from fedge.scenario.schema import Scenario
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Location:
     shard: int  # the client's number within data_folder
     data_folder: Path
     device_folder: Path
-    profile: DeviceProfile
-    scenario: Scenario
+    simulated: Simulated
 
 
 def locate(context: Context) -> Location:
@@ -45,8 +43,7 @@ def locate(context: Context) -> Location:
         shard=0 if "data-path" in node else client,
         data_folder=Path(str(data)),
         device_folder=device_folder(context),
-        profile=profile(scenario.device_class_of(client).device),
-        scenario=scenario,
+        simulated=Simulated.of(scenario, client),
     )
 
 

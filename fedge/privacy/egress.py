@@ -6,18 +6,30 @@ unknown field, a NaN, a long list, an exception and its message - is replaced by
 
 `fedge run` refuses a program without it; Flower's own runtimes do not. It guards against mistakes and curious
 programs; a program that wants to cheat can still hide bits in the allowed numbers. The run's egress.jsonl shows what
-each message held.
+each message held. What the device prints stays with it (output.py).
 """
 
 import contextlib
+import os
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from flwr.app import Context, Message, MetricRecord
 from pydantic import ValidationError
 
 from fedge.errors import FedgeError
-from fedge.protocol import REPORT, DeviceFailure, RoundReport, Status, content_bytes, failure_reply
+from fedge.privacy.output import open_private, printing_into
+from fedge.protocol import (
+    PLAN,
+    REPORT,
+    DeviceFailure,
+    RoundPlan,
+    RoundReport,
+    Status,
+    content_bytes,
+    failure_reply,
+)
 from fedge.protocol.run_config import device_folder
 
 MAX_BYTES = 4096
@@ -26,24 +38,25 @@ Handler = Callable[[Message, Context], Message]
 
 
 def egress_gate(message: Message, context: Context, call_next: Handler) -> Message:
-    """Flower client mod. Returns the reply rebuilt from its checked numbers, or a failure with its status."""
-    try:
-        reply = call_next(message, context)
-        return _checked(reply).reply_to(message)
-    except Exception as error:
-        status = _status(error)
-        _keep_on_device(context, status, error)
-        return failure_reply(status, message)
+    """Flower client mod. Returns the reply rebuilt from its checked numbers, or a failure with its status.
+
+    What the device prints meanwhile is appended to its own output.log, a failure's traceback to its errors.log.
+    A program that leaves by `sys.exit` has failed like any other; only the person's own Ctrl-C passes.
+    """
+    folder = _own_folder(context)
+    with printing_into(folder and folder / "output.log"):
+        try:
+            return checked_report(call_next(message, context), message).reply_to(message)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            status = _status(error)
+            _keep_on_device(folder, status, error)
+            return failure_reply(status, message)
 
 
-def _status(error: Exception) -> Status:
-    if isinstance(error, DeviceFailure):
-        return error.status
-    return Status.OUT_OF_MEMORY if isinstance(error, MemoryError) else Status.CLIENT_RAISED
-
-
-def _checked(reply: object) -> RoundReport:
-    """The reply's report, or DeviceFailure with what was wrong about it."""
+def checked_report(reply: object, message: Message) -> RoundReport:
+    """The report in a reply to `message`, or DeviceFailure with what was wrong about it."""
     if not isinstance(reply, Message) or reply.has_error():
         raise DeviceFailure(Status.CLIENT_RAISED, "the client program returned no report")
     records = dict(reply.content.items())
@@ -54,9 +67,29 @@ def _checked(reply: object) -> RoundReport:
     if content_bytes(reply.content) > MAX_BYTES:
         raise DeviceFailure(Status.BLOCKED_SIZE, f"the report is larger than {MAX_BYTES} bytes")
     try:
-        return RoundReport.model_validate(dict(records[REPORT]))
+        report = RoundReport.model_validate(dict(records[REPORT]))
     except ValidationError as error:
         raise DeviceFailure(_reason(error), str(error)) from None
+    _require_planned_epochs(report, message)
+    return report
+
+
+def _require_planned_epochs(report: RoundReport, message: Message) -> None:
+    """A list that may be of any length is room for anything: it has an entry per local epoch at most."""
+    if PLAN not in message.content:
+        return
+    planned = RoundPlan.from_message(message).training.epochs
+    if len(report.epoch_loss) > planned:
+        raise DeviceFailure(
+            Status.BLOCKED_VALUE,
+            f"epoch_loss has {len(report.epoch_loss)} entries, training.epochs is {planned}: one per epoch that ran",
+        )
+
+
+def _status(error: BaseException) -> Status:
+    if isinstance(error, DeviceFailure):
+        return error.status
+    return Status.OUT_OF_MEMORY if isinstance(error, MemoryError) else Status.CLIENT_RAISED
 
 
 def _reason(error: ValidationError) -> Status:
@@ -66,10 +99,18 @@ def _reason(error: ValidationError) -> Status:
     return Status.BLOCKED_TYPE if any(kind.endswith("_type") for kind in kinds) else Status.BLOCKED_VALUE
 
 
-def _keep_on_device(context: Context, status: Status, error: Exception) -> None:
+def _own_folder(context: Context) -> Path | None:
+    """The device's folder; None where the run's configuration does not tell."""
+    with contextlib.suppress(OSError, FedgeError, KeyError):
+        return device_folder(context)
+    return None
+
+
+def _keep_on_device(folder: Path | None, status: Status, error: BaseException) -> None:
     """Write the traceback where only the device's owner reads it; a device that cannot write goes without."""
-    with contextlib.suppress(OSError, FedgeError):
-        folder = device_folder(context)
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "errors.log", "a", encoding="utf-8") as log:
+        with os.fdopen(open_private(folder / "errors.log"), "a", encoding="utf-8") as log:
             log.write(f"--- {status}\n{''.join(traceback.format_exception(error))}\n")

@@ -14,7 +14,7 @@ Phase = Literal["hello", "finetune", "retrain", "train"]  # hello: say which cli
 
 
 class RoundPlan(BaseModel):
-    """What one client is to do in one round."""
+    """What one client is to do in one round. What is simulated about it (seed, profile, …) it has from the scenario."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,16 +24,19 @@ class RoundPlan(BaseModel):
         0  # the device must hold a state of this round or of a later one; 0: of none
     )
     prune: bool  # be pruned to training.pruning.level: cut before training, unless cut already
-    seed: int  # of the run; a device derives its own generators from (seed, client, round, purpose)
     training: Training
     limits: Limits = Limits()
     fault: Fault | None = None  # what goes wrong on purpose on this device in this round
     dropout: Annotated[float, Field(ge=0, le=1)] | None = None  # it goes away after this share of its work
 
-    def to_message(self, node_id: int) -> Message:
-        """`after` stands beside the rest, so that a message weighs the same whatever the coordinator has heard."""
+    def content(self) -> RecordDict:
+        """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
+        coordinator has heard."""
         record = ConfigRecord({"json": self.model_dump_json(exclude={"after"}), "after": self.after})
-        return Message(RecordDict({PLAN: record}), node_id, MessageType.TRAIN, group_id=str(self.round))
+        return RecordDict({PLAN: record})
+
+    def to_message(self, node_id: int) -> Message:
+        return Message(self.content(), node_id, MessageType.TRAIN, group_id=str(self.round))
 
     @classmethod
     def from_message(cls, message: Message) -> Self:

@@ -5,12 +5,14 @@ a `Status` and nothing else.
 """
 
 import math
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any, Self, get_args
 
 from flwr.app import Message, MetricRecord, RecordDict
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedge.protocol.status import DeviceFailure, Status
+from fedge.scenario.schema import EarlyFilter, ErrorMaps, OtherFilter, Pruning
 
 REPORT = "report"  # the record's name in a message's content
 
@@ -18,6 +20,23 @@ Tally = Annotated[int, Field(ge=0, le=10**9)]
 Macs = Annotated[int, Field(ge=0, le=10**18)]
 Loss = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
+MOST_EPOCHS = 64  # whose losses are reported
+
+
+def _names(section: type[BaseModel], key: str) -> list[str]:
+    """The names that a scenario can give to a key."""
+    return [name for name in get_args(section.model_fields[key].annotation) if name != NONE]
+
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "criterion": (NONE, OWN, *_names(Pruning, "criterion")),
+    "instance_filter": (NONE, OWN, *_names(EarlyFilter, "kind"), *_names(OtherFilter, "kind")),
+    "error_maps": (NONE, OWN, *_names(ErrorMaps, "score")),
+    "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
+}
+"""The fields that are a word of a closed list. A MetricRecord carries numbers: the word's place in its list."""
 
 
 class RoundReport(BaseModel):
@@ -34,7 +53,8 @@ class RoundReport(BaseModel):
     macs_filter: Macs = 0
     bit_operations: Annotated[int, Field(ge=0, le=9 * 10**18)] = 0  # each product by the bits of its factors
     train_loss: Loss = 0.0  # mean over the instances kept; 0 when none was
-    epoch_loss: Annotated[list[Loss], Field(max_length=64)] = []  # the same, per local epoch
+    # the same, per local epoch that ran; the gate holds its length against the plan's
+    epoch_loss: Annotated[list[Loss], Field(max_length=MOST_EPOCHS)] = []
     validation_correct: Tally = 0
     validation_count: Tally = 0
     test_correct: Tally = 0
@@ -50,12 +70,50 @@ class RoundReport(BaseModel):
     memory_bytes: Macs = 0  # peak training memory as used, estimated, overhead included
     memory_asked_bytes: Macs = 0  # the same as planned
     memory_limit_bytes: Macs = 0  # what the device has
+    # what really ran, as places in WORDS, whatever the scenario says
+    criterion: Annotated[int, Field(ge=0, lt=len(WORDS["criterion"]))] = 0  # that channels were ranked by
+    instance_filter: Annotated[int, Field(ge=0, lt=len(WORDS["instance_filter"]))] = 0
+    error_maps: Annotated[int, Field(ge=0, lt=len(WORDS["error_maps"]))] = (
+        0  # the score that they were pruned by
+    )
+    optimizer: Annotated[int, Field(ge=0, lt=len(WORDS["optimizer"]))] = 0
     time_s: Amount = 0.0  # virtual
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run
 
+    def content(self) -> RecordDict:
+        """What a message of it holds."""
+        return RecordDict({REPORT: MetricRecord(self.model_dump())})
+
     def reply_to(self, message: Message) -> Message:
-        return Message(RecordDict({REPORT: MetricRecord(self.model_dump())}), reply_to=message)
+        return Message(self.content(), reply_to=message)
+
+    def word(self, field: str) -> str:
+        """What a field of WORDS says."""
+        return WORDS[field][getattr(self, field)]
+
+    def row(self) -> dict[str, Any]:
+        """The fields as results show them: words for their places; without whose report of which round it is."""
+        return self.model_dump(exclude={"round", "client"}) | {field: self.word(field) for field in WORDS}
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Self | None:
+        """A report as a device has kept it; None where there is none, or none that could leave any more."""
+        try:
+            return cls.model_validate_json(text) if text else None
+        except ValidationError:
+            return None
+
+
+def coded(**words: str) -> dict[str, int]:
+    """Words for a report's fields, as places in WORDS; a name that is not there is somebody's own."""
+    return {field: WORDS[field].index(word if word in WORDS[field] else OWN) for field, word in words.items()}
+
+
+def one_word(words: Iterable[str]) -> str:
+    """The word for all that ran of a kind: no one name says it where there were several."""
+    ran = set(words) - {NONE}
+    return ran.pop() if len(ran) == 1 else OWN if ran else NONE
 
 
 TIMING_FIELDS = ("wall_s",)  # the fields of a report that two equal runs may differ in

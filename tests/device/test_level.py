@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from fedge.device.level import find_level, remembered
+from fedge.device.level import Bounds, Ranking, find_level, remembered
 from fedge.models import build
 from fedge.scenario.schema import LevelSearch, Pruning
 from fedge.training.pruning.criteria import CRITERIA
@@ -18,20 +18,16 @@ def test_search_counts_as_the_scenario_does():
     example_input, limit = torch.zeros(1, 3, 32, 32), 28_500
     pruning = Pruning(level=LevelSearch(search="memory"), criterion="l1", accounting="adapt")
     criterion = remembered(CRITERIA[pruning.criterion])
-    found = find_level(
-        model,
-        pruning,
-        criterion=criterion,
-        example_input=example_input,
+    ranking = Ranking(criterion=criterion, batches=lambda: (), example_input=example_input, seed=0)
+    bounds = Bounds(
         batch_size=1,
         memory_bytes=limit,
         peak_bytes=parameters,
         dense_macs=0,
         accuracy=lambda _: 0.0,
         retrain=lambda _: 0.0,
-        batches=lambda: (),
-        seed=0,
     )
+    found = find_level(model, pruning, ranking, bounds)
     pruned = copy.deepcopy(model)
     prune(
         pruned, found.level, example_input=example_input, criterion=criterion, accounting=pruning.accounting

@@ -1,12 +1,15 @@
 """The egress gate: whatever a client program tries to send, only a RoundReport's numbers or a Status word leave."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from fedge.engine.flower_private import SERVER_NODE_ID, identify
 from fedge.privacy.egress import MAX_BYTES, egress_gate
-from fedge.protocol import REPORT, DeviceFailure, RoundReport, Status, content_bytes, status_of
+from fedge.protocol import REPORT, DeviceFailure, RoundPlan, RoundReport, Status, content_bytes, status_of
+from fedge.scenario.schema import Training
 
 SECRET = "pixel-row-193.25"
 
@@ -88,6 +91,41 @@ def test_an_exception_leaves_as_its_status_and_stays_on_the_device(message, erro
     assert reply.error.reason == status.value
     assert SECRET not in repr(reply)
     assert SECRET in (tmp_path / "errors.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), SystemExit(SECRET), GeneratorExit(SECRET), asyncio.CancelledError()]
+)
+def test_leaving_the_program_is_a_failure_with_a_log(message, error, tmp_path) -> None:
+    """Breaks if sys.exit in a client program ends the run, or leaves no log where the run says to look for one."""
+    reply = gate(message, error=error, folder=tmp_path)
+    assert reply.error.reason == Status.CLIENT_RAISED.value and SECRET not in repr(reply)
+    assert type(error).__name__ in (tmp_path / "errors.log").read_text()
+
+
+def test_a_persons_interrupt_is_not_the_devices_failure(message, tmp_path) -> None:
+    """Breaks if Ctrl-C inside a device's training is taken for an error of the client's, and the run goes on."""
+    with pytest.raises(KeyboardInterrupt):
+        gate(message, error=KeyboardInterrupt(), folder=tmp_path)
+    assert not (tmp_path / "errors.log").exists()
+
+
+def test_the_logs_of_a_device_are_its_owners_alone(message, tmp_path) -> None:
+    """Breaks if tracebacks, which hold what a program put into its exceptions, can be read by other users."""
+    (tmp_path / "errors.log").write_text("of an older version\n")
+    (tmp_path / "errors.log").chmod(0o644)
+    gate(message, error=ValueError(SECRET), folder=tmp_path)
+    assert (tmp_path / "errors.log").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "errors.log").read_text().startswith("of an older version")
+
+
+@pytest.mark.parametrize(("entries", "status"), [(0, Status.OK), (2, Status.OK), (3, Status.BLOCKED_VALUE)])
+def test_a_report_has_a_loss_per_planned_epoch_at_most(entries: int, status: Status) -> None:
+    """Breaks if epoch_loss may hold free numbers: 64 pixels of a picture would leave in one report."""
+    identify(SERVER_NODE_ID)
+    training = Training(epochs=2)
+    plan = RoundPlan(round=3, phase="train", prune=False, training=training).to_message(1)
+    assert status_of(gate(plan, metrics(epoch_loss=[0.5] * entries))) is status
 
 
 def test_a_handler_that_returns_no_message_is_refused(message: Message) -> None:

@@ -4,12 +4,11 @@ A fault is simulated where it strikes, so that it gives the same numbers on ever
 nothing of the round and is reported as the engine would report it. (Real kills are tested with real kills.)
 """
 
-from fedge.catalog.devices import DeviceProfile
 from fedge.device.budget.battery import Battery, Charge, is_plugged, plugged_seconds
+from fedge.device.simulated import Simulated
 from fedge.fleet.availability import Presence
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.scenario.fleet import Fault
-from fedge.scenario.schema import Scenario
 
 _ENDED_BY = {
     Fault.CRASH: Status.HOST_DIED,
@@ -33,26 +32,26 @@ def corrupted(report: RoundReport) -> RoundReport:
 class Power:
     """One device's energy in one round: may it join, and does it last?"""
 
-    def __init__(self, scenario: Scenario, profile: DeviceProfile, client: int, round: int) -> None:
-        self._scenario = scenario
-        self._profile = profile
-        self._client = client
-        self.now_s = scenario.availability.time_s(round)
-        self._plugged = is_plugged(scenario.energy, seed=scenario.seed, client=client, time_s=self.now_s)
+    def __init__(self, simulated: Simulated, round: int) -> None:
+        self._simulated = simulated
+        self.now_s = simulated.availability.time_s(round)
+        self._plugged = is_plugged(
+            simulated.energy, seed=simulated.seed, client=simulated.client, time_s=self.now_s
+        )
 
     def at_start(self, last: Charge | None) -> Battery:
         """The battery after the rest since `last` (None: as shipped). DeviceFailure where it is too low to join."""
-        settings = self._scenario.energy
+        simulated, settings = self._simulated, self._simulated.energy
         if last is None:
-            battery = Battery.of(self._profile, settings)
+            battery = Battery.of(simulated.profile, settings)
         else:
             end_s = max(self.now_s, last.time_s)
             plugged_s = plugged_seconds(
-                settings, seed=self._scenario.seed, client=self._client, start_s=last.time_s, end_s=end_s
+                settings, seed=simulated.seed, client=simulated.client, start_s=last.time_s, end_s=end_s
             )
             unplugged_s = end_s - last.time_s - plugged_s
             battery = last.battery.rest(
-                self._profile.idle_w, settings, plugged_s=plugged_s, unplugged_s=unplugged_s
+                simulated.profile.idle_w, settings, plugged_s=plugged_s, unplugged_s=unplugged_s
             )
         if battery.capacity_j is not None and not battery.joins(settings, plugged=self._plugged):
             raise DeviceFailure(Status.BATTERY_LOW, f"battery at {battery.share:.0%}")
@@ -60,15 +59,15 @@ class Power:
 
     def after(self, battery: Battery, report: RoundReport, plan: RoundPlan) -> tuple[Charge, bool]:
         """The battery after the round, and whether the device got to its end."""
-        lasts = battery.lasts(report.energy_j, self._scenario.energy, plugged=self._plugged)
+        lasts = battery.lasts(report.energy_j, self._simulated.energy, plugged=self._plugged)
         share = min(lasts, 1.0 if plan.dropout is None else plan.dropout)
         charge = Charge(battery.spend(share * report.energy_j), self.now_s + share * report.time_s)
         return charge, share == 1.0
 
 
-def is_online(scenario: Scenario, client: int, round: int, tie: float) -> bool:
+def is_online(simulated: Simulated, round: int, tie: float) -> bool:
     """Whether the device is there, where that depends on its own data; `tie` is in 0..1."""
-    availability = scenario.availability
+    availability = simulated.availability
     if availability.tied_to != "data":
         return True
-    return Presence(availability, scenario.seed).is_online(client, round, tie)
+    return Presence(availability, simulated.seed).is_online(simulated.client, round, tie)

@@ -1,6 +1,7 @@
 """What training takes of a device's memory, and what the plan becomes where that is too much."""
 
 import copy
+import inspect
 from collections.abc import Hashable
 
 import torch
@@ -8,30 +9,61 @@ from torch import nn
 
 from fedge.catalog.devices import DeviceProfile
 from fedge.device.memory.fitting import Fit, fit
-from fedge.device.memory.peak import peak_training_memory
+from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits, Training
 from fedge.training.pruning.one_shot import prune
+
+_OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "momentum", "adam")  # by the numbers that they keep per weight
 
 _PEAKS: dict[Hashable, int] = {}
 """What this process has computed already: unpruned networks of a fleet all have the same shape."""
 
 
 def peak_bytes(
-    model: nn.Module, training: Training, batch_size: int, input_shape: tuple[int, int, int]
+    model: nn.Module,
+    training: Training,
+    batch_size: int,
+    input_shape: tuple[int, int, int],
+    copies: int | None = None,
 ) -> int:
-    """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run."""
+    """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run.
+
+    copies: numbers per weight that the optimizer keeps; None: those of the settings' SGD.
+    """
+    if copies is None:
+        copies = int(training.momentum > 0)
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
-    key = type(model), layers, training, batch_size, input_shape
+    key = type(model), layers, training, batch_size, input_shape, copies
     if key not in _PEAKS:
         keep = training.error_maps.keep
+        known = min(copies, len(_OPTIMIZERS) - 1)
         _PEAKS[key] = peak_training_memory(
             lambda: model,
             batch_size=batch_size,
             input_shape=input_shape,
-            optimizer="momentum" if training.momentum else "sgd",
+            optimizer=_OPTIMIZERS[known],
             error_maps=keep if keep < 1 else None,
-        )
+        ) + (copies - known) * sum(parameter.nbytes for parameter in model.parameters())
     return _PEAKS[key]
+
+
+def state_copies(optimizer: torch.optim.Optimizer) -> int:
+    """How many numbers per weight an optimizer of this kind keeps: 0 for plain SGD, 2 for Adam.
+
+    Found by a step of its like on a weight matrix of zeros; 2 where its like cannot be made.
+    """
+    kind, group = type(optimizer), optimizer.param_groups[0]
+    options = {name: group[name] for name in inspect.signature(kind).parameters if name in group}
+    options.pop("params", None)
+    probe = nn.Parameter(torch.zeros(2, 2))
+    probe.grad = torch.zeros_like(probe)
+    try:
+        like = kind([probe], **options)
+        like.step()
+    except Exception:  # somebody's own optimizer, with a constructor or a step of its own
+        return _OPTIMIZERS.index("adam")
+    kept = (value for value in like.state[probe].values() if isinstance(value, torch.Tensor))
+    return sum(value.numel() >= probe.numel() for value in kept)
 
 
 def fit_to_memory(
@@ -42,14 +74,17 @@ def fit_to_memory(
     *,
     input_shape: tuple[int, int, int],
     samples: int,
+    copies: int | None = None,
     known_bytes: int | None = None,
+    may_prune: bool = True,
     who: str,
 ) -> Fit:
     """Decide what a device does with a plan, before it runs it (see fitting.py for the policies).
 
     The level of the returned Fit is a further cut of `model` as it stands; 0: none. `samples`: training instances at
-    hand, which bound the batch. `known_bytes`: the need of the plan as it is, where an earlier round has told. A cut
-    is tried on a copy, ranked by L1: its shape is what matters.
+    hand, which bound the batch. `copies`: as in `peak_bytes`. `known_bytes`: the need of the plan as it is, where an
+    earlier round has told. `may_prune` false: only the batch can shrink. A cut is tried on a copy, ranked by L1: its
+    shape is what matters.
     """
 
     def need(batch_size: int, level: float) -> int:
@@ -59,8 +94,16 @@ def fit_to_memory(
         if level:
             example_input = torch.zeros(1, *input_shape)
             prune(pruned, level, example_input=example_input, **training.pruning.cut)
-        return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape))
+        return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape, copies))
 
     asked = min(training.batch_size, samples)
     policy = "shrink" if limits.memory == "shrink" else "refuse"
-    return fit(need, profile.memory_bytes, who=who, batch_size=asked, level=0.0, policy=policy)
+    return fit(
+        need,
+        profile.memory_bytes,
+        who=who,
+        batch_size=asked,
+        level=0.0,
+        policy=policy,
+        may_prune=may_prune,
+    )

@@ -1,0 +1,162 @@
+"""A loop of one's own, counted from outside: by the network's forward passes and the optimizer's steps.
+
+    forward                  samples * forward MACs                  every pass of the network inside
+    error, weight gradient   samples * theirs                        each time that a backward pass reaches its output
+
+so that a plain loop costs what `fedge.training.loop.train` says it does, and a pass without a gradient its forward.
+Passes of a copy of the network made inside are counted too; of a layer called by itself, not.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_iter
+
+from fedge.device.methods import updates
+from fedge.errors import UserError
+from fedge.protocol import DeviceFailure, Status
+from fedge.training.macs import MacTable, count_macs
+from fedge.training.stats import TrainStats
+
+OnBatch = Callable[[int, torch.optim.Optimizer | None], None]
+
+FLOAT_BIT_OPERATIONS = 32 * 32
+
+
+class Count:
+    """What a loop did so far. A program tells it of each step; it sees the passes for itself.
+
+    on_batch: asked, before a pass that may be trained on, whether the device holds so many samples, and before an
+    optimizer's first step whether it holds that optimizer's state; it raises DeviceFailure where not.
+    """
+
+    def __init__(self, model: nn.Module, on_batch: OnBatch) -> None:
+        self.model = model
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._on_batch = on_batch
+        self._epochs = [TrainStats()]
+        self._trained_on = [0]  # samples, per epoch, that went through the network with a gradient asked for
+        self._unannounced_steps = 0
+        self._largest = 0
+        self._paused = False
+        self._tables: dict[tuple[Any, ...], MacTable] = {}
+
+    def step(self, *, seen: int, kept: int | None = None, loss: float | Tensor) -> None:
+        """Say of one training step: of `seen` samples on offer `kept` (None: all) were trained on, at mean loss `loss`.
+
+        UserError for counts that cannot be; DeviceFailure where the loss is not finite.
+        """
+        kept = seen if kept is None else kept
+        if not 0 <= kept <= seen:
+            raise UserError(f"count.step: kept is {kept} of seen {seen}; it must be 0 to seen")
+        value = float(loss.detach().mean()) if isinstance(loss, Tensor) else float(loss)
+        if kept and not math.isfinite(value):
+            raise DeviceFailure(Status.DIVERGED, f"loss {value} in a counted step")
+        by_hand = int(kept > 0 and not self._unannounced_steps)  # an update without a torch optimizer
+        self._unannounced_steps = 0
+        loss_sum = value * kept if kept else 0.0
+        self._add(samples_seen=int(seen), samples_kept=int(kept), loss_sum=loss_sum, steps=by_hand)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the network so far."""
+        return sum(stats.macs_done for stats in self._epochs)
+
+    def new_epoch(self) -> None:
+        """What follows is another local epoch."""
+        if self._epochs[-1] != TrainStats():
+            self._epochs.append(TrainStats())
+            self._trained_on.append(0)
+
+    def epochs(self) -> list[TrainStats]:
+        """Per local epoch. Where the program told of no sample, those that went through the network count."""
+        return [
+            stats if stats.samples_seen else stats + TrainStats(samples_seen=passed, samples_kept=passed)
+            for stats, passed in zip(self._epochs, self._trained_on, strict=True)
+            if stats != TrainStats()
+        ]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count while inside."""
+
+        def passed(model: nn.Module, inputs: Any, by_keyword: Any, output: Any) -> None:
+            self._passed(inputs, by_keyword, output)  # a closure: a copy of the model keeps it, uncopied
+
+        def stepping(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            self._stepping(optimizer)
+
+        handles = [
+            self.model.register_forward_hook(passed, with_kwargs=True),
+            register_optimizer_step_pre_hook(stepping),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._paused = True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Passes inside are counted by somebody else, or are the simulation's and not the device's."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def _passed(self, inputs: tuple[Any, ...], by_keyword: dict[str, Any], output: Any) -> None:
+        if self._paused:
+            return
+        x = next(value for value in tree_iter((inputs, by_keyword)) if isinstance(value, Tensor))
+        batch, table = len(x), self._table(x)
+        self._add(macs_forward=batch * table.forward)
+        outputs = [value for value in tree_iter(output) if isinstance(value, Tensor) and value.requires_grad]
+        if not outputs:
+            return
+        self._trained_on[-1] += batch
+        if batch > self._largest:
+            self._largest = batch
+            with self.paused():
+                self._on_batch(batch, None)
+        first: list[int] = []
+
+        def went_back(index: int) -> None:
+            first[:] = first or [index]  # of several outputs one stands for the pass
+            if first == [index]:
+                self._add(
+                    macs_error_propagation=batch * table.error_propagation,
+                    macs_weight_gradient=batch * table.weight_gradient,
+                )
+
+        for index, value in enumerate(outputs):
+            value.register_hook(lambda _, index=index: went_back(index))
+
+    def _stepping(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._paused or not updates(optimizer, self.model):
+            return
+        if optimizer is not self.optimizer:
+            self.optimizer = optimizer
+            with self.paused():
+                self._on_batch(max(1, self._largest), optimizer)
+        self._unannounced_steps += 1
+        self._add(steps=1)
+
+    def _table(self, x: Tensor) -> MacTable:
+        """Per sample; anew where a program freezes or thaws weights."""
+        frozen = tuple(parameter.requires_grad for parameter in self.model.parameters())
+        key = tuple(x.shape[1:]), frozen
+        if key not in self._tables:
+            with self.paused(), torch.inference_mode(False):
+                self._tables[key] = count_macs(self.model, x.shape[1:])
+        return self._tables[key]
+
+    def _add(self, **counts: float) -> None:
+        macs = sum(count for name, count in counts.items() if name.startswith("macs_"))
+        self._epochs[-1] += TrainStats(**counts, bit_operations=FLOAT_BIT_OPERATIONS * macs)

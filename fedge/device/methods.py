@@ -1,0 +1,132 @@
+"""The one maker from settings to methods, for devices and for the forecast; and the names of what was made or brought.
+
+A report says what ran by a word: a name that scenarios know, "none", or "own" for what fedge has no name for.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedge.errors import UserError
+from fedge.protocol.report import NONE, OWN
+from fedge.scenario.schema import Training
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.error_map.scores import SCORES
+from fedge.training.instance_filter.filters import FILTERS, InstanceFilter, make_filter
+from fedge.training.pruning.criteria import CRITERIA, Criterion
+from fedge.training.quantization import Quantization
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+_OPTIMIZERS: dict[type, str] = {
+    torch.optim.SGD: "sgd",
+    torch.optim.Adam: "adam",
+    torch.optim.AdamW: "adamw",
+}
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Makes what `training` names, for networks on samples of `input_shape` (C, H, W).
+
+    seed: of a purpose in this round. filter_seed: of the filter, which lives on from round to round.
+    """
+
+    training: Training
+    input_shape: tuple[int, int, int]
+    seed: Callable[[str], int]
+    filter_seed: int
+
+    @property
+    def criterion(self) -> Criterion:
+        """What channels are ranked by."""
+        return CRITERIA[self.training.pruning.criterion]
+
+    def instance_filter(self) -> InstanceFilter | None:
+        """A filter that has learnt nothing yet; None: every instance is trained on."""
+        channels, height, width = self.input_shape
+        return make_filter(
+            **self.training.instance_filter.model_dump(),
+            in_channels=channels,
+            image_size=(height, width),
+            seed=self.filter_seed,
+        )
+
+    def error_maps(self, model: nn.Module, epochs_before: int = 0) -> ErrorMapPruner | None:
+        """The pruner of the model's error maps; None where all are kept. `alternate` goes on from `epochs_before`."""
+        choice = self.training.error_maps
+        if choice.keep == 1:
+            return None
+        pruner = ErrorMapPruner(model, **choice.model_dump(), seed=self.seed("error_maps"))
+        pruner.epoch = epochs_before
+        return pruner
+
+    def quantization(self, model: nn.Module) -> Quantization | None:
+        """Quantised training of the model; None: 32-bit floats."""
+        choice = self.training.quantization
+        if choice is None:
+            return None
+        return Quantization(model, **choice.model_dump(), seed=self.seed("quantization"))
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """SGD as the settings say, afresh."""
+        choice = self.training
+        return torch.optim.SGD(
+            parameters,
+            lr=choice.learning_rate,
+            momentum=choice.momentum,
+            weight_decay=choice.weight_decay,
+        )
+
+
+def made_for(model: nn.Module, make: MakeOptimizer) -> torch.optim.Optimizer:
+    """An optimizer of the model's parameters by a function that may be a program's own; UserError where it is not."""
+    if not callable(make) or isinstance(make, torch.optim.Optimizer):
+        raise UserError(
+            f"device.train: optimizer is a {type(make).__name__}; pass a function that makes one, since the network "
+            "may be cut first: optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
+        )
+    optimizer = make(list(model.parameters()))
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(
+            f"device.train: optimizer returned a {type(optimizer).__name__}; it must return a torch.optim.Optimizer"
+        )
+    if not updates(optimizer, model):
+        raise UserError(
+            "device.train: optimizer returned an optimizer of other parameters than it was given: "
+            "optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
+        )
+    return optimizer
+
+
+def updates(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
+    """Whether the optimizer holds any of the model's parameters."""
+    own = {id(parameter) for parameter in model.parameters()}
+    return any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
+
+
+def criterion_word(criterion: Criterion) -> str:
+    """What a report calls a criterion."""
+    return next((name for name, known in CRITERIA.items() if known is criterion), OWN)
+
+
+def filter_word(instance_filter: InstanceFilter | None) -> str:
+    """What a report calls a filter: by its class, whatever its settings."""
+    if instance_filter is None:
+        return NONE
+    return next((name for name, known in FILTERS.items() if known is type(instance_filter)), OWN)
+
+
+def score_word(error_maps: ErrorMapPruner | None) -> str:
+    """What a report calls the score that error maps are pruned by."""
+    if error_maps is None:
+        return NONE
+    known = type(error_maps) is ErrorMapPruner and error_maps.score in SCORES
+    return error_maps.score if known else OWN
+
+
+def optimizer_word(optimizer: torch.optim.Optimizer) -> str:
+    """What a report calls an optimizer: by its class, whatever its settings."""
+    return _OPTIMIZERS.get(type(optimizer), OWN)

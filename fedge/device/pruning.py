@@ -1,0 +1,94 @@
+"""A device cuts its own network: by which ranking, to which level, and what looking at its data costs."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import nn
+
+from fedge.data.shard import Batch
+from fedge.device.level import Bounds, Ranking, find_level, remembered
+from fedge.device.memory.demand import peak_bytes
+from fedge.device.methods import criterion_word
+from fedge.device.round import Round
+from fedge.protocol.report import one_word
+from fedge.training.macs import count_macs
+from fedge.training.pruning.criteria import Criterion
+from fedge.training.pruning.level_search import Found
+
+
+class Cutter:
+    """Cuts the round's network. `macs` is what ranking and searching cost, `tries` how many levels were tried."""
+
+    def __init__(self, round: Round) -> None:
+        self.round = round
+        self.macs = 0
+        self.tries = 0
+        self._ran: set[str] = set()
+
+    @property
+    def ran(self) -> str:
+        """The name of the criterion that really ranked."""
+        return one_word(self._ran)
+
+    def prune(self, criterion: Criterion | None, retrain: Callable[[nn.Module], float]) -> Found:
+        """To the settings' level, or to the one found; `retrain` gives a network's accuracy after retraining."""
+        round, training = self.round, self.round.training
+        round.network.require_counted()
+        with round.uncounted():
+            ranking = self._ranking(criterion)
+            bounds = Bounds(
+                batch_size=round.batch_size,
+                memory_bytes=round.simulated.profile.memory_bytes,
+                peak_bytes=lambda model: peak_bytes(
+                    model, training, round.batch_size, round.prepared.input_shape
+                ),
+                dense_macs=round.prepared.macs_training,
+                accuracy=lambda model: round.evaluate("validation", model).accuracy,
+                retrain=retrain,
+            )
+            found = find_level(round.network.model, training.pruning, ranking, bounds)
+            self.tries = found.tries
+            self._cut(found.level, ranking)
+        return found
+
+    def cut_further(self, level: float) -> None:
+        """Cut the network as it stands so that it fits; ranked as the settings say."""
+        self._cut(level, self._ranking(None))
+
+    def _ranking(self, criterion: Criterion | None) -> Ranking:
+        """By a criterion of the program's own, else by the settings'. Own ones are charged for looking as taylor is."""
+        known = self.round.methods.criterion if criterion is None else criterion
+        word = criterion_word(known)
+        self._ran.add(word)
+        return Ranking(
+            criterion=remembered(known),
+            batches=partial(self._ranking_batches, word),
+            example_input=torch.zeros(1, *self.round.prepared.input_shape),
+            seed=self.round.seed("prune"),
+        )
+
+    def _cut(self, level: float, ranking: Ranking) -> None:
+        self.round.network.cut(
+            level,
+            example_input=ranking.example_input,
+            criterion=ranking.criterion,
+            batches=ranking.batches(),
+            seed=ranking.seed,
+            **self.round.training.pruning.cut,
+        )
+
+    def _ranking_batches(self, criterion: str) -> Iterator[Batch]:
+        """Training data drawn for a criterion to look at; what that criterion computes on them is counted."""
+        model = self.round.network.model
+        table = count_macs(model, self.round.prepared.input_shape)
+        gates = table.forward + table.error_propagation  # taylor's: no weight gradients
+        cost = {"l1": 0, "random": 0, "activation": table.forward}.get(criterion, gates)
+        left = self.round.training.pruning.ranking_samples
+        for x_BCHW, y_B in self.round.batches(model, "prune"):
+            x_BCHW, y_B = x_BCHW[:left], y_B[:left]
+            self.macs += cost * len(y_B)
+            yield x_BCHW, y_B
+            left -= len(y_B)
+            if not left:
+                return

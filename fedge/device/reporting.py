@@ -1,0 +1,78 @@
+"""What a device says of its round: evaluated, counted and named by the device, whatever the program says."""
+
+from flwr.app import Message
+
+from fedge.device.factory_answers import FactoryAnswers
+from fedge.device.pruning import Cutter
+from fedge.device.round import Round
+from fedge.device.trainer import Trainer
+from fedge.errors import UserError
+from fedge.privacy.egress import checked_report
+from fedge.protocol import RoundReport, finite
+from fedge.protocol.report import MOST_EPOCHS, coded
+
+
+def report_of(round: Round, cutter: Cutter, trainer: Trainer, wall_s: float) -> RoundReport:
+    """Evaluate the network on the client's validation and test data and add up what it cost."""
+    network, total = round.network, trainer.total
+    validation, test = (round.evaluate(split, network.model) for split in ("validation", "test"))
+    epochs = trainer.epochs[: min(round.plan.training.epochs, MOST_EPOCHS)]
+    return RoundReport(
+        round=round.plan.round,
+        client=round.client,
+        samples_seen=total.samples_seen,
+        samples_kept=total.samples_kept,
+        macs_done=total.macs_done + cutter.macs,
+        macs_dense=total.samples_seen * round.prepared.macs_training,
+        macs_filter=total.macs_filter,
+        bit_operations=total.bit_operations,
+        train_loss=finite(total.loss),
+        epoch_loss=[finite(stats.loss) for stats in epochs],
+        validation_correct=validation.correct,
+        validation_count=validation.count,
+        test_correct=test.correct,
+        test_count=test.count,
+        **_factory_answers(round).tallies(test.right_N),
+        parameters=sum(parameter.numel() for parameter in network.model.parameters()),
+        parameters_dense=round.prepared.parameters,
+        level_tries=cutter.tries,
+        **_memory_figures(trainer),
+        **coded(criterion=cutter.ran, **trainer.ran),
+        wall_s=wall_s,
+    )
+
+
+def require_report(said: object, message: Message) -> None:
+    """Hold what a program returns against the egress gate's schema, before anything is kept of the round.
+
+    UserError where it is no report, DeviceFailure where the gate would not let it leave.
+    """
+    if not isinstance(said, RoundReport):
+        raise UserError(
+            f"the client program returned {type(said).__name__} instead of a report: end it with "
+            "`return device.report()`"
+        )
+    checked_report(said.reply_to(message), message)
+
+
+def _memory_figures(trainer: Trainer) -> dict[str, int]:
+    fit = trainer.fit
+    if fit is None:  # a program that did not train
+        return {}
+    return {
+        "batch_size": fit.batch_size,
+        "memory_bytes": fit.need_bytes,
+        "memory_asked_bytes": fit.asked_bytes,
+        "memory_limit_bytes": fit.have_bytes,
+    }
+
+
+def _factory_answers(round: Round) -> FactoryAnswers:
+    """Asked once and kept in the device's state, as neither the factory model nor the shard changes."""
+    answers = FactoryAnswers.kept(round.factory, round.shard.count("test"))
+    if answers is None:
+        model, own = round.prepared.factory_model(), sorted(set(round.shard.labels("train").tolist()))
+        right, told = (round.evaluate("test", model, classes) for classes in (None, own))
+        answers = FactoryAnswers(right.right_N, told.right_N)
+        round.factory = answers.tensors()
+    return answers

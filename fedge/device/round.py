@@ -1,0 +1,96 @@
+"""What the parts of a device share in one round: whose it is, what is asked, the data, the network."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from fedge.data.shard import Batch, Shard
+from fedge.device.counting import Count
+from fedge.device.location import Location
+from fedge.device.methods import Methods
+from fedge.device.network import Network
+from fedge.device.state import DeviceState
+from fedge.prepare import Prepared
+from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
+from fedge.seeding import derive_seed
+from fedge.training.loop import evaluate
+from fedge.training.memory_format import fast_order
+from fedge.training.stats import Evaluation
+
+EVALUATION_BATCH = 256
+
+
+class Round:
+    """One client's round. `training` is the plan's, with a smaller batch where the device could not hold it."""
+
+    def __init__(self, location: Location, plan: RoundPlan, before: DeviceState) -> None:
+        self.client = location.client
+        self.simulated = location.simulated
+        self.plan = plan
+        self.training = plan.training
+        self.before = before
+        self.last_report = RoundReport.from_json(before.report)
+        self.prepared = Prepared.open(location.data_folder)
+        self.shard = Shard.open(location.data_folder / "shards", location.shard)
+        self.network = Network(self.prepared, before)
+        self.factory = before.factory  # what is kept of the factory model's answers
+        self.count: Count | None = None  # of a program's own loop, while it is in one
+
+    @property
+    def methods(self) -> Methods:
+        """The maker of what the plan's settings name."""
+        return Methods(
+            self.training,
+            self.prepared.input_shape,
+            seed=self.seed,
+            filter_seed=derive_seed(self.simulated.seed, self.client, "instance_filter"),
+        )
+
+    def seed(self, purpose: str, *parts: int) -> int:
+        """The seed of one purpose in this (run, client, round)."""
+        return derive_seed(self.simulated.seed, self.client, self.plan.round, purpose, *parts)
+
+    @property
+    def samples(self) -> int:
+        """Training samples at hand; a device without any has nothing to do in a round."""
+        if not self.shard.count("train"):
+            raise DeviceFailure(Status.NO_TRAINING_DATA)
+        return self.shard.count("train")
+
+    @property
+    def batch_size(self) -> int:
+        """Of the largest mini-batch in training."""
+        return min(self.training.batch_size, self.samples)
+
+    def batches(self, model: nn.Module, purpose: str, *parts: int) -> Iterator[Batch]:
+        """The training rows once, shuffled by the purpose's seed, in the order in memory in which `model` is fast."""
+        choice = self.training
+        return self.shard.batches(
+            "train",
+            choice.batch_size,
+            seed=self.seed(purpose, *parts),
+            augment=None if choice.augment == "none" else choice.augment,
+            order=self.order(model),
+        )
+
+    def order(self, model: nn.Module) -> torch.memory_format:
+        """Of training data in memory, in which `model` is fast."""
+        with self.uncounted():
+            return fast_order(model, self.batch_size, self.prepared.input_shape)
+
+    def evaluate(self, split: str, model: nn.Module, classes: Sequence[int] | None = None) -> Evaluation:
+        """Count right answers on one part of the shard: train, validation or test; `classes`: among these alone."""
+        with self.uncounted():
+            order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
+        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order), classes=classes)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """In a counted loop: passes of the network that the device counts elsewhere, or would not make."""
+        if self.count is None:
+            yield
+            return
+        with self.count.paused():
+            yield

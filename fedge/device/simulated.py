@@ -1,0 +1,34 @@
+"""What is simulated about one device, in one object; what is asked of it in a round stands in its RoundPlan."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from fedge.catalog.devices import DeviceProfile, profile
+from fedge.scenario.fleet import Availability
+from fedge.scenario.schema import Clock, Energy, Scenario
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A device's hardware, its owner's habits and the world's dice. Units are those of the sections."""
+
+    client: int
+    seed: int  # of the run: generators come from (seed, client, round, purpose)
+    threads: int  # of torch; part of the numbers
+    profile: DeviceProfile
+    clock: Clock
+    energy: Energy
+    availability: Availability
+
+    @classmethod
+    def of(cls, scenario: Scenario, client: int) -> Self:
+        """The simulation of the scenario's client of that number."""
+        return cls(
+            client=client,
+            seed=scenario.seed,
+            threads=scenario.engine.threads,
+            profile=profile(scenario.device_class_of(client).device),
+            clock=scenario.clock,
+            energy=scenario.energy,
+            availability=scenario.availability,
+        )

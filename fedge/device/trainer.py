@@ -1,0 +1,196 @@
+"""A device's training in one round: fitted to its memory, epoch by epoch, every step counted."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedge.data.shard import Batch
+from fedge.device.counting import Count
+from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
+from fedge.device.memory.fitting import Fit
+from fedge.device.methods import MakeOptimizer, filter_word, made_for, optimizer_word, score_word
+from fedge.device.pruning import Cutter
+from fedge.device.round import Round
+from fedge.errors import UserError
+from fedge.protocol import DeviceFailure, Status
+from fedge.protocol.report import OWN, one_word
+from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.instance_filter.filters import InstanceFilter
+from fedge.training.loop import train
+from fedge.training.quantization import Quantization
+from fedge.training.stats import TrainStats
+
+
+class Trainer:
+    """Trains the round's network. `epochs` is what ran so far, `fit` what memory said, `filter` what is to be kept."""
+
+    def __init__(self, round: Round, cutter: Cutter) -> None:
+        self.round = round
+        self.epochs: list[TrainStats] = []
+        self.fit: Fit | None = None
+        self.filter: InstanceFilter | None = None
+        self._cutter = cutter
+        self._copies = 0
+        self._ran: dict[str, set[str]] = {"instance_filter": set(), "error_maps": set(), "optimizer": set()}
+
+    @property
+    def total(self) -> TrainStats:
+        """All epochs together."""
+        return sum(self.epochs, start=TrainStats())
+
+    @property
+    def ran(self) -> dict[str, str]:
+        """The names of what really trained, by report field."""
+        return {field: one_word(words) for field, words in self._ran.items()}
+
+    def adopted(self, instance_filter: InstanceFilter | None) -> InstanceFilter | None:
+        """With what it learnt in earlier rounds; what it learns now stays when the round ends."""
+        if instance_filter is not None and instance_filter is not self.filter:
+            self.filter = instance_filter
+            if self.round.before.instance_filter:
+                instance_filter.load_state_dict(self.round.before.instance_filter)
+        return instance_filter
+
+    def train(
+        self,
+        make_optimizer: MakeOptimizer | None,
+        instance_filter: InstanceFilter | None,
+        error_maps: ErrorMapPruner | None,
+        quantization: Quantization | None,
+    ) -> None:
+        """`training.epochs` local epochs with these methods."""
+        network = self.round.network
+        network.require_counted()
+        make = make_optimizer or self.round.methods.optimizer
+        with self.round.uncounted():
+            self._fit_to_memory(made_for(network.model, make))
+            self.adopted(instance_filter)
+            optimizer = made_for(network.model, make)
+            self._say(
+                instance_filter=filter_word(instance_filter),
+                error_maps=score_word(error_maps),
+                optimizer=optimizer_word(optimizer),
+            )
+            methods = {
+                "instance_filter": instance_filter,
+                "error_maps": error_maps,
+                "quantization": quantization,
+            }
+            for stats in self.epochs_of(network.model, optimizer, "shuffle", **methods):
+                if stats.samples_kept and not math.isfinite(stats.loss):
+                    raise DeviceFailure(
+                        Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
+                    )
+                self.epochs.append(stats)
+        network.accept()
+
+    def epochs_of(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, purpose: str, **methods: Any
+    ) -> Iterator[TrainStats]:
+        """Train `model`, yielding after each of `training.epochs` epochs."""
+        for epoch in range(self.round.training.epochs):
+            batches = self.round.batches(model, purpose, epoch)
+            yield train(model, batches, optimizer=optimizer, **methods)
+
+    def retrained_accuracy(self, pruned: nn.Module) -> float:
+        """Validation accuracy after `training.epochs` of plain SGD: a try of the search, whose cost counts."""
+        optimizer = self.round.methods.optimizer(pruned.parameters())
+        for stats in self.epochs_of(pruned, optimizer, "search"):
+            self._cutter.macs += stats.macs_done
+        return self.round.evaluate("validation", pruned).accuracy
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The mini-batches that `train` takes in its local epoch of that number, from 0."""
+        if self.round.count is not None:
+            self.round.count.new_epoch()
+        yield from self.round.batches(self.round.network.model, "shuffle", epoch)
+
+    @contextmanager
+    def counted(self, optimizer: torch.optim.Optimizer | None) -> Iterator[Count]:
+        """Count what a program does with the network inside."""
+        if self.round.count is not None:
+            raise UserError("device.counted() is entered already; leave it before entering it again")
+        network = self.round.network
+        network.require_counted()
+        self._fit_to_memory(optimizer, may_prune=False)
+        count = self.round.count = Count(network.model, self._require_memory)
+        try:
+            with count.watching():
+                yield count
+        finally:
+            self.round.count = None
+        self._close(count)
+
+    def _close(self, count: Count) -> None:
+        epochs = count.epochs()
+        self.epochs += epochs
+        total = sum(epochs, start=TrainStats())
+        if total.samples_kept < total.samples_seen:
+            self._say(instance_filter=OWN)
+        if total.samples_seen:
+            self._say(optimizer=optimizer_word(count.optimizer) if count.optimizer else OWN)
+        if count.macs or not self.round.network.changed:
+            self.round.network.accept()
+
+    def _say(self, **words: str) -> None:
+        for field, word in words.items():
+            self._ran[field].add(word)
+
+    def _fit_to_memory(self, optimizer: torch.optim.Optimizer | None, *, may_prune: bool = True) -> None:
+        """Shrink the plan to the device's memory, or decline the round, as `limits` say; both leave a line behind."""
+        round = self.round
+        self._copies = int(round.training.momentum > 0) if optimizer is None else state_copies(optimizer)
+        self.fit = fit_to_memory(
+            round.network.model,
+            round.training,
+            round.plan.limits,
+            round.simulated.profile,
+            input_shape=round.prepared.input_shape,
+            samples=round.samples,
+            copies=self._copies,
+            known_bytes=self._known_need(optimizer),
+            may_prune=may_prune,
+            who=self._who,
+        )
+        if not self.fit.fits:
+            raise DeviceFailure(Status.DOES_NOT_FIT, self.fit.line)
+        round.training = round.training.model_copy(update={"batch_size": self.fit.batch_size})
+        if self.fit.level:
+            self._cutter.cut_further(self.fit.level)
+
+    def _require_memory(self, batch_size: int, optimizer: torch.optim.Optimizer | None) -> None:
+        """In a loop of a program's own: does the device hold this batch, and this optimizer's state?"""
+        copies = self._copies if optimizer is None else state_copies(optimizer)
+        if self.fit is None or (batch_size <= self.fit.batch_size and copies == self._copies):
+            return
+        self._copies = copies
+        round, fit = self.round, self.fit
+        batch_size = max(batch_size, fit.batch_size)
+        peak = peak_bytes(round.network.model, round.training, batch_size, round.prepared.input_shape, copies)
+        need = int(round.plan.limits.overhead * peak)
+        if need > fit.have_bytes:
+            raise DeviceFailure(
+                Status.DOES_NOT_FIT,
+                f"{self._who}: the loop needs {need / 1e6:.3g} MB with batches of {batch_size} and "
+                f"{copies} copies of the weights in its optimizer, the device has {fit.have_bytes / 1e6:.3g} MB: "
+                "take smaller batches, or device.counted(optimizer), which fits device.batches() to it",
+            )
+        self.fit = dataclasses.replace(fit, batch_size=batch_size, need_bytes=max(need, fit.need_bytes))
+
+    def _known_need(self, optimizer: torch.optim.Optimizer | None) -> int | None:
+        """What the last round found, where network and optimizer are still what they were then."""
+        before, now = self.round.before.topology, self.round.network.topology
+        last = self.round.last_report
+        word = "sgd" if optimizer is None else optimizer_word(optimizer)
+        if last is None or last.word("optimizer") != word or before != (now and now.to_json()):
+            return None
+        return last.memory_asked_bytes or None
+
+    @property
+    def _who(self) -> str:
+        return f"client {self.round.client}, device {self.round.simulated.profile.name!r}"
