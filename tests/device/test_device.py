@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import fedge
 from fedge.catalog.files import client_path
+from fedge.data.digests import write_digests
 from fedge.data.shard import Shard
 from fedge.device.state import StateFolder
 from fedge.launch import RunResult
@@ -103,6 +104,7 @@ def rewritten(prepared: Prepared, client: int, rows: dict[str, slice]) -> None:
         end = validation_end + rows["test"].stop
     offsets[client] = start, train_end, validation_end, end
     np.save(path, offsets)
+    write_digests(Path(prepared.folder))
 
 
 @pytest.mark.parametrize(
