@@ -8,14 +8,13 @@ Passes of a copy of the network made inside are counted too; of a layer called b
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils._pytree import tree_iter
 
 from fedge.device.methods import updates
 from fedge.errors import UserError
@@ -69,7 +68,7 @@ class Count:
 
     def new_epoch(self) -> None:
         """What follows is another local epoch."""
-        if self._epochs[-1] != TrainStats():
+        if self._trained_on[-1] or self._epochs[-1].samples_seen:
             self._epochs.append(TrainStats())
             self._trained_on.append(0)
 
@@ -114,10 +113,10 @@ class Count:
     def _passed(self, inputs: tuple[Any, ...], by_keyword: dict[str, Any], output: Any) -> None:
         if self._paused:
             return
-        x = next(value for value in tree_iter((inputs, by_keyword)) if isinstance(value, Tensor))
+        x = next(_tensors((inputs, by_keyword)))
         batch, table = len(x), self._table(x)
         self._add(macs_forward=batch * table.forward)
-        outputs = [value for value in tree_iter(output) if isinstance(value, Tensor) and value.requires_grad]
+        outputs = [value for value in _tensors(output) if value.requires_grad]
         if not outputs:
             return
         self._trained_on[-1] += batch
@@ -160,3 +159,14 @@ class Count:
     def _add(self, **counts: float) -> None:
         macs = sum(count for name, count in counts.items() if name.startswith("macs_"))
         self._epochs[-1] += TrainStats(**counts, bit_operations=FLOAT_BIT_OPERATIONS * macs)
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """All that a network was given, or gave, however it is nested."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)

@@ -18,6 +18,7 @@ from fedge.device.reporting import report_of
 from fedge.device.round import Round
 from fedge.device.state import DeviceState
 from fedge.device.trainer import Trainer
+from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol import RoundPlan, RoundReport
 from fedge.scenario.schema import Training
@@ -31,10 +32,7 @@ from fedge.training.stats import Evaluation
 
 
 class Device:
-    """One client's device in one round. Made by `on_device`; a client program calls its methods in order.
-
-    `client` is its number, `plan` what the round asks, `shard` its own rows, `profile` its hardware.
-    """
+    """One client's device in one round, made by `on_device`: `client` is its number, `plan` what the round asks."""
 
     def __init__(self, location: Location, plan: RoundPlan, state: DeviceState) -> None:
         self._started = time.perf_counter()
@@ -88,7 +86,7 @@ class Device:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of this round's training so far."""
+        """Optimizer steps so far in this round."""
         return self._trainer.total.steps
 
     @property
@@ -147,17 +145,18 @@ class Device:
         """
         return self._trainer.batches(epoch)
 
-    def counted(self, optimizer: torch.optim.Optimizer | None = None) -> AbstractContextManager[Count]:
-        """Count a loop of your own, which may do with `model` what it likes:
+    def counted(
+        self, optimizer: torch.optim.Optimizer | MakeOptimizer | None = None
+    ) -> AbstractContextManager[Count]:
+        """Count a loop of your own on `model`; the device sees its passes, `count.step` tells of samples and losses.
 
             with device.counted() as count:
                 for x_BCHW, y_B in device.batches(epoch):
                     ...
                     count.step(seen=len(y_B), kept=len(y_B), loss=loss)
 
-        Passes and steps are seen from outside; `count.step` tells of samples and losses. Memory is asked on entry, for
-        the settings' SGD unless the `optimizer` is given, and again where its first step shows another kind.
-        Raises DeviceFailure where that does not fit the device.
+        Memory is asked on entry, for the settings' SGD unless the `optimizer` is given, and again where its first step
+        shows another kind. Raises DeviceFailure where that does not fit the device.
         """
         self._said = None
         return self._trainer.counted(optimizer)
@@ -173,17 +172,17 @@ class Device:
 
         UserError where `model` changed and nothing was counted, or is no longer of the shapes that were loaded.
         """
-        self._round.network.require_counted()
+        if self._round.count is not None:
+            raise UserError("device.report() inside device.counted(): leave that first, then report")
+        self._round.require_counted()
         wall_s = time.perf_counter() - self._started
         self._said = report_of(self._round, self._cutter, self._trainer, wall_s)
         return self._said
 
     def last_report(self) -> RoundReport:
         """The report on the network as it is now: the last one made, unless something was done since."""
-        if self._said is None:
-            return self.report()
-        self._round.network.require_counted()
-        return self._said
+        self._round.require_counted()
+        return self._said or self.report()
 
     def state_after(self, report: RoundReport, charge: Charge) -> DeviceState:
         """What the device keeps of this round."""

@@ -34,7 +34,7 @@ class Cutter:
     def prune(self, criterion: Criterion | None, retrain: Callable[[nn.Module], float]) -> Found:
         """To the settings' level, or to the one found; `retrain` gives a network's accuracy after retraining."""
         round, training = self.round, self.round.training
-        round.network.require_counted()
+        round.require_counted()
         with round.uncounted():
             ranking = self._ranking(criterion)
             bounds = Bounds(

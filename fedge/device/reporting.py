@@ -16,7 +16,8 @@ def report_of(round: Round, cutter: Cutter, trainer: Trainer, wall_s: float) -> 
     """Evaluate the network on the client's validation and test data and add up what it cost."""
     network, total = round.network, trainer.total
     validation, test = (round.evaluate(split, network.model) for split in ("validation", "test"))
-    epochs = trainer.epochs[: min(round.plan.training.epochs, MOST_EPOCHS)]
+    epochs = [stats for stats in trainer.epochs if stats.samples_seen]
+    most = min(round.plan.training.epochs, MOST_EPOCHS)
     return RoundReport(
         round=round.plan.round,
         client=round.client,
@@ -27,7 +28,7 @@ def report_of(round: Round, cutter: Cutter, trainer: Trainer, wall_s: float) -> 
         macs_filter=total.macs_filter,
         bit_operations=total.bit_operations,
         train_loss=finite(total.loss),
-        epoch_loss=[finite(stats.loss) for stats in epochs],
+        epoch_loss=[finite(stats.loss) for stats in epochs[:most]],
         validation_correct=validation.correct,
         validation_count=validation.count,
         test_correct=test.correct,

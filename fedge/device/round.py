@@ -86,6 +86,11 @@ class Round:
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
         return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order), classes=classes)
 
+    def require_counted(self) -> None:
+        """UserError where the network changed and nobody counted; a counted loop is asked when it ends."""
+        if self.count is None:
+            self.network.require_counted()
+
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """In a counted loop: passes of the network that the device counts elsewhere, or would not make."""

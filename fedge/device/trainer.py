@@ -65,7 +65,7 @@ class Trainer:
     ) -> None:
         """`training.epochs` local epochs with these methods."""
         network = self.round.network
-        network.require_counted()
+        self.round.require_counted()
         make = make_optimizer or self.round.methods.optimizer
         with self.round.uncounted():
             self._fit_to_memory(made_for(network.model, make))
@@ -111,22 +111,27 @@ class Trainer:
         yield from self.round.batches(self.round.network.model, "shuffle", epoch)
 
     @contextmanager
-    def counted(self, optimizer: torch.optim.Optimizer | None) -> Iterator[Count]:
+    def counted(self, optimizer: torch.optim.Optimizer | MakeOptimizer | None) -> Iterator[Count]:
         """Count what a program does with the network inside."""
-        if self.round.count is not None:
+        round = self.round
+        if round.count is not None:
             raise UserError("device.counted() is entered already; leave it before entering it again")
-        network = self.round.network
-        network.require_counted()
+        round.require_counted()
+        if not (optimizer is None or isinstance(optimizer, torch.optim.Optimizer)):
+            optimizer = made_for(round.network.model, optimizer)
         self._fit_to_memory(optimizer, may_prune=False)
-        count = self.round.count = Count(network.model, self._require_memory)
+        macs_before = self.total.macs_done
+        count = round.count = Count(round.network.model, self._require_memory)
         try:
             with count.watching():
                 yield count
         finally:
-            self.round.count = None
-        self._close(count)
+            round.count = None
+        self._take(count)
+        if self.total.macs_done > macs_before or not round.network.changed:
+            round.network.accept()
 
-    def _close(self, count: Count) -> None:
+    def _take(self, count: Count) -> None:
         epochs = count.epochs()
         self.epochs += epochs
         total = sum(epochs, start=TrainStats())
@@ -134,8 +139,6 @@ class Trainer:
             self._say(instance_filter=OWN)
         if total.samples_seen:
             self._say(optimizer=optimizer_word(count.optimizer) if count.optimizer else OWN)
-        if count.macs or not self.round.network.changed:
-            self.round.network.accept()
 
     def _say(self, **words: str) -> None:
         for field, word in words.items():

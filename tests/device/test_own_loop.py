@@ -146,6 +146,19 @@ def test_a_pass_without_a_gradient_costs_its_forward_alone(opened) -> None:
     assert count.macs == len(y_B) * (3 * table.forward + table.training)
 
 
+def test_evaluation_in_a_loop_is_no_epoch(opened) -> None:
+    """Breaks if stopping early by validation data is free, or adds losses of epochs that never ran."""
+    device = opened(*OFF, "training.epochs=2")
+    table, rows = count_macs(device.model, device.shard.shape), device.shard.count("validation")
+    with device.counted() as count:
+        device.evaluate("validation")
+        own_loop(device, adam(device.model.parameters()), count, epochs=2)
+        device.evaluate("validation")
+    report = device.report()
+    assert len(report.epoch_loss) == 2
+    assert report.macs_done == 2 * len(device.shard) * table.training + 2 * rows * table.forward
+
+
 def test_a_copy_of_the_network_is_counted_as_the_network_is(opened) -> None:
     """Breaks if training a copy and loading it back, as averaging does, is a way to train for free."""
     device = opened(*OFF)
@@ -178,6 +191,17 @@ def test_device_train_inside_a_counted_loop_is_counted_once(opened) -> None:
     with around.counted():
         around.train()
     assert around.report().macs_done == plain.report().macs_done
+
+
+def test_weights_may_be_set_by_hand_beside_what_is_counted(opened) -> None:
+    """Breaks if a head cannot be started anew, or weights averaged, in the same block as the training."""
+    device = opened(*OFF)
+    with device.counted():
+        torch.nn.init.zeros_(list(device.model.parameters())[-1])
+        device.train()
+        with torch.no_grad():
+            next(device.model.parameters()).mul_(0.99)
+    assert device.report().macs_done == device.report().macs_dense
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """What a device prints stays in its own file, by whatever way it is printed."""
 
+import contextlib
 import ctypes
 import logging
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import fedge
+from fedge.cli import _observer
 from fedge.privacy.output import printing_into
 
 PRINTS = {
@@ -70,6 +73,34 @@ def test_a_device_that_cannot_write_prints_nowhere(tmp_path, capfd) -> None:
         with printing_into(log):
             print("label 193")
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_live_bar_goes_on_while_a_device_prints(tmp_path, monkeypatch) -> None:
+    """Breaks if the bar of a run in this process stops, or is drawn into a device's file."""
+    terminal, ours = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with open(ours, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with _observer(2, quiet=False) as bar:
+            bar.round_started(1, 6)
+            os.set_blocking(terminal, False)
+            with printing_into(tmp_path / "output.log"):
+                print("label 193")
+                _drain(terminal)
+                time.sleep(0.5)  # the bar is drawn ten times a second, by a thread of its own
+                drawn = _drain(terminal)
+        sys.stderr.flush()
+    assert b"round 1/2" in drawn and b"label" not in drawn
+    assert (tmp_path / "output.log").read_text() == "label 193\n"
+    os.close(terminal)
+
+
+def _drain(terminal: int) -> bytes:
+    pieces = []
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(terminal, 65536):
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 CHATTY = """
