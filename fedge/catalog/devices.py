@@ -20,6 +20,7 @@ import importlib.resources
 import math
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 from fedge.errors import UserError
 
@@ -52,7 +53,8 @@ class DeviceProfile:
     @classmethod
     def from_row(cls, row: dict[str, str]) -> "DeviceProfile":
         """One line of the table. UserError for a number that is missing, no number, or not above 0."""
-        return cls(**{field.name: _parse(row, field.name, field.type) for field in fields(cls)})
+        values: dict[str, Any] = {field.name: _parse(row, field.name, field.type) for field in fields(cls)}
+        return cls(**values)
 
 
 def _parse(row: dict[str, str], column: str, kind: object) -> str | float | None:

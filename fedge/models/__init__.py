@@ -58,10 +58,10 @@ def build(
             f"model {name!r} needs num_classes and in_channels of at least 1, "
             f"got {num_classes} and {in_channels}"
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "model", name))  # the CPU's alone
-        return MODELS[name](num_classes, in_channels, size)
+        return MODELS[name](num_classes, in_channels, (height, width))
 
 
 __all__ = ["MODELS", "Constructor", "build"]

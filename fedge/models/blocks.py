@@ -29,7 +29,8 @@ class ConvNormAct(nn.Sequential):
     ) -> None:
         super().__init__()
         if padding is None:
-            padding = (kernel - 1) // 2 if isinstance(kernel, int) else tuple((k - 1) // 2 for k in kernel)
+            height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+            padding = (height - 1) // 2, (width - 1) // 2
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias
         )

@@ -40,7 +40,7 @@ class InvertedResidual(nn.Module):
             )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        y_BCHW = self.body(x_BCHW)
+        y_BCHW: Tensor = self.body(x_BCHW)
         return y_BCHW if self.shortcut is None else y_BCHW + self.shortcut(x_BCHW)
 
 

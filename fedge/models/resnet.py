@@ -31,7 +31,8 @@ class ResidualBlock(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.act(self.body(x_BCHW) + self.shortcut(x_BCHW))
+        y_BCHW: Tensor = self.act(self.body(x_BCHW) + self.shortcut(x_BCHW))
+        return y_BCHW
 
 
 class ResNet(nn.Sequential):
