@@ -189,7 +189,8 @@ def test_a_repeated_plan_is_answered_from_memory(small, finished, tmp_path) -> N
     program = tmp_path / "twice.py"
     source = client_path("edge").read_text()
     source += f"\nhonest = improve\n@app.train()\ndef twice(m, c):\n    first = honest(m, c)\n" \
-              f"    open({str(tmp_path / 'count')!r}, 'a').write('x')\n    return honest(m, c)\n"  # fmt: skip
+              f"    with open({str(tmp_path / 'count')!r}, 'a') as count:\n        count.write('x')\n" \
+              f"    return honest(m, c)\n"  # fmt: skip
     program.write_text(source.replace("@app.train()\n@on_device", "@on_device", 1))
     twice = fedge.run(small(f"client={program}"), tmp_path / "twice")
     assert twice.reports(timing=False) == finished().reports(timing=False)
