@@ -66,8 +66,8 @@ def test_profiles_need_no_torch():
 
 
 def test_the_documentation_shows_the_table_as_it_is():
-    """docs/devices.md would promise other numbers than a run uses."""
-    text = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+    """docs/methods/devices.md would promise other numbers than a run uses."""
+    text = (Path(__file__).parents[2] / "docs" / "methods" / "devices.md").read_text()
     for device in PROFILES.values():
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {device.name} |")]
         shown = [cell.split()[0] for cell in row.strip("| ").split(" | ")[1:8]]

@@ -1,0 +1,116 @@
+"""What the README and the docs tell people to type is typed here."""
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
+
+import fedge
+import fedge.launch
+import fedge.scenario.load
+from fedge import cli
+from fedge.catalog.files import scenario_path
+from fedge.scenario.file import parse_scenario
+from fedge.scenario.load import check, load_scenario
+
+FIRST = "docs/guide/first_scenario.md"
+TINY = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1"]
+
+
+def named(blocks: list[Snippet]) -> Any:
+    return pytest.mark.parametrize("snippet", blocks, ids=lambda snippet: snippet.id)
+
+
+def is_program(snippet: Snippet) -> bool:
+    return "ClientApp(" in snippet.text
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds what a reader of the docs has by then: the tutorial's first.toml."""
+    first = next(block for block in snippets("toml") if block.page == FIRST)
+    (tmp_path / "first.toml").write_text(first.text)
+    (tmp_path / "clients").symlink_to(ROOT / "clients")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenarios that a snippet loads are cut to two short rounds in this process."""
+
+    def load(name: str, changes: tuple[str, ...] = ()) -> Any:
+        return load_scenario(name, [*changes, *TINY])
+
+    monkeypatch.setattr(fedge.scenario.load, "load_scenario", load)
+    monkeypatch.setattr(fedge.launch, "load_scenario", load)
+
+
+@named([block for block in snippets("python") if not is_program(block)])
+def test_python_runs(snippet: Snippet, tutorial: Path, tiny: None) -> None:
+    """Breaks if somebody who copies a Python block gets an error."""
+    exec(compile(snippet.text, snippet.id, "exec"), {"__name__": "snippet"})
+
+
+@named([block for block in snippets("python") if is_program(block)])
+def test_client_programs_run(snippet: Snippet, tmp_path: Path) -> None:
+    """Breaks if a client program that the docs offer is refused, or fails on a device."""
+    program = tmp_path / "mine.py"
+    program.write_text(snippet.text)
+    few = [f"fleet.{index}.count=1" for index in range(3)]
+    norms = ["model.name=resnet8"] if "BatchNorm" in snippet.text else []
+    scenario = load_scenario("quickstart", [*TINY, *few, *norms, f"client={program}"])
+    result = fedge.run(scenario, tmp_path / "run")
+    assert [row["status"] for row in result.reports()] == ["ok"] * 6
+
+
+@named(snippets("toml"))
+def test_toml_is_a_scenario(snippet: Snippet) -> None:
+    """Breaks if a key in the docs is unknown, misspelt or out of range. A fragment is tried on top of quickstart."""
+    table = tomllib.loads(snippet.text)
+    if "name" not in table:
+        table = merged(tomllib.loads(scenario_path("quickstart").read_text()), table)
+    check(parse_scenario(table))
+
+
+@named([block for block in snippets("bash") if commands(block.text, "fedge")])
+def test_fedge_commands_are_understood(
+    snippet: Snippet, tutorial: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Breaks if a command in the docs has an option, a key or a scenario that there is not. Runs stop at their start;
+    everything else is done."""
+
+    def started(*_: object, **__: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr(fedge.launch, "run", started)
+    for arguments in commands(snippet.text, "fedge"):
+        monkeypatch.setattr(sys, "argv", ["fedge", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code, capsys.readouterr().err
+
+
+def test_every_block_is_one_that_is_checked_or_says_why_not() -> None:
+    """Breaks if a block escapes these tests by its language, or by an opt-out that gives no reason."""
+    known = {"python", "toml", "bash", ""}
+    for page in PAGES:
+        for block in read(page):
+            assert block.language in known, f"{block.id}: language {block.language!r}"
+            if not block.runs:
+                continue
+            foreign = block.language == "" and ("import " in block.text or "fedge run" in block.text)
+            assert not foreign, f"{block.id}: name the block's language"
+
+
+def test_readme_and_ci_run_the_same_tests() -> None:
+    """Breaks if the README's install-and-test command is not the one that CI proves to work."""
+    ci = (ROOT / ".ci" / "run").read_text()
+    test = next(block for block in snippets("bash") if block.page == "README.md" and "pytest" in block.text)
+    assert '-e ".[test' in test.text
+    assert "-c constraints.txt" in test.text
+    assert ".venv/bin/python -m pytest" in test.text
+    assert ".venv/bin/python -m pytest" in ci
