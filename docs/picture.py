@@ -6,6 +6,7 @@ Rounds are printed as the command prints them and the table is the command's own
 """
 
 import io
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,14 @@ def draw(scenario: str = SCENARIO, picture: Path = PICTURE) -> None:
         result = fedge.run(scenario, Path(folder) / "run", observer=Recorder(console))
     console.print(summary_table(result.summary, f"runs/{scenario}"))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    console.save_svg(str(picture), title=f"fedge run {scenario}", unique_id="fedge")
+    svg = console.export_svg(title=f"fedge run {scenario}", unique_id="fedge")
+    picture.write_text(own_fonts(svg), encoding="utf-8")
+
+
+def own_fonts(svg: str) -> str:
+    """The picture with the reader's own monospaced font: rich would have it fetched from a server."""
+    without = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return without.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ memory as a share), K recalled and not verified, A assumed by one of these rules
     network       phones, laptops: 6.1 Mbps down, 0.76 of it up (FedScale, FLASH); MCUs 1, 0.5; else 20, 10
 
 So figures compare well within a family and poorly across families. A blank is refused, never taken for 0;
-`none` under battery_wh means mains power. docs/devices.md has the table and the cost formulas.
+`none` under battery_wh means mains power. docs/methods/devices.md has the table and the cost formulas.
 """
 
 import csv

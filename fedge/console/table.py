@@ -97,7 +97,9 @@ def _cell(value: object) -> str:
 
 def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """What `fedge plan` prints: a column per device class."""
-    table = Table(title="one round of a mean client, after pruning", caption="estimates: docs/devices.md")
+    table = Table(
+        title="one round of a mean client, after pruning", caption="estimates: docs/methods/devices.md"
+    )
     table.add_column("per client")
     for row in rows:
         table.add_column(f"{row['class']} x {row['clients']}", justify="right")

@@ -102,7 +102,7 @@ class Device:
     def prune(self, criterion: Criterion | None = None) -> Found:
         """Cut the network to `training.pruning.level`, or to the level it finds, with this client's own data in view.
 
-        `criterion` is one of your own (docs/pruning.md) in place of `training.pruning.criterion`; looking at a sample
+        `criterion` is one of your own (docs/guide/own_client.md) in place of `training.pruning.criterion`; looking at a sample
         is charged for it as for taylor. Returns the level and, where it was searched for, the levels tried.
         """
         self._said = None

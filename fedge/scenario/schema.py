@@ -167,7 +167,7 @@ class LevelSearch(Section):
 class Pruning(Section):
     """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning.
 
-    criterion: "l1" is ADaPT's, which hardly sees the data; "taylor" ranks by them and won (docs/pruning.md).
+    criterion: "l1" is ADaPT's, which hardly sees the data; "taylor" ranks by them and won (docs/methods/pruning.md).
     """
 
     level: Fraction | LevelSearch = 0.0
@@ -187,7 +187,9 @@ class EarlyFilter(Section):
 
     kind: Literal["early"]
     keep: Share = 0.4  # share of instances trained on
-    controller: Literal["quantile", "paper"] = "quantile"  # what holds the share (docs/instance_filter.md)
+    controller: Literal["quantile", "paper"] = (
+        "quantile"  # what holds the share (docs/methods/instance_filter.md)
+    )
     explore: Share = 0.5  # least share of the kept that is drawn by lot
     distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
     learning_rate: Positive = 0.1  # of the filter's own SGD
@@ -259,7 +261,7 @@ class Training(Section):
 
 
 class Limits(Section):
-    """What happens where the plan needs more memory than the device has (docs/devices.md).
+    """What happens where the plan needs more memory than the device has (docs/methods/devices.md).
 
     refuse: the device declines the round. shrink: a smaller batch, then a higher level. fail: the run ends.
     `overhead` times the tensors' peak is what the device must have. `hard` also fences the host's process, so that
@@ -272,7 +274,7 @@ class Limits(Section):
 
 
 class Clock(Section):
-    """How much devices of one class differ in speed, and how far away the server is (docs/devices.md)."""
+    """How much devices of one class differ in speed, and how far away the server is (docs/methods/devices.md)."""
 
     device_sigma: Annotated[float, Field(ge=0, le=2)] = 0.25  # one unit against its class; 0: all alike
     round_sigma: Annotated[float, Field(ge=0, le=2)] = 0.1  # one unit from round to round; 0: always alike

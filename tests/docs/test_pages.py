@@ -52,6 +52,19 @@ def test_files_and_tests_that_are_named_exist(page: Path) -> None:
             assert f"def {test}(" in (ROOT / name).read_text(encoding="utf-8"), f"{page.name}: {name}::{test}"
 
 
+def test_pages_that_the_code_names_exist() -> None:
+    """Breaks if an error message or a comment sends its reader to a page that has moved."""
+    sources = [path for folder in ("fedge", "clients", "scenarios") for path in (ROOT / folder).rglob("*.*")]
+    named = {
+        (path.name, page)
+        for path in sources
+        if path.suffix in (".py", ".toml")
+        for page in re.findall(r"docs/[\w/]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert not [(path, page) for path, page in named if not (ROOT / page).is_file()]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_nothing_that_is_gone_is_promised(page: Path) -> None:
     """Breaks if a page speaks of the C kernels, or gives a figure that nobody can make again."""

@@ -39,5 +39,5 @@ def make_filter(
         return made_by(*shape, keep=keep, seed=seed, **options)
     except TypeError as error:
         raise UserError(
-            f"instance filter '{kind}': {error}; see docs/instance_filter.md for its options"
+            f"instance filter '{kind}': {error}; see docs/methods/instance_filter.md for its options"
         ) from error

@@ -175,7 +175,7 @@ def _kept_at_most() -> Iterator[list[int]]:
 
 
 def test_a_function_can_be_the_criterion():
-    """docs/pruning.md's example, as it stands there: the scale of the norms."""
+    """docs/guide/own_client.md's example, as it stands there: the scale of the norms."""
 
     def norm_scale(evidence: Evidence) -> torch.Tensor:
         score_U = torch.full((evidence.coupling.units,), torch.inf)  # without a norm: never cut
