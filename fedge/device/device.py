@@ -102,8 +102,8 @@ class Device:
     def prune(self, criterion: Criterion | None = None) -> Found:
         """Cut the network to `training.pruning.level`, or to the level it finds, with this client's own data in view.
 
-        `criterion` is one of your own (docs/guide/own_client.md) in place of `training.pruning.criterion`; looking at a sample
-        is charged for it as for taylor. Returns the level and, where it was searched for, the levels tried.
+        `criterion` is one of your own (docs/guide/own_client.md) in place of the scenario's; looking at a sample is
+        charged for it as for taylor. Returns the level and, where it was searched for, the levels tried.
         """
         self._said = None
         return self._cutter.prune(criterion, self._trainer.retrained_accuracy)

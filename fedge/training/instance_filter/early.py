@@ -10,7 +10,7 @@ arXiv 2007.03213, IEEE TCAD 39(11), section III, equations 1 to 7. Per mini-batc
     w_H  = 1 / keep,  w_L = 1 / (1 - keep)
 
 What we changed, and why:
-- The quantile controller is the default: the paper's rule misses its share (controllers.py, docs/methods/instance_filter.md).
+- The quantile controller is the default: the paper's rule misses its share (controllers.py).
 - Norms in the filter's network are GroupNorm: the instances that it learns from are not those that it judges, so batch
   statistics would differ between the two, and a batch may hold one instance.
 - T_cap, the (1 - distrust) quantile of the loss: an instance that stays at the very top is taken for mislabelled, and

@@ -58,7 +58,7 @@ def prune(
     `level` is a share, 0 <= level < 1; 0 leaves the network as it is. `example_input` [B, C, H, W] is only traced;
     its values do not matter. `criterion` is a name of `CRITERIA` or a function like them; those that look at data
     go through `batches` of (x, y) once. Left out, it is 'taylor' where there are batches and the paper's 'l1' where
-    there are none (docs/methods/pruning.md: measured). `accounting="exact"` meets the level as closely as units allow when
+    there are none (docs/methods/pruning.md). `accounting="exact"` meets the level as closely as units allow when
     tried once each, by score; a level below half of the cheapest unit's share cuts nothing. `round_to` leaves widths in
     multiples of it, which processors like (1: any width); where a whole step would overshoot, a part of it is taken.
 
