@@ -5,7 +5,7 @@
 
 Every SuperNode gets a folder of its own: its client's shard and nothing of the others', its private device
 state, its key. The run's reports must equal those of the same scenario on fedge's inline engine; the script
-says so and ends with code 1 if they do not. `docs/guide/deployment.md` tells what the commands mean.
+says so and ends with code 1 if they do not. `docs/deployment.md` tells what the commands mean.
 """
 
 import argparse

@@ -169,7 +169,7 @@ def _infobatch() -> list[Cell]:
 
 
 def _cpu() -> list[Cell]:
-    """docs/methods/instance_filter.md says which of these have run; the others are what a next run goes on with."""
+    """docs/instance_filter.md says which of these have run; the others are what a next run goes on with."""
     short = [*_regimes(), *_together(), *_scores(), *_loss_filters(), *_variants()]
     return [*short, *_lenet(), *_pushed(), *_cifar_narrow(), *_cifar_error_maps(), *_infobatch()]
 
