@@ -36,23 +36,19 @@ def snippets(*languages: str) -> list[Snippet]:
 def read(page: Path) -> list[Snippet]:
     """The blocks of one page, in order."""
     lines = page.read_text(encoding="utf-8").splitlines()
-    found, start = [], None
-    for number, line in enumerate(lines):
-        fence = FENCE.match(line)
-        if fence and start is None:
-            start = number
-        elif fence:
-            before = next((text for text in reversed(lines[:start]) if text.strip()), "")
-            found.append(
-                Snippet(
-                    page=str(page.relative_to(ROOT)),
-                    line=start + 1,
-                    language=FENCE.match(lines[start])[1],
-                    text="\n".join(lines[start + 1 : number]) + "\n",
-                    runs=not OPT_OUT.fullmatch(before.strip()),
-                )
+    fences = [(number, fence[1]) for number, line in enumerate(lines) if (fence := FENCE.match(line))]
+    found = []
+    for (start, language), (end, _) in zip(fences[::2], fences[1::2], strict=True):
+        before = next((text for text in reversed(lines[:start]) if text.strip()), "")
+        found.append(
+            Snippet(
+                page=str(page.relative_to(ROOT)),
+                line=start + 1,
+                language=language,
+                text="\n".join(lines[start + 1 : end]) + "\n",
+                runs=not OPT_OUT.fullmatch(before.strip()),
             )
-            start = None
+        )
     return found
 
 
@@ -75,6 +71,7 @@ def merged(base: dict[str, Any], fragment: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in fragment.items():
         under = result.get(key)
-        into = isinstance(value, dict) and isinstance(under, dict) and "kind" not in value
-        result[key] = merged(under, value) if into else value
+        if isinstance(value, dict) and isinstance(under, dict) and "kind" not in value:
+            value = merged(under, value)
+        result[key] = value
     return result

@@ -20,7 +20,7 @@ FIRST = "docs/guide/first_scenario.md"
 TINY = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1"]
 
 
-def named(blocks: list[Snippet]) -> Any:
+def named(blocks: list[Snippet]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("snippet", blocks, ids=lambda snippet: snippet.id)
 
 
@@ -78,7 +78,7 @@ def test_toml_is_a_scenario(snippet: Snippet) -> None:
 
 @named([block for block in snippets("bash") if commands(block.text, "fedge")])
 def test_fedge_commands_are_understood(
-    snippet: Snippet, tutorial: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    snippet: Snippet, tutorial: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Breaks if a command in the docs has an option, a key or a scenario that there is not. Runs stop at their start;
     everything else is done."""
