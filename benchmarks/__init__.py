@@ -1,1 +1,1 @@
-"""The papers' tables and the side-by-side measurements; each module is run with `python -m`."""
+"""The papers' tables and the side-by-side measurements: `python -m benchmarks list` says which there are."""

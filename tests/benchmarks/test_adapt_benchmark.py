@@ -1,45 +1,44 @@
 """The ADaPT benchmark's grid and its tables; running it takes real pictures, so that is left to the presets."""
 
-import json
 from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
 import torch
 
-from benchmarks.adapt import read_rows
-from benchmarks.adapt_controls import CONTROLS
-from benchmarks.adapt_grid import PRESETS, cells
-from benchmarks.adapt_report import difference, summarise, write_report
+from benchmarks.accuracy.adapt_controls import CONTROLS
+from benchmarks.accuracy.adapt_grid import PRESETS, cells
+from benchmarks.accuracy.adapt_tables import difference, page, summarise
 from fedge.models import build
 from fedge.training.pruning.one_shot import prune
 
 
 def row(arm: str, criterion: str, top1: float, seed: int = 0, level: float = 0.5) -> dict:
     return {
-        "net": "resnet8", "arm": arm, "criterion": criterion, "level": level, "subset": "aquatic", "seed": seed,
-        "top1": top1, "epoch": 1, "parameters": 10, "macs": 50 if arm != "unpruned" else 100, "wall_s": 1.0,
+        "preset": "smoke", "net": "resnet8", "arm": arm, "criterion": criterion, "level": level, "subset": "aquatic",
+        "seed": seed, "top1": top1, "epoch": 1, "parameters": 10, "macs": 50 if arm != "unpruned" else 100,
+        "wall_s": 1.0,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_cell_is_run_twice(preset):
     """Cells are found again by what they are; a doubled one would weigh double in every mean."""
-    grid = cells(PRESETS[preset])
+    grid = cells(preset)
     assert len(grid) == len(set(grid))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_costly_network_is_trained_once(preset):
     """Only the last one is kept; cells that share one must follow each other within a grid, or it is trained anew."""
-    shared = [cell.shared for cell in cells(PRESETS[preset]) if cell.arm == "agnostic"]
+    shared = [cell.shared for cell in cells(preset) if cell.arm == "agnostic"]
     runs = 1 + sum(before != after for before, after in pairwise(shared))
     assert runs == len(set(shared))
 
 
 def test_full_is_the_papers_grid():
     """4 networks x 5 subsets x 19 levels x 5 seeds for each criterion of the data-aware arm."""
-    grid = [cell for cell in cells(PRESETS["full"]) if (cell.arm, cell.criterion) == ("aware", "l1")]
+    grid = [cell for cell in cells("full") if (cell.arm, cell.criterion) == ("aware", "l1")]
     assert len(grid) == 4 * 5 * 19 * 5
 
 
@@ -60,15 +59,12 @@ def test_gain_is_split_into_retraining_and_choosing():
     assert means == pytest.approx([10.0, 8.0, 2.0])
 
 
-def test_report_is_written_and_a_torn_line_is_left_out(tmp_path):
-    """A benchmark killed while writing must go on from the whole lines."""
-    path = tmp_path / "adapt_smoke.jsonl"
+def test_page_has_a_line_per_place_and_a_column_per_arm_and_criterion():
+    """Else a figure of one criterion would stand under another's head."""
     rows = [row("unpruned", "none", 0.4), row("aware", "l1", 0.3), row("aware", "taylor", 0.35, seed=1)]
-    path.write_text("\n".join(json.dumps(r) for r in rows) + '\n{"net": "resn')
-    assert read_rows(path) == rows
-    text = write_report(PRESETS["smoke"], rows, path)
+    text = page(rows)
+    assert "| net | subset | level | aware l1 | aware taylor |" in text
     assert "| resnet8 | aquatic | 0.5 | 30.0 | 35.0 |" in text
-    assert json.loads(path.with_suffix(".json").read_text())["cells"] == rows
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -86,5 +82,5 @@ def test_a_control_keeps_taylors_widths(control):
 
 def test_rows_name_their_cell():
     """Resuming finds a finished cell by its fields."""
-    cell = cells(PRESETS["smoke"])[0]
+    cell = cells("smoke")[0]
     assert set(asdict(cell)) <= set(row("aware", "l1", 0.1))

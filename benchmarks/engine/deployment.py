@@ -1,0 +1,216 @@
+"""The same apps on Flower's deployment runtime, for real: one SuperLink and its SuperNodes on loopback.
+
+Every SuperNode gets a folder of its own: its client's shard and nothing of the others', its private device state, its
+key. The run's reports must equal those of the same scenario on fedge's inline engine; if they do not, that is an error.
+With `--tls`: TLS, and SuperNodes that must prove who they are. `docs/deployment.md` explains the commands.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.benchmark import Benchmark, Options
+from benchmarks.measure.process import in_fresh_process
+from benchmarks.measure.results import Results, Row
+from benchmarks.measure.table import per_machine
+from fedge.results.run_folder import read_reports
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+
+
+def run(options: Options, results: Results) -> None:
+    """Prepare, deploy, run, compare."""
+    folder = Path(tempfile.mkdtemp(prefix="fedge-deployment-"))
+    expected = in_fresh_process(prepare_nodes, folder, options.clients, options.rounds)
+    if options.tls:
+        make_certificates(folder, options.clients)
+    with superlink(folder, options.tls) as port, supernodes(folder, port, options.clients, options.tls):
+        began_s = time.perf_counter()
+        flwr(folder, "run", str(ROOT), "fedge", "-c", run_config(folder), "--stream")
+        wall_s = time.perf_counter() - began_s
+    reports = read_reports(folder / "out", timing=False)
+    if reports != expected:
+        raise RuntimeError(f"{len(reports)} reports, unlike the inline engine's; see {folder}")
+    shutil.rmtree(folder)
+    security = "TLS and node keys" if options.tls else "insecure"
+    results.add(
+        {"security": security, "clients": options.clients, "reports": len(reports), "wall_s": round(wall_s)}
+    )
+
+
+def prepare_nodes(folder: Path, clients: int, rounds: int) -> list[Row]:
+    """Run the scenario inline for the reports to expect, and give every node its own data folder."""
+    from fedge.data.shard import export_shard
+    from fedge.launch import run as run_scenario
+    from fedge.prepare import prepare
+    from fedge.scenario.file import scenario_toml
+    from fedge.scenario.load import load_scenario
+
+    fleet = f'fleet=[{{device="jetson-nano", count={clients}}}]'
+    changes = [f"rounds={rounds}", "training.epochs=1", "engine.kind=inline", fleet]
+    scenario = load_scenario("quickstart", changes)
+    (folder / "scenario.toml").write_text(scenario_toml(scenario))
+    run_scenario(scenario, folder / "inline")
+    prepared = Path(prepare(scenario).folder)
+    for client in range(clients):
+        data = folder / f"node{client}" / "data"
+        data.mkdir(parents=True)
+        for name in ("prepared.json", "factory.safetensors"):
+            shutil.copy(prepared / name, data)
+        export_shard(prepared / "shards", client, data / "shards")
+    return read_reports(folder / "inline", timing=False)
+
+
+def run_config(folder: Path) -> str:
+    """What `flwr run` overrides of pyproject.toml's [tool.flwr.app.config]."""
+    return f'scenario="{folder / "scenario.toml"}" out="{folder / "out"}"'
+
+
+def make_certificates(folder: Path, clients: int) -> None:
+    """A certificate authority, a server certificate for 127.0.0.1, and a key pair per SuperNode."""
+    ca, server = folder / "ca", folder / "server"
+    new_key = "-newkey rsa:2048 -nodes"
+    openssl(f"req -x509 {new_key} -keyout {ca}.key -out {ca}.crt", "-subj", "/CN=fedge CA")
+    openssl(f"req {new_key} -keyout {server}.key -out {server}.csr", "-subj", "/CN=localhost")
+    Path(f"{server}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    signed_by = f"-CA {ca}.crt -CAkey {ca}.key -CAcreateserial -extfile {server}.ext"
+    openssl(f"x509 -req -in {server}.csr -out {server}.crt {signed_by}")
+    for client in range(clients):
+        key = folder / f"node{client}" / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", key], check=True)
+
+
+def openssl(arguments: str, *more: str) -> None:
+    """Run openssl, silently unless it fails."""
+    subprocess.run(["openssl", *arguments.split(), *more], check=True, capture_output=True)
+
+
+def certificate_options(folder: Path) -> list[str]:
+    """The server's certificate, for the SuperLink and for each SuperNode's own local API."""
+    files = {"--ssl-ca-certfile": "ca.crt", "--ssl-certfile": "server.crt", "--ssl-keyfile": "server.key"}
+    return [text for option, file in files.items() for text in (option, str(folder / file))]
+
+
+@contextmanager
+def superlink(folder: Path, tls: bool) -> Iterator[int]:
+    """A SuperLink, and the `flwr` configuration that calls it `fedge`; its port."""
+    home, port = folder / "superlink", free_port()
+    home.mkdir()
+    trust = f'root-certificates = "{folder / "ca.crt"}"' if tls else "insecure = true"
+    (home / "config.toml").write_text(f'[superlink.fedge]\naddress = "127.0.0.1:{port}"\n{trust}\n')
+    security = [*certificate_options(folder), "--enable-supernode-auth"] if tls else ["--insecure"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
+    with running(home, "flower-superlink", *security, *options):
+        wait_for_port(port)
+        yield port
+
+
+@contextmanager
+def supernodes(folder: Path, superlink_port: int, clients: int, tls: bool) -> Iterator[None]:
+    """A SuperNode per client, each in a folder of its own; with TLS, registered by its public key."""
+    with ExitStack() as stack:
+        for client in range(clients):
+            home = folder / f"node{client}"
+            security = ["--insecure"]
+            if tls:
+                flwr(folder, "supernode", "register", f"{home / 'key'}.pub", "fedge")
+                trust = ["--root-certificates", str(folder / "ca.crt"), *certificate_options(folder)]
+                security = [*trust, "--auth-supernode-private-key", str(home / "key")]
+            places = f'data-path="{home / "data"}" device-dir="{home / "state"}"'
+            node_config = f"partition-id={client} num-partitions={clients} {places}"
+            options = ["--superlink", f"127.0.0.1:{superlink_port}", "--port", str(free_port())]
+            stack.enter_context(
+                running(home, "flower-supernode", *security, *options, "--node-config", node_config)
+            )
+        yield
+
+
+def free_port() -> int:
+    """One on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(home: Path, program: str, *options: str) -> Iterator[None]:
+    """A program of Flower's, its output in `home`; ended with all that it started."""
+    with open(home / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            [BIN / program, *options],
+            env=environment(home),
+            cwd=home,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for_port(port: int, patience_s: float = 60.0) -> None:
+    """Until somebody listens on 127.0.0.1:`port`."""
+    end_s = time.monotonic() + patience_s
+    while time.monotonic() < end_s:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"nobody listens on port {port} after {patience_s:.0f} s")
+
+
+def flwr(folder: Path, *arguments: str) -> None:
+    """Run a `flwr` command against the SuperLink."""
+    subprocess.run([BIN / "flwr", *arguments], env=environment(folder / "superlink"), cwd=folder, check=True)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Flower's own files in `home`, its programs found, nothing phoning home."""
+    return os.environ | QUIET | {"FLWR_HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+
+COLUMNS = {
+    "connection": "{security}",
+    "SuperNodes": "{clients}",
+    "reports": "{reports}",
+    "seconds of `flwr run`": "{wall_s}",
+}
+NOTE = "every report equals the inline engine's."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls", action="store_true", help="certificates, and keys for the SuperNodes")
+    parser.add_argument("--clients", type=int, default=3, help="SuperNodes")
+    parser.add_argument("--rounds", type=int, default=2)
+
+
+SMOKE: dict[str, Any] = {"clients": 1, "rounds": 2}
+BENCHMARK = Benchmark(
+    name="deployment",
+    purpose="The same apps on Flower's deployment runtime",
+    takes="a minute of two cores",
+    key=("security", "clients", "machine"),
+    run=run,
+    page=lambda rows: per_machine(rows, COLUMNS, NOTE),
+    options=add_options,
+    smoke=SMOKE,
+)

@@ -1,0 +1,115 @@
+"""Does it hold at ten thousand devices? Memory of the coordinator and time per message as the fleet grows.
+
+Each size is a whole `fedge.run` in a process of its own, on Ray with two hosts, with a client program that opens no
+data and sends a whole report through the egress gate: preparation, plans, the gate, reports checked and written.
+`--client dense` makes the same clients train: a slow benchmark.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.benchmark import Benchmark, Options
+from benchmarks.measure.process import in_fresh_process, peak_rss_mb, tree_pss_mb
+from benchmarks.measure.results import Results, Row
+from benchmarks.measure.table import per_machine
+
+REPORT_ONLY = Path(__file__).with_name("scale_client.py")
+COLUMNS = {
+    "clients": "{clients:,}",
+    "client program": "{client}",
+    "messages": "{messages:,}",
+    "failures": "{failures}",
+    "preparation and start, s": "{prepare_and_start_s:.1f}",
+    "ms per message": "{ms_per_message:.2f}",
+    "coordinator, MB": "{coordinator_rss_mb}",
+    "all processes, MB": "{all_processes_pss_mb}",
+    "load": "{load:.1f}",
+}
+NOTE = (
+    "{scenario}, {rounds} rounds. Milliseconds are of the rounds after the first; memory of the coordinator is the most "
+    "that its process ever held (resident), in MB of 10^6 bytes."
+)
+
+
+def run(options: Options, results: Results) -> None:
+    """Each size in turn."""
+    for clients in options.sizes:
+        changed = changes(clients, options.rounds, options.client, options.engine)
+        results.add(in_fresh_process(run_size, clients, options.scenario, options.client, changed))
+
+
+def changes(clients: int, rounds: int, client: str, engine: str) -> list[str]:
+    """What makes a scenario of this size of another one."""
+    return [
+        'name="scale"',
+        f"rounds={rounds}",
+        f"client={json.dumps(client)}",
+        'data.partition={kind="iid"}',
+        'model.name="resnet8"',  # its state is 0.3 MB per device and round
+        "model.factory.epochs=0",
+        f'fleet=[{{device="jetson-nano", count={clients}, ray={{num_cpus=1}}}}]',
+        "engine.hosts=2",
+        f"engine.kind={engine}",
+    ]
+
+
+def run_size(clients: int, scenario: str, client: str, changed: list[str]) -> Row:
+    """One whole run; rounds are timed as the coordinator sees them, all but the first, which holds the start."""
+    from fedge.console.observer import Observer
+    from fedge.launch import run as run_scenario
+    from fedge.scenario.load import load_scenario
+
+    begins_s: list[float] = []
+    ends_s: list[float] = []
+    pss_mb: list[float] = []
+
+    class Clock(Observer):
+        def round_started(self, round: int, clients: int) -> None:
+            begins_s.append(time.perf_counter())
+
+        def round_finished(self, figures: Any) -> None:
+            ends_s.append(time.perf_counter())
+            pss_mb.append(tree_pss_mb())
+
+    began_s = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_scenario(load_scenario(scenario, changed), f"{folder}/out", observer=Clock())
+    later_s = [end - begin for begin, end in zip(begins_s, ends_s, strict=True)][1:]
+    return {
+        "scenario": scenario,
+        "client": Path(client).stem,
+        "clients": clients,
+        "rounds": len(ends_s),
+        "messages": result.summary["egress"]["messages"],
+        "failures": result.summary["failures"],
+        "prepare_and_start_s": round(begins_s[0] - began_s, 1),
+        "ms_per_message": round(sum(later_s) / len(later_s) / clients * 1e3, 3),
+        "coordinator_rss_mb": round(peak_rss_mb()),
+        "all_processes_pss_mb": round(max(pss_mb)),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000], help="clients")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--client", default=str(REPORT_ONLY), help="a client program's name or path")
+    parser.add_argument("--scenario", default="mnist-dirichlet", help="what the sizes are made of")
+    parser.add_argument("--engine", choices=["ray", "inline"], default="ray")
+
+
+BENCHMARK = Benchmark(
+    name="scale",
+    purpose="Memory and time per message as the fleet grows",
+    takes="five minutes of two cores; needs MNIST",
+    key=("scenario", "client", "clients", "machine"),
+    run=run,
+    page=lambda rows: per_machine(rows, COLUMNS, NOTE),
+    options=add_options,
+    smoke={"sizes": [3], "rounds": 2, "scenario": "quickstart", "engine": "inline"},
+)
