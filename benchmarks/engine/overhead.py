@@ -106,8 +106,8 @@ MESSAGE_COLUMNS = {
     "load": "{load[0]:.1f} to {load[1]:.1f}",
 }
 MESSAGE_NOTE = (
-    "a client that does nothing: {clients:,} clients, two rounds after the first 1,000 messages, {repeats} runs of each "
-    "kind; medians. The start is from the first import to the first reply; most of it is Ray's."
+    "a client that does nothing: {clients:,} clients, two rounds after the first 1,000 messages, {repeats} runs of "
+    "each kind; medians. The start is from the first import to the first reply; most of it is Ray's."
 )
 TRAINING_COLUMNS = {
     "seconds per round": "{name}",
@@ -118,8 +118,8 @@ TRAINING_COLUMNS = {
     "load": "{load[0]:.1f} to {load[1]:.1f}",
 }
 TRAINING_NOTE = (
-    "real training beside a bare PyTorch loop: `{scenario}` with six clients of one class, one host, one thread; round by "
-    "round in turns, {pairs} pairs of rounds."
+    "real training beside a bare PyTorch loop: `{scenario}` with six clients of one class, one host, one thread; round "
+    "by round in turns, {pairs} pairs of rounds."
 )
 
 

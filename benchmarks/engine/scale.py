@@ -31,8 +31,8 @@ COLUMNS = {
     "load": "{load:.1f}",
 }
 NOTE = (
-    "{scenario}, {rounds} rounds. Milliseconds are of the rounds after the first; memory of the coordinator is the most "
-    "that its process ever held (resident), in MB of 10^6 bytes."
+    "{scenario}, {rounds} rounds. Milliseconds are of the rounds after the first; memory of the coordinator is the "
+    "most that its process ever held (resident), in MB of 10^6 bytes."
 )
 
 
