@@ -1,9 +1,9 @@
 """Memory that a training step frees stays with the process, for the next step to take.
 
 By default the GNU C library gives a large tensor's pages back to the kernel when it is freed, and the next one's are
-mapped and cleared anew, all maps of all layers in every step: 5 to 15 % of a step (benchmarks/heap.py). Here blocks of
-up to 32 MB, the most that every version of the library allows, come from the heap, and the heap is given back when the
-training ends. Other C libraries are left as they are.
+mapped and cleared anew, all maps of all layers in every step: 5 to 15 % of a step (`python -m benchmarks heap`). Here
+blocks of up to 32 MB, the most that every version of the library allows, come from the heap, and the heap is given
+back when the training ends. Other C libraries are left as they are.
 """
 
 import ctypes

@@ -6,7 +6,7 @@ channels-last order pays where there is more of the maps than of the kernels, an
 
     maps per weight  =  instances  *  numbers in the convolutions' input and output maps  /  weights of the convolutions
 
-Measured on AVX-512 by `python -m benchmarks.memory_format`.
+Measured on AVX-512 by `python -m benchmarks memory_format`.
 """
 
 from collections.abc import Sequence

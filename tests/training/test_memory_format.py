@@ -47,7 +47,7 @@ def test_a_layer_called_twice_and_by_keyword_counts_twice():
     ],
 )
 def test_the_order_is_that_measured_to_be_faster(name, batch_size, order):
-    """If this fails, devices train these networks in the slower order (benchmarks/results/memory_order.md)."""
+    """If this fails, devices train these networks in the slower order (benchmarks/results/memory_format.md)."""
     model = build(name, num_classes=10, in_channels=3, image_size=32)
     assert fast_order(model, batch_size, (3, 32, 32)) is order
 

@@ -17,7 +17,7 @@ al. (MobiSys 2012) for Wi-Fi, recalled, not verified; lognormal speeds as in Fed
 whole board, its memory included, so there is no term for memory. Idle time between rounds is the battery's matter.
 
 Expected error: on one calibrated host, ten training steps (four networks, other batches and levels than the one
-calibrated with) were predicted at 0.76 to 1.09 of the truth, median 0.90: `python -m benchmarks.clock`; the 10 was
+calibrated with) were predicted at 0.76 to 1.09 of the truth, median 0.90: `python -m benchmarks clock`; the 10 was
 fitted there, to ResNet-20 and MobileNetV2 at batch 32. Where a profile's throughput is itself an assumption (its
 `evidence` says so), count on a factor of 2 to 3, the same in all rounds: ratios between methods on one device are
 worth more than seconds.

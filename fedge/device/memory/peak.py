@@ -8,7 +8,7 @@ its state. A dispatch mode adds up the storages alive; the peak is the largest
 What an operator returns is seen; what it takes inside, and gives back, is added from the shapes (workspace.py).
 
 Unit: bytes of tensors as the allocator hands them out, without the C library's slack and the interpreter.
-Expected error: within 1 % of the allocator's own peak (benchmarks/memory.py) on a CPU with AVX-512; on AVX2,
+Expected error: within 1 % of the allocator's own peak (`python -m benchmarks memory`) on a CPU with AVX-512; on AVX2,
 with blocks of 8, it may be too high. A GPU's workspaces are its own: there this is a lower bound.
 """
 
