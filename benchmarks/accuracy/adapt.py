@@ -1,6 +1,5 @@
 """ADaPT's experiment: networks x subsets of CIFAR-100 x levels x arms x criteria x seeds.
 
-    --preset smoke     a minute on one core: does it run
     --preset cpu       scaled down; 143 minutes of one thread, half of that with --workers 2, and the base networks
     --preset trained   ResNet-8 from a base trained for 30 epochs: as long again
     --preset deeper    ResNet-20 from a base trained for 12 epochs: shorter
@@ -143,7 +142,7 @@ def _run_share(place: Place, threads: int, results: Results, share: list[Cell]) 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=PRESETS, default="smoke")
+    parser.add_argument("--preset", choices=[*PRESETS][1:], default="cpu")
     parser.add_argument("--data", default=str(data_root(None)), help="folder of cifar-100-python, or 'noise'")
     parser.add_argument("--cache", type=Path, default=CACHE, help="base networks")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -154,7 +153,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 BENCHMARK = Benchmark(
     name="adapt",
     purpose="ADaPT on subsets of CIFAR-100: what pruning with the data in view brings",
-    takes="a minute (--preset smoke) to days (full), see the presets; needs CIFAR-100",
+    takes="hours (--preset trained, deeper, cpu) to days (full); needs CIFAR-100",
     key=[field.name for field in fields(Cell)],
     run=run,
     page=page,

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.measure.allocator import allocator_peak
 from benchmarks.measure.benchmark import Benchmark, Options
-from benchmarks.measure.networks import CIFAR_SHAPE, network
+from benchmarks.measure.networks import CIFAR_SHAPE, SHAPES, network
 from benchmarks.measure.process import in_fresh_process
 from benchmarks.measure.results import Results, Row
 from benchmarks.measure.steps import Batch, TrainingStep, interleaved, random_batches
@@ -177,7 +177,7 @@ NOTE = "medians over the pairs; peak memory on one thread."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", nargs="+", default=["resnet20", "vgg16"])
+    parser.add_argument("--models", nargs="+", default=["resnet20", "vgg16"], choices=SHAPES)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--keep", type=float, default=0.25, help="share of error-map channels kept")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
