@@ -26,7 +26,11 @@ def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", MODULES)
+SLOW = {"deployment"}  # it starts a SuperLink and a SuperNode, which take as long as half of all others
+RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODULES]
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_every_benchmark_runs_small(name: str, no_files: None, tmp_path: Path) -> None:
     """A benchmark that nothing runs rots with the code that it calls; it must also need no data set here."""
     before = {path: path.stat().st_mtime_ns for path in FOLDER.iterdir()}
