@@ -75,6 +75,7 @@ def _table(arguments: list[str]) -> None:
 
 def _run(chosen: "Benchmark", arguments: list[str]) -> None:
     from benchmarks.measure.results import FOLDER, Results
+    from fedge.errors import FedgeError
 
     module = sys.modules[chosen.run.__module__]
     parser = argparse.ArgumentParser(
@@ -95,7 +96,10 @@ def _run(chosen: "Benchmark", arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="fedge-benchmark-") as temporary:
         folder = options.out or (Path(temporary) if options.smoke else FOLDER)
         results = Results(folder / f"{chosen.name}.jsonl", chosen.key)
-        chosen.run(options, results)
+        try:
+            chosen.run(options, results)
+        except FedgeError as error:
+            parser.exit(error.exit_code, f"{chosen.name}: {error}\n")
         print(chosen.render(results.rows))
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from benchmarks.accuracy.adapt_protocol import BATCH_SIZE, MOMENTUM, Pictures, Split
 from fedge.data.datasets import load_dataset
+from fedge.errors import UserError
 from fedge.models import build
 from fedge.paths import cache_folder
 from fedge.seeding import derive_seed
@@ -23,6 +24,7 @@ CACHE = cache_folder() / "adapt"
 PEAK_RATE = {"alexnet": 0.02, "squeezenet": 0.04}  # networks without norm, or with a small one, diverge above
 DEFAULT_PEAK_RATE = 0.2
 WEIGHT_DECAY = 5e-4
+NOISE_PICTURES = 600
 NORMLESS = frozenset({"alexnet"})
 
 
@@ -33,8 +35,8 @@ def load_pictures(data: str, device: str = "cpu") -> tuple[Pictures, int]:
     """
     if data == "noise":
         generator = torch.Generator().manual_seed(0)
-        x_NCHW = torch.randint(0, 256, (600, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        return Pictures(x_NCHW, torch.arange(600) % 100, device), 500
+        x_NCHW = torch.randint(0, 256, (NOISE_PICTURES, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return Pictures(x_NCHW, torch.arange(NOISE_PICTURES) % 100, device), NOISE_PICTURES - 100
     cifar100 = load_dataset("cifar100", data)
     pictures = Pictures(torch.from_numpy(cifar100.x), torch.from_numpy(cifar100.y), device)
     return pictures, cifar100.train_count
@@ -51,6 +53,11 @@ def base_network(net: str, epochs: int, pictures: Pictures, split: Split, cache:
     if net in NORMLESS:
         _initialise(model, torch.Generator(pictures.device).manual_seed(derive_seed(0, "base", net)))
     if epochs:
+        if len(pictures.y_N) == NOISE_PICTURES:
+            raise UserError(
+                f"{net}: noise is for smoke runs with untrained networks; got {epochs} epochs of training; take 0 or "
+                "give the folder of cifar-100-python"
+            )
         _train(model, net, epochs, pictures, split)
         cache.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)

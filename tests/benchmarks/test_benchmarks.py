@@ -76,6 +76,16 @@ def test_table_without_rows_is_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network trained on noise would be kept in the cache as one trained on CIFAR-100."""
+    arguments = ["--nets", "resnet20", "--data", "noise", "--epochs", "1", "--cache", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["prune_wallclock", *arguments, "--out", str(tmp_path)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "noise is for smoke runs" in message and message.count("\n") == 1
+
+
 @dataclass(frozen=True)
 class Cell:
     net: str
