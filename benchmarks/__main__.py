@@ -90,9 +90,8 @@ def _run(chosen: "Benchmark", arguments: list[str]) -> None:
         "--out", type=Path, help=f"folder of the rows; default: {FOLDER.name}/ of the checkout"
     )
     chosen.options(parser)
-    if "--smoke" in arguments:
-        parser.set_defaults(**chosen.smoke)
-    options = parser.parse_args(arguments)
+    smoke = chosen.smoke.split() if "--smoke" in arguments else []
+    options = parser.parse_args([*smoke, *arguments])
     with tempfile.TemporaryDirectory(prefix="fedge-benchmark-") as temporary:
         folder = options.out or (Path(temporary) if options.smoke else FOLDER)
         results = Results(folder / f"{chosen.name}.jsonl", chosen.key)

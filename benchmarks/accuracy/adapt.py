@@ -142,7 +142,7 @@ def _run_share(place: Place, threads: int, results: Results, share: list[Cell]) 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=[*PRESETS][1:], default="cpu")
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="smoke: what --smoke runs")
     parser.add_argument("--data", default=str(data_root(None)), help="folder of cifar-100-python, or 'noise'")
     parser.add_argument("--cache", type=Path, default=CACHE, help="base networks")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -158,5 +158,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=page,
     options=add_options,
-    smoke={"preset": "smoke", "data": "noise"},
+    smoke="--preset smoke --data noise",
 )

@@ -35,7 +35,7 @@ def run(options: Options, results: Results) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=[*PRESETS][1:], default="cpu")
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="smoke: what --smoke runs")
     parser.add_argument("--data", default=str(data_root(None)), help="folder of the data sets")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=int, default=1)
@@ -49,5 +49,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=page,
     options=add_options,
-    smoke={"preset": "smoke"},
+    smoke="--preset smoke",
 )

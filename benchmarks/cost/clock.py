@@ -97,14 +97,10 @@ def step(name: str, level: float, batch_size: int, repeats: int) -> tuple[Work, 
     return work, median(times.cpu_s for (times,) in interleaved([training], repeats, warm_up=1))
 
 
-COLUMNS = {
-    "network": "{model}",
-    "level": "{level:g}",
-    "batch": "{batch_size}",
-    "predicted, ms": "{predicted_ms:.1f}",
-    "measured, ms": "{measured_ms:.1f}",
-    "predicted / measured": "{ratio:.2f}",
-}
+COLUMNS = """
+| network | level | batch | predicted, ms | measured, ms | predicted / measured |
+| {model} | {level:g} | {batch_size} | {predicted_ms:.1f} | {measured_ms:.1f} | {ratio:.2f} |
+"""
 NOTE = "as a device: {host_train_gflops:.1f} GFLOP/s, {host_memory_gbs:.1f} GB/s; medians of {repeats} steps."
 
 
@@ -128,5 +124,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=page,
     options=add_options,
-    smoke={"models": ["lenet"], "repeats": 3},
+    smoke="--models lenet --repeats 3",
 )

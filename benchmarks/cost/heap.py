@@ -73,15 +73,11 @@ def ask(pipe: Connection) -> tuple[float, int, float]:
     return pipe.recv()
 
 
-COLUMNS = {
-    "network": "{model}",
-    "step, ms": "{step_ms:.1f}",
-    "kept / outside": "{kept_over_outside:.2f}",
-    "page faults per step": "{page_faults[0]:,}",
-    "kept": "{page_faults[1]:,}",
-    "MB resident at most": "{resident_mb[0]}",
-    "MB, kept": "{resident_mb[1]}",
-}
+COLUMNS = """
+| network | step, ms | kept / outside | page faults per step | kept | MB resident at most | MB, kept |
+| {model} | {step_ms:.1f} | {kept_over_outside:.2f} | {page_faults[0]:,} | {page_faults[1]:,} |\
+ {resident_mb[0]} | {resident_mb[1]} |
+"""
 NOTE = "{libc}, one thread, batch {batch_size}, {turns} turns."
 
 
@@ -98,5 +94,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=lambda rows: per_machine(rows, COLUMNS, NOTE),
     options=add_options,
-    smoke={"models": ["lenet"], "turns": 2},
+    smoke="--models lenet --turns 2",
 )

@@ -56,23 +56,14 @@ def measure(name: str, level: float, batch_size: int, method: dict[str, Any]) ->
     }
 
 
-COLUMNS = {
-    "network": "{model}",
-    "level": "{level:g}",
-    "batch": "{batch_size}",
-    "optimiser": "{optimizer}",
-    "error maps kept": "{error_maps:g}",
-    "estimated": "{estimated:,}",
-    "measured": "{measured:,}",
-    "error": "{error:+.3%}",
-}
-SUMMARY = {
-    "network": "{model}",
-    "cells": "{cells}",
-    "peak, MB": "{least_mb:.1f} to {most_mb:.1f}",
-    "largest error": "{worst:.2%}",
-    "longest estimate, s": "{longest_s:.1f}",
-}
+COLUMNS = """
+| network | level | batch | optimiser | error maps kept | estimated | measured | error |
+| {model} | {level:g} | {batch_size} | {optimizer} | {error_maps:g} | {estimated:,} | {measured:,} | {error:+.3%} |
+"""
+SUMMARY = """
+| network | cells | peak, MB | largest error | longest estimate, s |
+| {model} | {cells} | {least_mb:.1f} to {most_mb:.1f} | {worst:.2%} | {longest_s:.1f} |
+"""
 
 
 def page(rows: list[Row]) -> str:
@@ -109,5 +100,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=page,
     options=add_options,
-    smoke={"models": ["lenet"], "levels": [0.3], "batches": [8]},
+    smoke="--models lenet --levels 0.3 --batches 8",
 )

@@ -50,15 +50,11 @@ def measure(name: str, level: float, batch_size: int, turns: int) -> Row:
     }
 
 
-COLUMNS = {
-    "network": "{model}",
-    "level": "{level:g}",
-    "batch": "{batch_size}",
-    "maps per weight": "{maps_per_weight:.2f}",
-    "NCHW step, ms": "{nchw_ms:.1f}",
-    "NCHW / channels last": "{nchw_over_channels_last:.2f}",
-    "chosen": "{chosen}",
-}
+COLUMNS = """
+| network | level | batch | maps per weight | NCHW step, ms | NCHW / channels last | chosen |
+| {model} | {level:g} | {batch_size} | {maps_per_weight:.2f} | {nchw_ms:.1f} | {nchw_over_channels_last:.2f} |\
+ {chosen} |
+"""
 NOTE = f"one thread, {{turns}} turns; channels last is chosen from {MAPS_PER_WEIGHT} maps per weight on."
 
 
@@ -76,5 +72,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=lambda rows: per_machine(rows, COLUMNS, NOTE),
     options=add_options,
-    smoke={"models": ["lenet"], "batches": [8], "turns": 1},
+    smoke="--models lenet --batches 8 --turns 1",
 )

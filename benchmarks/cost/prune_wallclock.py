@@ -35,7 +35,7 @@ from fedge.training.heap import kept_heap
 from fedge.training.macs import count_macs
 from fedge.training.pruning.one_shot import prune
 
-LEVEL, BATCH_SIZE, CLASSES, AIM = 0.75, 32, 100, 1.3
+LEVEL, BATCH_SIZE, CLASSES = 0.75, 32, 100
 EPOCHS = {"resnet20": 12, "vgg16": 1, "mobilenet_v2": 2}
 CHOICES = ("l1", "taylor", "random")
 WIDTHS = (1, 4, 16)  # prune's round_to
@@ -162,25 +162,20 @@ def pruning_times(repeats: int) -> dict[str, float]:
     return {"prune_s": median(prune_s[1:]), "rebuild_s": median(rebuild_s[1:])}
 
 
-STEP_COLUMNS = {
-    "net": "{net}",
-    "epochs trained": "{base_epochs}",
-    "channels chosen by": "{choice}",
-    "widths in multiples of": "{round_to}",
-    "format": "{format}",
-    "time left": "{time:.3f}",
-    "MACs left": "{macs:.3f}",
-    f"time / MACs (aim: at most {AIM})": "{time_over_macs:.2f}",
-    "dense step, ms": "{dense_ms:.0f}",
-}
-KIND_COLUMNS = {
-    "operators": "{kind}",
-    "dense, ms": "{dense_ms:.0f}",
-    "pruned, ms": "{pruned_ms:.0f}",
-    "time left": "{time:.2f}",
-    "MACs left": "{macs:.2f}",
-}
-PRUNING_COLUMNS = {"net": "{net}", "pruned, s": "{prune_s:.2f}", "rebuilt, s": "{rebuild_s:.2f}"}
+STEP_COLUMNS = """
+| net | epochs trained | channels chosen by | widths in multiples of | format | time left | MACs left |\
+ time / MACs (aim: at most 1.3) | dense step, ms |
+| {net} | {base_epochs} | {choice} | {round_to} | {format} | {time:.3f} | {macs:.3f} | {time_over_macs:.2f} |\
+ {dense_ms:.0f} |
+"""
+KIND_COLUMNS = """
+| operators | dense, ms | pruned, ms | time left | MACs left |
+| {kind} | {dense_ms:.0f} | {pruned_ms:.0f} | {time:.2f} | {macs:.2f} |
+"""
+PRUNING_COLUMNS = """
+| net | pruned, s | rebuilt, s |
+| {net} | {prune_s:.2f} | {rebuild_s:.2f} |
+"""
 
 
 def page(rows: list[Row]) -> str:
@@ -220,13 +215,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=page,
     options=add_options,
-    smoke={
-        "turns": 1,
-        "nets": ["resnet20"],
-        "choices": ["taylor"],
-        "widths": [4],
-        "epochs": 0,
-        "repeats": 1,
-        "data": "noise",
-    },
+    smoke="--turns 1 --nets resnet20 --choices taylor --widths 4 --epochs 0 --repeats 1 --data noise",
 )

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.process import in_fresh_process
@@ -188,12 +187,10 @@ def environment(home: Path) -> dict[str, str]:
     return os.environ | QUIET | {"FLWR_HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
-COLUMNS = {
-    "connection": "{security}",
-    "SuperNodes": "{clients}",
-    "reports": "{reports}",
-    "seconds of `flwr run`": "{wall_s}",
-}
+COLUMNS = """
+| connection | SuperNodes | reports | seconds of `flwr run` |
+| {security} | {clients} | {reports} | {wall_s} |
+"""
 NOTE = "every report equals the inline engine's."
 
 
@@ -203,7 +200,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2)
 
 
-SMOKE: dict[str, Any] = {"clients": 1, "rounds": 2}
 BENCHMARK = Benchmark(
     name="deployment",
     purpose="The same apps on Flower's deployment runtime",
@@ -212,5 +208,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=lambda rows: per_machine(rows, COLUMNS, NOTE),
     options=add_options,
-    smoke=SMOKE,
+    smoke="--clients 1 --rounds 2",
 )

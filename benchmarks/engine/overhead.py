@@ -10,7 +10,6 @@ import argparse
 import os
 import tempfile
 from statistics import median
-from typing import Any
 
 from benchmarks.engine import overhead_messages, overhead_rounds
 from benchmarks.measure.benchmark import Benchmark, Options
@@ -95,28 +94,21 @@ def _ratio(fedge_s: list[float], bare_s: list[float]) -> Row:
     }
 
 
-MESSAGE_COLUMNS = {
-    "": "{name}",
-    "start, s": "{start_s:.1f}",
-    "least to most": "{start_s_range[0]:.1f} to {start_s_range[1]:.1f}",
-    "ms per message": "{ms_per_message:.2f}",
-    "least to most ": "{ms_per_message_range[0]:.2f} to {ms_per_message_range[1]:.2f}",
-    "coordinator, MB": "{coordinator_rss_mb:d}",
-    "all processes, MB": "{all_processes_pss_mb:d}",
-    "load": "{load[0]:.1f} to {load[1]:.1f}",
-}
+MESSAGE_COLUMNS = """
+| kind | start, s | least to most | ms per message | least to most | coordinator, MB | all processes, MB | load |
+| {name} | {start_s:.1f} | {start_s_range[0]:.1f} to {start_s_range[1]:.1f} | {ms_per_message:.2f} |\
+ {ms_per_message_range[0]:.2f} to {ms_per_message_range[1]:.2f} | {coordinator_rss_mb:d} |\
+ {all_processes_pss_mb:d} | {load[0]:.1f} to {load[1]:.1f} |
+"""
 MESSAGE_NOTE = (
     "a client that does nothing: {clients:,} clients, two rounds after the first 1,000 messages, {repeats} runs of "
     "each kind; medians. The start is from the first import to the first reply; most of it is Ray's."
 )
-TRAINING_COLUMNS = {
-    "seconds per round": "{name}",
-    "fedge": "{fedge_s:.2f}",
-    "loop": "{bare_s:.2f}",
-    "median ratio": "{ratio:.3f}",
-    "quartiles of the ratio": "{ratio_quartiles[0]:.3f} to {ratio_quartiles[1]:.3f}",
-    "load": "{load[0]:.1f} to {load[1]:.1f}",
-}
+TRAINING_COLUMNS = """
+| seconds per round | fedge | loop | median ratio | quartiles of the ratio | load |
+| {name} | {fedge_s:.2f} | {bare_s:.2f} | {ratio:.3f} | {ratio_quartiles[0]:.3f} to {ratio_quartiles[1]:.3f} |\
+ {load[0]:.1f} to {load[1]:.1f} |
+"""
 TRAINING_NOTE = (
     "real training beside a bare PyTorch loop: `{scenario}` with six clients of one class, one host, one thread; round "
     "by round in turns, {pairs} pairs of rounds."
@@ -143,9 +135,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=["ray", "inline"], default="ray", help="where fedge trains")
 
 
-SMOKE: dict[str, Any] = {
-    "repeats": 1, "clients": 20, "grids": ["fedge_inline"], "rounds": 2, "scenario": "quickstart", "engine": "inline",
-}  # fmt: skip
 BENCHMARK = Benchmark(
     name="overhead",
     purpose="What fedge costs on top of the work itself",
@@ -154,5 +143,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=page,
     options=add_options,
-    smoke=SMOKE,
+    smoke="--repeats 1 --clients 20 --grids fedge_inline --rounds 2 --scenario quickstart --engine inline",
 )

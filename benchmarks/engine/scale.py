@@ -19,17 +19,12 @@ from benchmarks.measure.results import Results, Row
 from benchmarks.measure.table import per_machine
 
 REPORT_ONLY = Path(__file__).with_name("scale_client.py")
-COLUMNS = {
-    "clients": "{clients:,}",
-    "client program": "{client}",
-    "messages": "{messages:,}",
-    "failures": "{failures}",
-    "preparation and start, s": "{prepare_and_start_s:.1f}",
-    "ms per message": "{ms_per_message:.2f}",
-    "coordinator, MB": "{coordinator_rss_mb}",
-    "all processes, MB": "{all_processes_pss_mb}",
-    "load": "{load:.1f}",
-}
+COLUMNS = """
+| clients | client program | messages | failures | preparation and start, s | ms per message |\
+ coordinator, MB | all processes, MB | load |
+| {clients:,} | {client} | {messages:,} | {failures} | {prepare_and_start_s:.1f} | {ms_per_message:.2f} |\
+ {coordinator_rss_mb} | {all_processes_pss_mb} | {load:.1f} |
+"""
 NOTE = (
     "{scenario}, {rounds} rounds. Milliseconds are of the rounds after the first; memory of the coordinator is the "
     "most that its process ever held (resident), in MB of 10^6 bytes."
@@ -111,5 +106,5 @@ BENCHMARK = Benchmark(
     run=run,
     page=lambda rows: per_machine(rows, COLUMNS, NOTE),
     options=add_options,
-    smoke={"sizes": [3], "rounds": 2, "scenario": "quickstart", "engine": "inline"},
+    smoke="--sizes 3 --rounds 2 --scenario quickstart --engine inline",
 )

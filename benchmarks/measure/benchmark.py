@@ -1,9 +1,8 @@
 """What a benchmark registers: its name, what it is for, how long it takes, how it runs, how its rows become a page."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from benchmarks.measure.results import Results, Row
 
@@ -15,8 +14,8 @@ class Benchmark:
     """One benchmark, `BENCHMARK` of its module.
 
     `key`: the fields that tell rows apart; a row measured anew replaces the one of the same key. `options` adds
-    arguments to the command line, and `smoke` overrides their defaults so that a run takes seconds, on data that ship
-    with the dependencies. `run(options, results)` adds rows; `page(rows)` is the Markdown behind the title.
+    arguments to the command line, and `smoke` is the command line of a run that takes seconds, on data that ship with
+    the dependencies. `run(options, results)` adds rows; `page(rows)` is the Markdown behind the title.
     """
 
     name: str
@@ -26,7 +25,7 @@ class Benchmark:
     run: Callable[[Options, Results], None]
     page: Callable[[list[Row]], str]
     options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
-    smoke: Mapping[str, Any] = field(default_factory=dict)
+    smoke: str
 
     def render(self, rows: list[Row]) -> str:
         """The whole page: `results/NAME.md` from `results/NAME.jsonl`."""

@@ -1,6 +1,6 @@
 """Markdown tables of measured rows: every committed page of results is made by these."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 
 from benchmarks.measure.results import Row
@@ -14,9 +14,13 @@ def markdown(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     )
 
 
-def table(rows: Iterable[Row], columns: Mapping[str, str]) -> str:
-    """A line per row: each column's head, and the format of its cell ('{step_ms:.1f}'); a null is an empty cell."""
-    return markdown(list(columns), ([_cell(form, row) for form in columns.values()] for row in rows))
+def table(rows: Iterable[Row], template: str) -> str:
+    """A line per row. `template`: a Markdown line of heads, and one of the formats of the cells ('{step_ms:.1f}').
+
+    A null is an empty cell.
+    """
+    heads, formats = (line.strip("| ").split(" | ") for line in template.strip().splitlines())
+    return markdown(heads, ([_cell(form, row) for form in formats] for row in rows))
 
 
 def _cell(form: str, row: Row) -> str:
@@ -26,10 +30,10 @@ def _cell(form: str, row: Row) -> str:
         return ""
 
 
-def per_machine(rows: Iterable[Row], columns: Mapping[str, str], note: str) -> str:
+def per_machine(rows: Iterable[Row], template: str, note: str) -> str:
     """`table` for each machine under what it is and `note`, whose fields come from the first row."""
     return "\n\n".join(
-        f"{machine}; {note.format_map(here[0])}\n\n{table(here, columns)}"
+        f"{machine}; {note.format_map(here[0])}\n\n{table(here, template)}"
         for machine, here in by_machine(rows).items()
     )
 
