@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -123,7 +124,7 @@ def prepare(scenario: Scenario) -> Prepared:
             _write(scenario, dataset, folder)
         prepared = Prepared.open(folder)
     if wrong and scenario.engine.state != "sticky":  # nodes that prepare for themselves must answer alike
-        line = f"{folder}: {wrong} since it was prepared, so it was prepared anew"
+        line = f"the cached folder {folder} was damaged ({wrong}): it has been prepared anew"
         return replace(prepared, notices=(line, *prepared.notices))
     return prepared
 
@@ -134,8 +135,9 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     choices = [scenario.seed, scenario.clients, scenario.engine.threads, data, scenario.model.model_dump()]
     key = json.dumps([FORMAT, torch.__version__, *choices], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=8)
-    digest.update(memoryview(dataset.x).cast("B"))
-    digest.update(memoryview(dataset.y).cast("B"))
+    for array in (dataset.x, dataset.y, dataset.subject):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()
 
 
@@ -156,12 +158,15 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         write_shards(dataset, [division.factory], partial / "factory-shard")
         with kept_heap():
             prepared = replace(_factory(scenario, partial), notices=tuple(notices))
-        (partial / "prepared.json").write_text(json.dumps(asdict(prepared)))
+        # Under its final name: equal preparations leave equal files.
+        (partial / "prepared.json").write_text(json.dumps(asdict(replace(prepared, folder=folder.name))))
         write_digests(partial)
         shutil.rmtree(folder, ignore_errors=True)  # left by a crash, or by an older format
         partial.rename(folder)
     except OSError as error:
-        raise RunError(f"{folder}: the prepared data cannot be written: {error.strerror}") from None
+        raise RunError(
+            f"{folder}: the prepared data cannot be written: {error.strerror or first_line(error)}"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

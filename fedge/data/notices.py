@@ -12,6 +12,7 @@ from fedge.data.repeats import repeated_test_rows
 def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -> list[str]:
     """Rows and classes that are nobody's, parts that are empty, test rows that stand among training rows too."""
     lines = [
+        _empty_classes(dataset),
         _nobodys(dataset, divided, choice.partition.kind),
         _gap(dataset, divided),
         _untested(divided) if choice.split.test else "",
@@ -21,6 +22,19 @@ def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -
     return [line for line in lines if line]
 
 
+def _empty_classes(dataset: DataSet) -> str:
+    classes = absent_classes(dataset.y, dataset.num_classes)
+    return f"data set '{dataset.name}' holds no row of {named_classes(classes)}" if classes else ""
+
+
+def _missing_among(dataset: DataSet, rows: np.ndarray) -> list[int]:
+    """Classes that the data set holds and `rows` do not."""
+    everywhere = set(absent_classes(dataset.y, dataset.num_classes))
+    return [
+        label for label in absent_classes(dataset.y[rows], dataset.num_classes) if label not in everywhere
+    ]
+
+
 def _nobodys(dataset: DataSet, divided: DividedRows, kind: str) -> str:
     """Rows that are neither the factory's nor a client's, though nothing but the partition kept them from it."""
     held_N = np.concatenate([np.concatenate(rows.parts) for rows in divided.clients])
@@ -28,7 +42,7 @@ def _nobodys(dataset: DataSet, divided: DividedRows, kind: str) -> str:
     left = len(dataset) - factory - divided.gap - len(held_N)
     if left == 0:
         return ""
-    classes = absent_classes(dataset.y[held_N], dataset.num_classes)
+    classes = _missing_among(dataset, held_N)
     whose = f"; {named_classes(classes)} {'is' if len(classes) == 1 else 'are'} nobody's" if classes else ""
     return f"data.partition '{kind}' leaves {left:,} of {left + len(held_N):,} rows to no client{whose}" + (
         ": have more clients, or more classes each" if kind == "pathological" else ""
@@ -52,7 +66,7 @@ def _untested(divided: DividedRows) -> str:
 
 
 def _unknown_to_factory(dataset: DataSet, divided: DividedRows) -> str:
-    classes = absent_classes(dataset.y[divided.factory.train], dataset.num_classes)
+    classes = _missing_among(dataset, divided.factory.train)
     if not classes or not len(divided.factory.train):
         return ""
     return f"the factory split holds no row of {named_classes(classes)}: data.factory_fraction is small"

@@ -50,7 +50,7 @@ class Division(Protocol):
 def divide(dataset: DataSet, choice: Division, *, clients: int, seed: int) -> DividedRows:
     """All cuts at once. UserError: more clients than the rows allow, a kind that the data cannot have, or a split
     that leaves a client nothing to train on."""
-    by = getattr(choice.split, "by", "row")
+    by: Any = getattr(choice.split, "by", "row")
     fractions = (choice.split.train, choice.split.validation, choice.split.test)
     if by != "row":
         part_N = assign_parts(dataset, by, choice.factory_fraction, fractions, seed)

@@ -29,7 +29,7 @@ from numpy.lib.format import open_memmap
 from fedge.data.augment import crop_flip
 from fedge.data.checks import check_row_numbers, check_rows
 from fedge.data.datasets import DataSet
-from fedge.data.partition import ClientRows
+from fedge.data.parts import ClientRows
 from fedge.errors import UserError
 
 SPLITS = ("train", "validation", "test")

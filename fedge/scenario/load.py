@@ -10,7 +10,7 @@ from fedge.catalog.devices import profile
 from fedge.catalog.files import client_path, scenario_path
 from fedge.errors import UserError
 from fedge.scenario.file import read_scenario
-from fedge.scenario.schema import Scenario
+from fedge.scenario.schema import Natural, Pathological, Scenario, Shards
 
 
 def load_scenario(name: str, changes: Sequence[str] = ()) -> Scenario:
@@ -72,17 +72,15 @@ def left_out(scenario: Scenario) -> list[str]:
         scenario.clients,
     )
     left = _rows_left(scenario, facts)
-    match partition.kind:
-        case "pathological" if clients * partition.classes < facts.num_classes:
-            rest = facts.num_classes - clients * partition.classes
+    match partition:
+        case Pathological(classes=classes) if (rest := facts.num_classes - clients * classes) > 0:
             return [
-                f"data.partition 'pathological' gives {clients} clients {partition.classes} classes each: at least "
-                f"{rest} of {facts.num_classes} classes are left to no client"
+                f"data.partition 'pathological' gives {clients} clients {classes} classes each: at least {rest} of "
+                f"{facts.num_classes} classes are left to no client"
             ]
-        case "shards" if rest := left % (clients * partition.per_client):
+        case Shards(per_client=per_client) if rest := left % (clients * per_client):
             return [f"data.partition 'shards' leaves {rest} of {left:,} rows to no client"]
-        case "natural" if facts.people and clients < facts.people:
-            rest = facts.people - clients
+        case Natural() if (rest := (facts.people or 0) - clients) > 0:
             return [
                 f"data.partition 'natural' leaves the rows of {rest} of {facts.people} people to no client"
             ]
