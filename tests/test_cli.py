@@ -72,7 +72,7 @@ def test_quiet_prints_nothing(fedge, tmp_path) -> None:
 def test_a_stopped_run_says_how_to_go_on(
     tmp_path: Path, engine: str, number: signal.Signals, exit_code: int
 ) -> None:
-    """Breaks if a run stopped by hand, or by Slurm, passes for done, names no --resume, or ends in Ray's stack trace."""
+    """Breaks if a run stopped by hand or by Slurm passes for done, names no --resume, or ends in Ray's stack trace."""
     command = [sys.executable, "-c", "from fedge.cli import main; main()", "run", "quickstart", *FAST, *FEW]
     command += ["--engine", engine, "--set", "rounds=500", "--out", str(tmp_path / "r")]
     # a suite that was started in the background ignores SIGINT, and so would what it starts
@@ -201,7 +201,7 @@ def test_a_client_program_without_the_gate_is_refused(fedge, tmp_path, mods: str
 
 
 def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fedge, tmp_path) -> None:
-    """Breaks if a run that cannot succeed goes on to its last round, or if nobody is told of the devices' errors.log."""
+    """Breaks if a run that cannot succeed goes on to its last round, or if nobody is told of the errors.log."""
     program = tmp_path / "mine.py"
     edge = client_path("edge").read_text()
     program.write_text(

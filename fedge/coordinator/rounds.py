@@ -83,9 +83,12 @@ _OF_ONE_DEVICE = (Status.OUT_OF_MEMORY, Status.DOES_NOT_FIT, Status.DIVERGED, St
 
 def explained(row: Row, out: Path) -> str:
     """A failed client in one line, with its device's log where this process can see it."""
-    log = out / "devices" / str(row["client"]) / "errors.log"
-    where = f", see {log}" if log.is_file() else ""
-    return f"client {row['client']}: {row['status']}{where}"
+    return f"client {row['client']}: {row['status']}{_pointer(row['client'], out)}"
+
+
+def _pointer(client: int, out: Path) -> str:
+    log = out / "devices" / str(client) / "errors.log"
+    return f", see {log}" if log.is_file() else ""
 
 
 def _ask(
@@ -127,8 +130,8 @@ def _refuse_to_go_on(row: Row, scenario: Scenario, plan: RoundPlan, folder: RunF
         )
     if row["status"] == Status.DOES_NOT_FIT and scenario.limits.memory == "fail":
         raise RunError(
-            f"{explained(row, folder.folder)}: the plan does not fit device {row['device']!r} and limits.memory is "
-            "'fail'; `fedge plan` says what each class needs"
+            f"client {client}: the plan does not fit device {row['device']!r} and limits.memory is 'fail'"
+            f"{_pointer(client, folder.folder)}; `fedge plan` says what each class needs"
         )
 
 
