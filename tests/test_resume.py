@@ -103,7 +103,7 @@ def test_a_finished_run_grows(small: Make, finished: Make, tmp_path: Path) -> No
         k: v for k, v in whole.summary.items() if k not in timing
     }
     assert "rounds = 3" in (out / "scenario.toml").read_text()
-    with pytest.raises(UserError, match="round 3 of 3.; rounds is 2, and --resume undoes none: at least 3"):
+    with pytest.raises(UserError, match=r"round 3 of 3\); rounds is 2, and --resume undoes none: at least 3"):
         fedge.run(small(*LIGHT), out, resume=True)
 
 

@@ -54,4 +54,5 @@ def unpack(answer: str) -> JsonValue:
     content = json.loads(answer)
     if "error" in content:
         raise _ERRORS[content["error"]](content["message"])
-    return content["result"]
+    result: JsonValue = content["result"]
+    return result
