@@ -39,7 +39,7 @@ class Count:
         self.optimizer: torch.optim.Optimizer | None = None
         self._on_batch = on_batch
         self._epochs = [TrainStats()]
-        self._trained_on = [0]  # samples, per epoch, that went through the network with a gradient asked for
+        self._trained_on = [0]  # samples, per epoch, that went through the network forward and back
         self._unannounced_steps = 0
         self._largest = 0
         self._paused = False
@@ -119,7 +119,6 @@ class Count:
         outputs = [value for value in _tensors(output) if value.requires_grad]
         if not outputs:
             return
-        self._trained_on[-1] += batch
         if batch > self._largest:
             self._largest = batch
             with self.paused():
@@ -127,7 +126,9 @@ class Count:
         first: list[int] = []
 
         def went_back(index: int) -> None:
-            first[:] = first or [index]  # of several outputs one stands for the pass
+            if not first:  # of several outputs one stands for the pass
+                first.append(index)
+                self._trained_on[-1] += batch
             if first == [index]:
                 self._add(
                     macs_error_propagation=batch * table.error_propagation,
@@ -142,7 +143,7 @@ class Count:
             return
         if optimizer is not self.optimizer:
             self.optimizer = optimizer
-            with self.paused():
+            with self.paused(), torch.enable_grad():
                 self._on_batch(max(1, self._largest), optimizer)
         self._unannounced_steps += 1
         self._add(steps=1)

@@ -8,7 +8,7 @@ from fedge.device.round import Round
 from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.privacy.egress import checked_report
-from fedge.protocol import RoundReport, finite
+from fedge.protocol import DeviceFailure, RoundReport, Status, finite
 from fedge.protocol.report import MOST_EPOCHS, coded
 
 
@@ -52,6 +52,10 @@ def require_report(said: object, message: Message) -> None:
         raise UserError(
             f"the client program returned {type(said).__name__} instead of a report: end it with "
             "`return device.report()`"
+        )
+    if unknown := sorted(vars(said).keys() - RoundReport.model_fields.keys()):
+        raise DeviceFailure(
+            Status.BLOCKED_FIELD, f"the report has fields that no report has: {', '.join(unknown)}"
         )
     checked_report(said.reply_to(message), message)
 

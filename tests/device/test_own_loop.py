@@ -221,9 +221,9 @@ def test_what_a_loop_tells_must_be_possible(opened, told: dict, error: type) -> 
 
 
 OPTIMIZERS = {
-    "sgd": (partial(torch.optim.SGD, lr=0.1), 0),
-    "momentum": (partial(torch.optim.SGD, lr=0.1, momentum=0.9), 1),
-    "rmsprop": (torch.optim.RMSprop, 1),
+    "sgd": (partial(torch.optim.SGD, lr=1e-3), 0),
+    "momentum": (partial(torch.optim.SGD, lr=1e-3, momentum=0.9), 1),
+    "rmsprop": (partial(torch.optim.RMSprop, lr=1e-3), 1),
     "adam": (torch.optim.Adam, 2),
     "adamw": (torch.optim.AdamW, 2),
     "amsgrad": (partial(torch.optim.Adam, amsgrad=True), 3),
@@ -252,9 +252,17 @@ def test_memory_is_asked_for_the_optimizer_that_runs(opened, name: str) -> None:
     assert own.report().memory_bytes == max(expected, momentum)
 
 
+WIDE = (
+    "model.name=resnet8",
+    "model.factory.epochs=0",
+    "data.partition={kind='iid'}",
+    "training.batch_size=64",
+)
+
+
 def tight(opened, monkeypatch, copies: int, batch_size: int, *changes: str) -> Device:
-    """A device that just holds the plan with that optimizer and batch."""
-    device = opened(*OFF, *changes)
+    """A device that just holds that optimizer and batch, of a network in which maps outweigh weights."""
+    device = opened(*OFF, *WIDE, *changes)
     peak = peak_bytes(device.model, device.training, batch_size, device.shard.shape, copies)
     room = int(device.plan.limits.overhead * peak)
     monkeypatch.setattr(type(device.profile), "memory_bytes", property(lambda self: room))
@@ -263,11 +271,11 @@ def tight(opened, monkeypatch, copies: int, batch_size: int, *changes: str) -> D
 
 def test_an_optimizer_that_does_not_fit_declines(opened, monkeypatch) -> None:
     """Breaks if a device runs Adam in a loop of its own though it holds SGD's state only."""
-    device = tight(opened, monkeypatch, 1, 16)
+    device = tight(opened, monkeypatch, 1, 64)
     with pytest.raises(DeviceFailure) as caught, device.counted() as count:
         own_loop(device, adam(device.model.parameters()), count)
     assert caught.value.status is Status.DOES_NOT_FIT
-    device = tight(opened, monkeypatch, 1, 16)
+    device = tight(opened, monkeypatch, 1, 64)
     with pytest.raises(DeviceFailure), device.counted(adam(device.model.parameters())):
         pass
     with pytest.raises(DeviceFailure):
@@ -276,17 +284,18 @@ def test_an_optimizer_that_does_not_fit_declines(opened, monkeypatch) -> None:
 
 def test_batches_larger_than_planned_are_held_against_memory(opened, monkeypatch) -> None:
     """Breaks if a loop over batches of its own size escapes the limit that the plan's batch was fitted to."""
-    device = tight(opened, monkeypatch, 1, 16)
+    device = tight(opened, monkeypatch, 1, 64)
     x_NCHW = torch.cat([x_BCHW for x_BCHW, _ in device.batches(0)])
+    assert len(x_NCHW) > 64
     with pytest.raises(DeviceFailure, match="batches of"), device.counted():
         device.model(x_NCHW)
 
 
 def test_a_shrunk_plan_gives_smaller_batches(opened, monkeypatch) -> None:
     """Breaks if device.batches() goes on with the planned batch where the device could only be fitted a smaller one."""
-    device = tight(opened, monkeypatch, 2, 4, "limits.memory=shrink")
+    device = tight(opened, monkeypatch, 2, 32, "limits.memory=shrink")
     with device.counted(adam(device.model.parameters())):
-        assert max(len(y_B) for _, y_B in device.batches(0)) == device.training.batch_size == 4
+        assert max(len(y_B) for _, y_B in device.batches(0)) == device.training.batch_size == 32
 
 
 def test_an_optimizer_of_ones_own_works_with_every_method(opened) -> None:
