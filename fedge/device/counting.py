@@ -10,6 +10,8 @@ Passes of a copy of the network made inside are counted too; of a layer called b
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +61,9 @@ class Count:
         by_hand = int(kept > 0 and not self._unannounced_steps)  # an update without a torch optimizer
         self._unannounced_steps = 0
         loss_sum = value * kept if kept else 0.0
-        self._add(samples_seen=int(seen), samples_kept=int(kept), loss_sum=loss_sum, steps=by_hand)
+        self._add(
+            TrainStats(samples_seen=int(seen), samples_kept=int(kept), loss_sum=loss_sum, steps=by_hand)
+        )
 
     @property
     def macs(self) -> int:
@@ -115,7 +119,7 @@ class Count:
             return
         x = next(_tensors((inputs, by_keyword)))
         batch, table = len(x), self._table(x)
-        self._add(macs_forward=batch * table.forward)
+        self._add(TrainStats(macs_forward=batch * table.forward))
         outputs = [value for value in _tensors(output) if value.requires_grad]
         if not outputs:
             return
@@ -125,18 +129,20 @@ class Count:
                 self._on_batch(batch, None)
         first: list[int] = []
 
-        def went_back(index: int) -> None:
+        def went_back(index: int, _gradient: Tensor) -> None:
             if not first:  # of several outputs one stands for the pass
                 first.append(index)
                 self._trained_on[-1] += batch
             if first == [index]:
                 self._add(
-                    macs_error_propagation=batch * table.error_propagation,
-                    macs_weight_gradient=batch * table.weight_gradient,
+                    TrainStats(
+                        macs_error_propagation=batch * table.error_propagation,
+                        macs_weight_gradient=batch * table.weight_gradient,
+                    )
                 )
 
         for index, value in enumerate(outputs):
-            value.register_hook(lambda _, index=index: went_back(index))
+            value.register_hook(partial(went_back, index))
 
     def _stepping(self, optimizer: torch.optim.Optimizer) -> None:
         if self._paused or not updates(optimizer, self.model):
@@ -146,7 +152,7 @@ class Count:
             with self.paused(), torch.enable_grad():
                 self._on_batch(max(1, self._largest), optimizer)
         self._unannounced_steps += 1
-        self._add(steps=1)
+        self._add(TrainStats(steps=1))
 
     def _table(self, x: Tensor) -> MacTable:
         """Per sample; anew where a program freezes or thaws weights."""
@@ -157,9 +163,8 @@ class Count:
                 self._tables[key] = count_macs(self.model, x.shape[1:])
         return self._tables[key]
 
-    def _add(self, **counts: float) -> None:
-        macs = sum(count for name, count in counts.items() if name.startswith("macs_"))
-        self._epochs[-1] += TrainStats(**counts, bit_operations=FLOAT_BIT_OPERATIONS * macs)
+    def _add(self, stats: TrainStats) -> None:
+        self._epochs[-1] += replace(stats, bit_operations=FLOAT_BIT_OPERATIONS * stats.macs_done)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

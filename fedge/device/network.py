@@ -1,6 +1,7 @@
 """A device's network: as its last round left it, cut by this one, and held against what was counted."""
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ class Network:
         self._shapes = _shapes(self.model)
         self._digest = _digest(self.model)
 
-    def cut(self, level: float, **how: object) -> None:
+    def cut(self, level: float, **how: Any) -> None:
         """Remove the share `level` of the parameters; `how`: the arguments of `prune`."""
         self.topology = prune(self.model, level, **how)
         self._shapes = _shapes(self.model)

@@ -1,5 +1,7 @@
 """What a device says of its round: evaluated, counted and named by the device, whatever the program says."""
 
+from typing import Any
+
 from flwr.app import Message
 
 from fedge.device.factory_answers import FactoryAnswers
@@ -60,7 +62,7 @@ def require_report(said: object, message: Message) -> None:
     checked_report(said.reply_to(message), message)
 
 
-def _memory_figures(trainer: Trainer) -> dict[str, int]:
+def _memory_figures(trainer: Trainer) -> dict[str, Any]:
     fit = trainer.fit
     if fit is None:  # a program that did not train
         return {}

@@ -105,7 +105,7 @@ class RoundReport(BaseModel):
             return None
 
 
-def coded(**words: str) -> dict[str, int]:
+def coded(**words: str) -> dict[str, Any]:
     """Words for a report's fields, as places in WORDS; a name that is not there is somebody's own."""
     return {field: WORDS[field].index(word if word in WORDS[field] else OWN) for field, word in words.items()}
 
