@@ -82,8 +82,8 @@ class RoundReport(BaseModel):
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run
 
     def content(self) -> RecordDict:
-        """What a message of it holds."""
-        return RecordDict({REPORT: MetricRecord(self.model_dump())})
+        """What a message of it holds. Wrong values are told by the gate, not by a warning here."""
+        return RecordDict({REPORT: MetricRecord(self.model_dump(warnings=False))})
 
     def reply_to(self, message: Message) -> Message:
         return Message(self.content(), reply_to=message)
