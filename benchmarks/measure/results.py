@@ -34,7 +34,7 @@ class Results:
     """
 
     def __init__(self, path: Path, key: Sequence[str]) -> None:
-        self.path, self.key = path, tuple(key)
+        self.path, self.key, self._stamp = path, tuple(key), stamp()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._replace(read_rows(path))
 
@@ -50,7 +50,7 @@ class Results:
 
     def add(self, row: Row) -> None:
         """Stamp `row` with machine, versions, commit and date; write it, in place of an older one of the same key."""
-        row = row | stamp()
+        row = row | self._stamp
         rows = self.rows
         others = [other for other in rows if self._identity(other) != self._identity(row)]
         if len(others) < len(rows):
