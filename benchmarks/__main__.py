@@ -37,7 +37,8 @@ MODULES = {
 
 def benchmark(name: str) -> "Benchmark":
     """The benchmark of that name, its module imported."""
-    return import_module(f"benchmarks.{MODULES[name]}").BENCHMARK
+    chosen: Benchmark = import_module(f"benchmarks.{MODULES[name]}").BENCHMARK
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

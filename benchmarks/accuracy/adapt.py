@@ -76,7 +76,8 @@ class Experiment:
             return self._agnostic(cell.net, cell.level, cell.criterion, cell.seed)
         tuned = self._tuned(cell.net, cell.subset, cell.seed)
         arm: Any = getattr(protocol, cell.arm)
-        return arm(tuned, cell.level, CONTROLS.get(cell.criterion, cell.criterion))
+        outcome: Outcome = arm(tuned, cell.level, CONTROLS.get(cell.criterion, cell.criterion))
+        return outcome
 
     def _protocol(self, net: str, subset: str | None, seed: int) -> Adapt:
         return Adapt(

@@ -8,7 +8,8 @@ what the kernel counts of each process: page faults per step and the most memory
 import argparse
 import platform
 import resource
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from statistics import median
 
@@ -24,7 +25,7 @@ from fedge.training.heap import kept_heap
 from fedge.training.memory_format import fast_order
 
 BATCH_SIZE = 32
-WAYS = {"outside": nullcontext, "kept": kept_heap}
+WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {"outside": nullcontext, "kept": kept_heap}
 NETWORKS = tuple(name for name in SHAPES if name != "resnet110")
 
 
@@ -70,7 +71,8 @@ def measure(name: str, turns: int) -> Row:
 def ask(pipe: Connection) -> tuple[float, int, float]:
     """One step of that process."""
     pipe.send("step")
-    return pipe.recv()
+    time_s, faults, resident_mb = pipe.recv()
+    return time_s, faults, resident_mb
 
 
 COLUMNS = """

@@ -19,6 +19,7 @@ import argparse
 import gc
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -116,7 +117,8 @@ def counted_saving(contender: Contender, batch_size: int) -> float:
 def peak_memory_mb(name: str, batch_size: int, keep: float, children: int) -> dict[str, dict[str, float]]:
     """Of tensors and resident, by contender, in MB of 10^6 bytes."""
     torch.set_num_threads(1)
-    model, sizes = network(name), {"batch_size": batch_size, "input_shape": CIFAR_SHAPE}
+    model = network(name)
+    sizes: dict[str, Any] = {"batch_size": batch_size, "input_shape": CIFAR_SHAPE}
     return {
         "tensors": {
             kind: round(allocator_peak(model, **sizes, error_maps=maps) / 1e6, 1)
@@ -131,7 +133,7 @@ def peak_memory_mb(name: str, batch_size: int, keep: float, children: int) -> di
 
 def _in_child(*case: object) -> float:
     """Children, of which each finds its pages laid out a little differently."""
-    return in_fresh_process(resident_mb, *case, environment=RETURNED_AT_ONCE)
+    return float(in_fresh_process(resident_mb, *case, environment=RETURNED_AT_ONCE))
 
 
 def resident_mb(kind: str, name: str, batch_size: int, keep: float) -> float:
