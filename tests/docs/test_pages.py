@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from snippets import PAGES, ROOT
+from tests.docs.snippets import PAGES, ROOT
 
 LINK = re.compile(r"(?<!`)\[[^\]]+\]\(([^)#\s]*)(#[\w-]+)?\)")
 SOURCE = re.compile(

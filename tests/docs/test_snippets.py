@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
+from tests.docs.snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
 
 import fedge
 import fedge.launch
