@@ -1,0 +1,68 @@
+"""What a network must return, and what its targets must be, checked where they meet.
+
+A network returns one tensor of logits: [B, K] for a class per instance, [B, K, ...] for a class per pixel. Its targets
+are class numbers 0 .. K - 1 in one of torch's integer types, [B] or [B, ...]. Shapes: B instances, K classes.
+"""
+
+import torch
+from torch import Tensor
+
+from fedge.errors import UserError
+
+_WANTED = "one tensor of logits [B, K] is wanted"
+
+
+def one_tensor(output: object) -> Tensor:
+    """`output` itself; UserError where a network returned a tuple, a dict, None or the like."""
+    if isinstance(output, Tensor):
+        return output
+    if output is None:
+        raise UserError(f"the network returns None; {_WANTED}: let its forward return the logits")
+    name = type(output).__name__
+    kind = "tuple" if isinstance(output, tuple) else "dict" if isinstance(output, dict) else name
+    came = f"a {kind} came" + ("" if kind == name else f" ({name})")
+    raise UserError(f"the network returns no tensor; {_WANTED}, {came}: return the logits alone")
+
+
+def logits_of(output: object, instances: int) -> Tensor:
+    """`output` as logits [instances, K, ...], K >= 2; UserError where it is anything else."""
+    logits = one_tensor(output)
+    shape = list(logits.shape)
+    if len(shape) < 2 or shape[0] != instances:
+        raise UserError(
+            f"the network returns a tensor {shape} for {instances} instances; {_WANTED}, here [{instances}, K]: "
+            "one row for each instance, one column for each class"
+        )
+    if shape[1] < 2:
+        raise UserError(
+            f"the network returns {shape}, a single logit for each instance; {_WANTED} with K at least 2: "
+            "give a class of its own to each answer"
+        )
+    if not logits.is_floating_point():
+        raise UserError(f"the network returns numbers of type {logits.dtype}; {_WANTED}, of floats")
+    return logits
+
+
+def check_targets(y_B: object, logits_BK: Tensor) -> None:
+    """UserError unless `y_B` holds a class number 0 .. K - 1 for each row of the logits."""
+    if not isinstance(y_B, Tensor):
+        raise UserError(f"targets are a {type(y_B).__name__}; one tensor of class numbers [B] is wanted")
+    wanted = [len(logits_BK), *logits_BK.shape[2:]]
+    if y_B.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise UserError(
+            f"targets are of type {y_B.dtype}; class numbers are wanted, of type torch.int64: a float target "
+            "would be another task than classification"
+        )
+    if list(y_B.shape) != wanted:
+        raise UserError(
+            f"targets have the shape {list(y_B.shape)}; {wanted} is wanted for logits {list(logits_BK.shape)}: "
+            "one class number for each"
+        )
+    if not len(y_B):
+        return
+    least, most = (int(bound) for bound in torch.aminmax(y_B))
+    classes = logits_BK.shape[1]
+    if least < 0 or most >= classes:
+        raise UserError(
+            f"targets are {least} to {most}; 0 to {classes - 1} is wanted, as the network has {classes} classes"
+        )
