@@ -21,7 +21,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from fedge.device.methods import updates
 from fedge.errors import UserError
 from fedge.protocol import DeviceFailure, Status
-from fedge.training.macs import MacTable, count_macs
+from fedge.training.counting.dry_run import in_dry_run, stands_aside
+from fedge.training.macs import MacTable, count_forward, count_macs
 from fedge.training.stats import TrainStats
 
 OnBatch = Callable[[int, torch.optim.Optimizer | None], None]
@@ -88,6 +89,7 @@ class Count:
     def watching(self) -> Iterator[None]:
         """Count while inside."""
 
+        @stands_aside
         def passed(model: nn.Module, inputs: Any, by_keyword: Any, output: Any) -> None:
             self._passed(inputs, by_keyword, output)  # a closure: a copy of the model keeps it, uncopied
 
@@ -115,10 +117,11 @@ class Count:
             self._paused = before
 
     def _passed(self, inputs: tuple[Any, ...], by_keyword: dict[str, Any], output: Any) -> None:
-        if self._paused:
+        if self._paused or in_dry_run():
             return
         x = next(_tensors((inputs, by_keyword)))
-        batch, table = len(x), self._table(x)
+        looking = not (self.model.training or torch.is_grad_enabled())
+        batch, table = len(x), self._table(x, count_forward if looking else count_macs)
         self._add(TrainStats(macs_forward=batch * table.forward))
         outputs = [value for value in _tensors(output) if value.requires_grad]
         if not outputs:
@@ -154,14 +157,17 @@ class Count:
         self._unannounced_steps += 1
         self._add(TrainStats(steps=1))
 
-    def _table(self, x: Tensor) -> MacTable:
-        """Per sample; anew where a program freezes or thaws weights."""
+    def _table(self, x: Tensor, count: Callable[..., MacTable]) -> MacTable:
+        """Per sample; anew where a program freezes or thaws weights, and for each size where that tells the cost."""
         frozen = tuple(parameter.requires_grad for parameter in self.model.parameters())
-        key = tuple(x.shape[1:]), frozen
+        key = count, tuple(x.shape[1:]), frozen
         if key not in self._tables:
             with self.paused(), torch.inference_mode(False):
-                self._tables[key] = count_macs(self.model, x.shape[1:])
-        return self._tables[key]
+                self._tables[key] = count(self.model, x.shape[1:], nested=True)
+        if self._tables[key].per_instance:
+            return self._tables[key]
+        with self.paused(), torch.inference_mode(False):
+            return count(self.model, x.shape[1:], len(x), nested=True)
 
     def _add(self, stats: TrainStats) -> None:
         self._epochs[-1] += replace(stats, bit_operations=FLOAT_BIT_OPERATIONS * stats.macs_done)

@@ -20,10 +20,11 @@ from fedge.device.state import DeviceState
 from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.prepare import Prepared
-from fedge.protocol import RoundPlan, RoundReport
+from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.scenario.schema import Training
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
+from fedge.training.outputs import finite_weights
 from fedge.training.pruning.criteria import Criterion
 from fedge.training.pruning.level_search import Found
 from fedge.training.pruning.topology import Topology
@@ -175,6 +176,8 @@ class Device:
         if self._round.count is not None:
             raise UserError("device.report() inside device.counted(): leave that first, then report")
         self._round.require_counted()
+        if not finite_weights(self.model):  # the loss of a step is of before it
+            raise DeviceFailure(Status.DIVERGED, "the network's weights are no numbers any more")
         wall_s = time.perf_counter() - self._started
         self._said = report_of(self._round, self._cutter, self._trainer, wall_s)
         return self._said

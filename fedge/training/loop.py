@@ -15,21 +15,28 @@ Shapes: B instances in the mini-batch, K kept, N looked at by the filter.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.errors import UserError
 from fedge.training.batches import Batches
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.base import InstanceFilter, MiniBatch
-from fedge.training.macs import BackwardCost, MacTable, count_macs, evaluating
+from fedge.training.macs import BackwardCost, MacTable, count_forward, count_macs, evaluating
+from fedge.training.norms import norms_for_one
+from fedge.training.optimizers import require_own_parameters
+from fedge.training.outputs import (
+    check_inputs,
+    check_targets,
+    logits_of,
+    losses,
+    require_finite_inputs,
+)
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation, TrainStats
 
@@ -51,9 +58,11 @@ def train(
     epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
     `model.train()` is called first and not undone: a norm that was set to evaluation mode learns statistics again.
 
-    Raises UserError for a method made for another model, for a quantiser entered without this call's pruner, and for
-    products that cannot be counted, pruned or quantised (macs.py, error_map.py, quantization.py).
+    Raises UserError for an optimizer or a method made for another model or for this one before it was cut, for a
+    quantiser entered without this call's pruner, for outputs and targets that are not logits and class numbers
+    (outputs.py), and for products that cannot be counted or quantised (macs.py, quantization.py).
     """
+    require_own_parameters(optimizer, model)
     _require_methods_of(model, error_maps, quantization)
     model.train()
     total = TrainStats()
@@ -80,6 +89,12 @@ def _require_methods_of(
             raise UserError(
                 f"train: the {type(method).__name__} was made for another model: make one for the model to be trained"
             )
+    attached = error_maps if quantization is None else quantization.pruner or error_maps
+    if attached is not None and attached.entered and not attached.is_current:
+        raise UserError(
+            "train: error maps or a quantization were entered before the model was cut, and are attached to layers "
+            "that it no longer has: leave them, and make them after the cut"
+        )
     if quantization is not None and quantization.entered and error_maps not in (None, quantization.pruner):
         raise UserError(
             "train: the quantization was entered without these error maps, which it would not round: "
@@ -92,29 +107,37 @@ def evaluate(model: nn.Module, batches: Batches, *, classes: Sequence[int] | Non
 
     classes: answers are chosen among these alone (each 0..C-1; every other logit counts as -inf, and so the loss is
     infinite where a label is none of them). Without any class there is no answer, and NaN logits are none either.
+    Raises UserError for outputs that are not one tensor of logits, and for targets that are no class numbers.
     """
     right, loss_sum = [torch.empty(0, dtype=torch.bool)], 0.0
     with evaluating(model), torch.no_grad():
         for x_BCHW, y_B in batches:
-            logits_BC = model(x_BCHW)
+            check_inputs(x_BCHW, model)
+            with norms_for_one(model) if len(x_BCHW) == 1 else nullcontext():
+                logits_BC = logits_of(model(x_BCHW), len(x_BCHW))
+            check_targets(y_B, logits_BC)
             if classes is not None:
                 logits_BC = _among(classes, logits_BC)
-            right.append(right_answers(logits_BC, y_B))
-            loss_sum += float(F.cross_entropy(logits_BC, y_B, reduction="sum"))
+            right.append(right_answers(logits_BC, y_B).flatten())
+            loss = float(F.cross_entropy(logits_BC, y_B, reduction="sum"))
+            if math.isnan(loss):
+                require_finite_inputs(x_BCHW)
+            loss_sum += loss
     right_N = torch.cat(right)
     return Evaluation(right_N=right_N, loss=loss_sum / len(right_N) if len(right_N) else math.nan)
 
 
 def right_answers(logits_BC: Tensor, y_B: Tensor) -> Tensor:
-    """Which rows are answered right [B] bool: by their largest logit, where there is one and none is NaN."""
+    """Which rows are answered right [B] bool: by their largest logit, where that is a number and none is NaN."""
     best_B, answer_B = logits_BC.max(1)  # NaN where any logit is
-    return (answer_B == y_B) & (best_B > -math.inf)
+    return (answer_B == y_B) & best_B.isfinite()
 
 
 def _among(classes: Sequence[int], logits_BC: Tensor) -> Tensor:
     """-inf for every class but these; a row with a NaN stays without an answer."""
     kept_C = torch.zeros(logits_BC.shape[1], dtype=torch.bool, device=logits_BC.device)
     kept_C[torch.as_tensor(classes, dtype=torch.long)] = True
+    kept_C = kept_C.view(-1, *[1] * (logits_BC.dim() - 2))
     return logits_BC.masked_fill(~kept_C & ~logits_BC.isnan(), -math.inf)
 
 
@@ -127,22 +150,22 @@ class _Step:
     instance_filter: InstanceFilter | None
     error_maps: ErrorMapPruner | None
     quantization: Quantization | None
-    count: Callable[[torch.Size], MacTable] = field(init=False)
+    tables: dict[Hashable, MacTable] = field(default_factory=dict)
     pruner_cost: BackwardCost = field(default_factory=BackwardCost)
 
     def __post_init__(self) -> None:
-        self.count = cache(partial(count_macs, self.model))
         if self.error_maps is not None:
             self.pruner_cost = self.error_maps.cost
 
     def __call__(self, x_BCHW: Tensor, y_B: Tensor) -> TrainStats:
-        table = self.count(x_BCHW.shape[1:])
+        check_inputs(x_BCHW, self.model)
+        self.table(x_BCHW, len(x_BCHW))  # what cannot be counted is not trained
         if self.instance_filter is None:
             loss = self._update(x_BCHW, y_B, lambda logits_BC: F.cross_entropy(logits_BC, y_B))
-            return self._stats(table, seen=len(y_B), kept=len(y_B), loss=loss)
-        return self._filtered(MiniBatch(x_BCHW, y_B, self.model), self.instance_filter, table)
+            return self._stats(x_BCHW, kept=len(y_B), loss=loss)
+        return self._filtered(MiniBatch(x_BCHW, y_B, self.model), self.instance_filter)
 
-    def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter, table: MacTable) -> TrainStats:
+    def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter) -> TrainStats:
         macs_before = instance_filter.macs
         kept_K, weight_K = instance_filter.select(batch)
         loss, loss_K = 0.0, torch.empty(0)
@@ -151,15 +174,14 @@ class _Step:
 
             def weighted_loss(logits_KC: Tensor) -> Tensor:
                 nonlocal loss_K
-                loss_K = F.cross_entropy(logits_KC, y_K, reduction="none")
+                loss_K = losses(logits_KC, y_K)
                 return loss_K.mean() if weight_K is None else loss_K @ weight_K / weight_K.sum()
 
             length = instance_filter.step_length(len(kept_K), len(batch.y_B))
             loss = self._update(batch.x_BCHW[kept_K], y_K, weighted_loss, length)
         instance_filter.learn(batch, kept_K, loss_K.detach())
         return self._stats(
-            table,
-            seen=len(batch.y_B),
+            batch.x_BCHW,
             kept=len(kept_K),
             looked_at=batch.looked_at,
             macs_network=instance_filter.macs - macs_before,
@@ -170,34 +192,35 @@ class _Step:
         self, x_KCHW: Tensor, y_K: Tensor, loss_of: Callable[[Tensor], Tensor], length: float = 1.0
     ) -> float:
         self.optimizer.zero_grad()
-        loss = loss_of(self._logits(x_KCHW))
+        logits_KC = logits_of(self._logits(x_KCHW), len(x_KCHW))
+        check_targets(y_K, logits_KC)
+        loss = loss_of(logits_KC)
+        value = loss.item()
+        if not math.isfinite(value):
+            require_finite_inputs(x_KCHW)
         (length * loss).backward()
         self.optimizer.step()
-        return loss.item()
+        return value
 
-    def _logits(self, x_KCHW: Tensor) -> Tensor:
-        """A single instance on a map of one pixel has no spread: its norm then uses the running statistics."""
+    def _logits(self, x_KCHW: Tensor) -> object:
         if len(x_KCHW) > 1:
             return self.model(x_KCHW)
-        with ExitStack() as stack:
-            for norm in self.model.modules():
-                if isinstance(norm, _BatchNorm):
-                    stack.callback(norm.train, norm.training)
-                    stack.callback(norm.register_forward_pre_hook(_rest_without_spread).remove)
+        with norms_for_one(self.model):
             return self.model(x_KCHW)
 
     def _stats(
         self,
-        table: MacTable,
+        x_BCHW: Tensor,
         *,
-        seen: int,
         kept: int,
         loss: float,
         looked_at: int = 0,
         macs_network: int = 0,
     ) -> TrainStats:
-        forward, looks = kept * table.forward, looked_at * table.forward
-        backward = self._backward_cost(table, kept)
+        seen, table = len(x_BCHW), self.table(x_BCHW, kept)
+        forward = kept * table.forward
+        looks = looked_at * self.table(x_BCHW, looked_at, look=True).forward if looked_at else 0
+        backward = self._backward_cost(table, x_BCHW, kept)
         if self.quantization is None:
             bits = FLOAT_BIT_OPERATIONS * (forward + looks + backward.macs)
         else:
@@ -211,21 +234,32 @@ class _Step:
             macs_error_propagation=backward.error_propagation,
             macs_weight_gradient=backward.weight_gradient,
             macs_filter=macs_network + looks,
-            macs_dense=seen * table.training,
+            macs_dense=seen * self.table(x_BCHW, seen).training,
             selection_adds=backward.selection_adds,
             bit_operations=bits + FLOAT_BIT_OPERATIONS * macs_network,
             loss_sum=loss * kept,
         )
 
-    def _backward_cost(self, table: MacTable, kept: int) -> BackwardCost:
+    def table(self, x_BCHW: Tensor, instances: int, *, look: bool = False) -> MacTable:
+        """Of a step on so many of these instances, or of a look at them. UserError for what cannot be counted, or
+        rounded."""
+        count, shape = count_forward if look else count_macs, x_BCHW.shape[1:]
+        dtype = None if x_BCHW.is_floating_point() else x_BCHW.dtype
+        kind = count, shape, dtype
+        if kind not in self.tables:
+            self.tables[kind] = count(self.model, shape, None, dtype)
+            if self.quantization is not None:
+                self.quantization.require_rounded(self.tables[kind])
+        if self.tables[kind].per_instance or not instances:
+            return self.tables[kind]
+        if (kind, instances) not in self.tables:
+            self.tables[kind, instances] = count(self.model, shape, instances, dtype)
+        return self.tables[kind, instances]
+
+    def _backward_cost(self, table: MacTable, x_BCHW: Tensor, kept: int) -> BackwardCost:
         """Of this step: as the pruner counted it, or dense."""
         if self.error_maps is None:
             return BackwardCost(kept * table.error_propagation, kept * table.weight_gradient)
         before, self.pruner_cost = self.pruner_cost, self.error_maps.cost
-        return self.pruner_cost - before
-
-
-def _rest_without_spread(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Before a norm's forward: evaluation mode where there is one value per channel, which PyTorch refuses."""
-    if inputs[0].numel() == inputs[0].shape[1]:
-        norm.eval()
+        outside = self.error_maps.cost_outside((kept, *x_BCHW.shape[1:])) if kept else BackwardCost()
+        return self.pruner_cost - before + outside

@@ -10,12 +10,16 @@ Measured on AVX-512 by `python -m benchmarks memory_format`.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from fedge.training.macs import evaluating, input_of, one_instance
+from fedge.training.counting.dry_run import instances, on_fake_or_real, stand_in
+from fedge.training.counting.memo import remembered
+from fedge.training.macs import INSTANCES, has_plain_layers, input_of, is_small
+from fedge.training.outputs import one_tensor
+from fedge.training.torch_private import FakeTensorMode
 
 MAPS_PER_WEIGHT = 2
 
@@ -27,9 +31,15 @@ def fast_order(model: nn.Module, batch_size: int, input_shape: Sequence[int]) ->
 
 
 def maps_per_weight(model: nn.Module, batch_size: int, input_shape: Sequence[int]) -> float:
-    """Numbers in the maps that Conv2d layers read and write per weight of theirs; 0 without any.
+    """Numbers in the maps that Conv2d layers read and write per weight of theirs; 0 without any."""
+    return batch_size * _maps_of_one(model, input_shape)
 
-    One instance goes through the model, which comes back as it was.
+
+@remembered
+def _maps_of_one(model: nn.Module, input_shape: Sequence[int]) -> float:
+    """Of a mini-batch of one.
+
+    Two instances go through the model in training mode, which comes back as it was.
     """
     weights, maps = 0, 0
 
@@ -40,11 +50,18 @@ def maps_per_weight(model: nn.Module, batch_size: int, input_shape: Sequence[int
         weights += layer.weight.numel()
         maps += input_of(inputs, by_keyword).numel() + output.numel()
 
-    with ExitStack() as stack:
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                stack.callback(layer.register_forward_hook(count, with_kwargs=True).remove)
-        stack.enter_context(evaluating(model))
-        stack.enter_context(torch.no_grad())
-        model(one_instance(model, input_shape))
-    return batch_size * maps / weights if weights else 0.0
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    if not convolutions:
+        return 0.0
+
+    def run(fake: FakeTensorMode | None) -> None:
+        nonlocal weights, maps
+        weights, maps = 0, 0
+        with stand_in(model, fake), fake or nullcontext(), torch.no_grad():
+            model.train()
+            for layer in convolutions:
+                layer.register_forward_hook(count, with_kwargs=True)
+            one_tensor(model(instances(model, input_shape, INSTANCES)))
+
+    on_fake_or_real(run, fake=not (has_plain_layers(model) or is_small(model, input_shape)))
+    return maps / INSTANCES / weights if weights else 0.0

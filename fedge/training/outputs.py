@@ -5,7 +5,8 @@ are class numbers 0 .. K - 1 in one of torch's integer types, [B] or [B, ...]. S
 """
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fedge.errors import UserError
 
@@ -48,17 +49,17 @@ def check_targets(y_B: object, logits_BK: Tensor) -> None:
     if not isinstance(y_B, Tensor):
         raise UserError(f"targets are a {type(y_B).__name__}; one tensor of class numbers [B] is wanted")
     wanted = [len(logits_BK), *logits_BK.shape[2:]]
-    if y_B.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+    if y_B.dtype not in (torch.int64, torch.uint8):
         raise UserError(
-            f"targets are of type {y_B.dtype}; class numbers are wanted, of type torch.int64: a float target "
-            "would be another task than classification"
+            f"targets are of type {y_B.dtype}; class numbers of type torch.int64 are wanted: make them with .long() "
+            "where they are classes, and leave out what is no classification"
         )
     if list(y_B.shape) != wanted:
         raise UserError(
             f"targets have the shape {list(y_B.shape)}; {wanted} is wanted for logits {list(logits_BK.shape)}: "
             "one class number for each"
         )
-    if not len(y_B):
+    if not y_B.numel():
         return
     least, most = (int(bound) for bound in torch.aminmax(y_B))
     classes = logits_BK.shape[1]
@@ -66,3 +67,43 @@ def check_targets(y_B: object, logits_BK: Tensor) -> None:
         raise UserError(
             f"targets are {least} to {most}; 0 to {classes - 1} is wanted, as the network has {classes} classes"
         )
+
+
+def check_inputs(x_BCHW: object, model: nn.Module) -> None:
+    """UserError unless `x_BCHW` is a tensor of the floats that the network computes in (or of whole numbers)."""
+    if not isinstance(x_BCHW, Tensor):
+        raise UserError(f"a mini-batch's x is a {type(x_BCHW).__name__}; a tensor [B, ...] is wanted")
+    parameter = next(model.parameters(), x_BCHW)
+    floats = x_BCHW.is_floating_point() and parameter.is_floating_point()
+    if floats and x_BCHW.dtype != parameter.dtype and not torch.is_autocast_enabled(x_BCHW.device.type):
+        raise UserError(
+            f"a mini-batch's x is of type {x_BCHW.dtype}; {parameter.dtype} is wanted, the type of the network: "
+            "convert the data or the network"
+        )
+
+
+def require_finite_inputs(x_BCHW: Tensor) -> None:
+    """UserError where a loss that is not finite comes from the data."""
+    bad = int((~x_BCHW.flatten(1).isfinite().all(1)).sum())
+    if bad:
+        raise UserError(
+            f"{bad} of {len(x_BCHW)} instances of a mini-batch hold nan or infinity, and so does its loss: "
+            "clean the data"
+        )
+
+
+def losses(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Cross-entropy of each instance [B], the mean over its pixels where there is a class for each."""
+    loss = F.cross_entropy(logits_BK, y_B, reduction="none")
+    return loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+
+
+def finite_weights(model: nn.Module) -> bool:
+    """Whether parameters and running statistics are numbers: a loss is of before the step that made them."""
+    state = [*model.parameters()]
+    for layer in model.modules():
+        state += [t for t in (getattr(layer, n, None) for n in _STATISTICS) if isinstance(t, Tensor)]
+    return all(bool(tensor.isfinite().all()) for tensor in state)
+
+
+_STATISTICS = ("running_mean", "running_var")

@@ -30,13 +30,16 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
+from fedge.training.counting.dry_run import in_dry_run
 from fedge.training.error_map.backward import Rounding
 from fedge.training.error_map.batch_norm import next_momentum
 from fedge.training.error_map.blocks import computes_as, replace_forward
 from fedge.training.error_map.pruner import ErrorMapPruner
-from fedge.training.macs import COUNTED, BackwardCost
+from fedge.training.macs import COUNTED, BackwardCost, MacTable
+from fedge.training.torch_private import ConvTranspose, parameters_of
 
 RANGE_CHUNKS = 16
+_NOT_QUANTISED = (ConvTranspose, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
 
 
 def quantize(value: Tensor, bits: int, generator: torch.Generator | None = None) -> Tensor:
@@ -61,7 +64,8 @@ class Quantization:
     range_norm: Range-BN in place of batch norm while training. seed: of the stochastic rounding.
     With error maps pruned too, it is entered by `over(pruner)`, as `train` does. `pruner` is whose error maps are
     rounded, None while it is not entered. Raises UserError where a product of the model would stay unrounded: in other
-    layers (Conv1d, ...), and in subclasses with a forward of their own.
+    layers (Conv1d, attention, ...), and in subclasses with a forward of their own; `train` does so for products outside
+    of layers.
     """
 
     def __init__(
@@ -80,12 +84,8 @@ class Quantization:
                 f"quantization: weight_gradient_bits is {weight_gradient_bits}; take {bits} (bits) to 24"
             )
         for name, layer in model.named_modules():
-            if isinstance(layer, COUNTED) and not _quantises(layer):
-                raise UserError(
-                    f"quantization: layer '{name}' is a {type(layer).__name__}, which is not quantised; Conv2d and "
-                    "Linear with PyTorch's own forward and weight are: build the model from those, or train it "
-                    "unquantised"
-                )
+            if isinstance(layer, COUNTED + _NOT_QUANTISED) and not _quantises(layer):
+                raise _unrounded(name, layer)
         self.model = model
         self.bits = bits
         self.weight_gradient_bits = weight_gradient_bits
@@ -111,6 +111,13 @@ class Quantization:
         """Products weighed by the bits of both factors."""
         narrow, wide = self.bits * self.bits, self.bits * self.weight_gradient_bits
         return (macs_forward + backward.error_propagation) * narrow + backward.weight_gradient * wide
+
+    def require_rounded(self, table: MacTable) -> None:
+        """UserError where some of the products counted are not made in a layer that is quantised."""
+        layers = dict(self.model.named_modules())
+        for counted in table.layers:
+            if not _quantises(layers[counted.name]):
+                raise _unrounded(counted.name, layers[counted.name])
 
     @contextmanager
     def over(self, pruner: ErrorMapPruner) -> Iterator[Self]:
@@ -143,6 +150,8 @@ class Quantization:
 
     def _layer(self, layer: nn.Module, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The layer's own forward on rounded inputs and weights; its parameter stays in float."""
+        if in_dry_run():
+            return inner(x)
         # seen before the parameter of that name, by whatever `inner` is
         layer.__dict__["weight"] = straight_through(layer.weight, self.bits)
         try:
@@ -151,10 +160,17 @@ class Quantization:
             del layer.__dict__["weight"]
 
 
+def _unrounded(name: str, layer: nn.Module) -> UserError:
+    return UserError(
+        f"quantization: layer '{name}' is a {type(layer).__name__}, whose products are not quantised; those of "
+        "Conv2d and Linear with PyTorch's own forward and weight are: build the model from these, or train unquantised"
+    )
+
+
 def _quantises(layer: nn.Module) -> bool:
     """A parametrised weight is computed anew at every use, where no rounded one can stand in for it."""
     own_forward = computes_as(layer, nn.Conv2d) or computes_as(layer, nn.Linear)
-    return own_forward and "weight" in layer._parameters
+    return own_forward and "weight" in parameters_of(layer)
 
 
 def straight_through(value: Tensor, bits: int) -> Tensor:
@@ -167,7 +183,7 @@ def _range_norm(layer: nn.BatchNorm2d, batch_norm: Callable[[Tensor], Tensor], y
     channels = y_BCHW.shape[1]
     values_CN = y_BCHW.transpose(0, 1).reshape(channels, -1)
     per_chunk = values_CN.shape[1] // RANGE_CHUNKS
-    if not layer.training or per_chunk < 2:
+    if not layer.training or per_chunk < 2 or in_dry_run():
         return batch_norm(y_BCHW)
     chunks_CKN = values_CN[:, : per_chunk * RANGE_CHUNKS].reshape(channels, RANGE_CHUNKS, per_chunk)
     spread_C = (chunks_CKN.amax(2) - chunks_CKN.amin(2)).mean(1)

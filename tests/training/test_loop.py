@@ -107,8 +107,7 @@ def test_a_single_instance_runs_once(method):
     }[method]
     with FlopCounterMode(display=False) as judge:
         stats = train(model, data(1, size=1), optimizer=optimizer, **options)
-    looked = count_macs(model, (3, 16, 16)).forward  # the pass that made the table
-    assert stats.macs_done == stats.macs_dense == judge.get_total_flops() / 2 - looked
+    assert stats.macs_done == stats.macs_dense == judge.get_total_flops() / 2
     assert [model[1].num_batches_tracked.item(), model[4].num_batches_tracked.item()] == [1, 0]
     assert all(module.training and not module._forward_pre_hooks for module in model.modules())
 

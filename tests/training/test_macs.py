@@ -6,45 +6,21 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedge.errors import UserError
 from fedge.models import MODELS, build
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import BackwardCost, count_macs
 from fedge.training.pruning.one_shot import prune
+from tests.training.judge import judged_macs
 
 SHAPES = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}  # others: (3, 32, 32)
 DEEP = ("resnet32", "resnet56", "resnet74", "resnet110")  # the same layers as resnet20, only more of them
 EVERY_MODEL = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in MODELS]
 
 
-class Judge(FlopCounterMode):
-    """torch's counter of FLOPs, 2 per MAC, with its one fault mended: it charges the weight gradient of a convolution
-    with g groups g times, since the gradient's kernels see 1 / g of the input's channels and it counts them all."""
-
-    def __init__(self) -> None:
-        super().__init__(display=False, custom_mapping={torch.ops.aten.convolution_backward: self._backward})
-
-    @staticmethod
-    def _backward(
-        error, x, weight, _bias, _stride, _padding, _dilation, transposed, _out_padding, groups, mask, **_
-    ) -> int:
-        assert not transposed
-        return (
-            2 * sum(mask[:2]) * error[0] * error[2] * error[3] * weight[0] * weight[1] * weight[2] * weight[3]
-        )
-
-
 def example(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     shape = SHAPES.get(name, (3, 32, 32))
     model = build(name, num_classes=6, in_channels=shape[0], image_size=shape[1:])
     return model, torch.randn(2, *shape), torch.randint(0, 6, (2,))
-
-
-def judged_macs(loss_of) -> float:
-    """MACs of what `loss_of` and its backward pass run."""
-    with Judge() as judge:
-        loss_of().backward()
-    return judge.get_total_flops() / 2
 
 
 def test_lenet_by_hand():
@@ -144,27 +120,6 @@ def test_counting_leaves_the_model_as_it_was():
     assert torch.equal(random_state, torch.get_rng_state())
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in state.items())
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-class Functional(nn.Module):
-    """A product outside of any layer, and parameters that make none."""
-
-    def __init__(self, product: bool) -> None:
-        super().__init__()
-        self.weight, self.product = nn.Parameter(torch.randn(6, 6)), product
-        self.norm = nn.LayerNorm((2, 6))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(F.linear(x, self.weight) if self.product else x * self.weight[0])
-
-
-def test_what_cannot_be_counted_is_refused():
-    """If this fails, a missing cost passes for a saving."""
-    with pytest.raises(UserError, match="LSTM"):
-        count_macs(nn.Sequential(nn.LSTM(3, 4)), (5, 3))
-    with pytest.raises(UserError, match=r"72 multiply-accumulates per instance .* Linear layers 0:"):
-        count_macs(Functional(product=True), (2, 6))
-    assert count_macs(Functional(product=False), (2, 6)).forward == 0
 
 
 def test_models_in_double_and_layers_called_by_keyword():

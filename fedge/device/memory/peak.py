@@ -1,7 +1,7 @@
 """Peak training memory of a network, computed on fake tensors: nothing is trained, no activation allocated.
 
-A training step runs on `FakeTensorMode` tensors, which have shapes and no storage, after the optimiser has made
-its state. A dispatch mode adds up the storages alive; the peak is the largest
+A training step runs on tensors that have shapes and no storage, after the optimiser has made its state (on real ones
+for a network that looks at its own numbers). A dispatch mode adds up the storages alive; the peak is the largest
 
     bytes alive before an operator + bytes the operator takes while it runs
 
@@ -13,7 +13,6 @@ with blocks of 8, it may be too high. A GPU's workspaces are its own: there this
 """
 
 import contextlib
-import copy
 import functools
 import itertools
 import weakref
@@ -23,14 +22,21 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 from fedge.device.memory.workspace import inside_bytes
 from fedge.errors import UserError
+from fedge.training.counting.dry_run import on_fake_or_real, stand_in
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.memory_format import fast_order
+from fedge.training.norms import norms_for_one
+from fedge.training.outputs import logits_of
+from fedge.training.torch_private import (
+    FakeTensorMode,
+    TorchDispatchMode,
+    in_backward,
+    storage_key,
+    tree_iter,
+)
 
 Optimizer = Literal["sgd", "momentum", "adam"]
 
@@ -53,23 +59,25 @@ def peak_training_memory(
 
     The model may be any, pruned or not; it is neither changed nor run. `error_maps` is the share of error-map
     channels kept (None or 1: all). A few seconds at most for the networks of fedge.models. UserError: an
-    unknown optimiser, a batch below 1.
+    unknown optimiser, a batch below 1, a network that cannot train on it or returns no logits.
     """
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer is '{optimizer}'; there are {', '.join(OPTIMIZERS)}")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-    real = make_model()
-    fake_tensors = FakeTensorMode()
-    with FakeCopyMode(fake_tensors):
-        model = copy.deepcopy(real).train()
-    with fake_tensors:
-        order = fast_order(model, batch_size, input_shape)
-    with fake_tensors, LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live:
-        update = OPTIMIZERS[optimizer](model.parameters())
-        _make_state(update, model)
-        train_steps(1, model, update, batch_size, input_shape, error_maps, order)
-        return live.peak
+    model = make_model()
+    order = fast_order(model, batch_size, input_shape)
+
+    def peak(fake: FakeTensorMode | None) -> int:
+        with stand_in(model, fake, aside=False), fake or contextlib.nullcontext():
+            model.train()
+            with LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live:
+                update = OPTIMIZERS[optimizer](model.parameters())
+                _make_state(update, model)
+                train_steps(1, model, update, batch_size, input_shape, error_maps, order)
+                return live.peak
+
+    return on_fake_or_real(peak)
 
 
 def _make_state(update: torch.optim.Optimizer, model: nn.Module) -> None:
@@ -91,11 +99,22 @@ def train_steps(
     """What is estimated: plain training steps, on a batch of zeros in that order, as values have no size."""
     x_BCHW = torch.empty(batch_size, *input_shape, memory_format=order).zero_()
     y_B = torch.zeros(batch_size, dtype=torch.long)
-    with contextlib.nullcontext() if error_maps is None else ErrorMapPruner(model, keep=error_maps):
+    with contextlib.ExitStack() as stack:
+        if error_maps is not None:
+            stack.enter_context(ErrorMapPruner(model, keep=error_maps))
+        if batch_size == 1:
+            stack.enter_context(norms_for_one(model))
         for _ in range(steps):
-            F.cross_entropy(model(x_BCHW), y_B).backward()
+            _loss(model(x_BCHW), y_B).backward()
             update.step()
             update.zero_grad(set_to_none=True)
+
+
+def _loss(output: object, y_B: Tensor) -> Tensor:
+    logits_BK = logits_of(output, len(y_B))
+    if logits_BK.dim() > 2:  # a class for every pixel
+        y_B = y_B.new_zeros(len(y_B), *logits_BK.shape[2:])
+    return F.cross_entropy(logits_BK, y_B)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -107,20 +126,20 @@ class LiveBytes(TorchDispatchMode):
         self.peak = 0
         self._known: dict[int, weakref.finalize] = {}
         for tensor in tensors:
-            self._add(tensor.untyped_storage())
+            self._add(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.peak = max(self.peak, self.now + inside_bytes(func, args, result))
         for tensor in tree_iter(result):
             if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
+                self._add(tensor)
         if not _sums_gradients(func):
             self.peak = max(self.peak, self.now)
         return result
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+    def _add(self, tensor: Tensor) -> None:
+        key, storage = storage_key(tensor), tensor.untyped_storage()
         if key not in self._known:
             self.now += storage.nbytes()
             self._known[key] = weakref.finalize(storage, self._remove, key, storage.nbytes())
@@ -132,4 +151,4 @@ class LiveBytes(TorchDispatchMode):
 
 def _sums_gradients(func: Any) -> bool:
     """Where two gradients of one tensor meet, autograd adds real ones in place, and fake ones not."""
-    return func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() >= 0
+    return func is torch.ops.aten.add.Tensor and in_backward()

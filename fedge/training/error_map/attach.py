@@ -13,9 +13,11 @@ from typing import Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedge.training.counting.dry_run import in_dry_run
 from fedge.training.error_map.backward import PrunedBlock, PrunedConv, PrunedLayer, norm_after
 from fedge.training.error_map.blocks import Block, blocks_of, computes_as, replace_forward
 from fedge.training.error_map.geometry import Geometry, geometry
+from fedge.training.torch_private import padding_pairs
 
 
 class BlockPasses(ABC):
@@ -24,6 +26,7 @@ class BlockPasses(ABC):
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._attached: list[Callable[[], None]] = []
+        self._layers: dict[str, nn.Module] = {}
 
     @abstractmethod
     def _passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
@@ -42,7 +45,15 @@ class BlockPasses(ABC):
         """Whether the model's layers are run so now."""
         return bool(self._attached)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the model still has the layers that are run so; a cut may have put others in their place."""
+        return self._layers == {
+            name: layer for name, layer in self.model.named_modules() if name in self._layers
+        }
+
     def __enter__(self) -> Self:
+        self._layers = dict(self.model.named_modules())
         forwards = [(layer, self._forward_of(name, layer)) for name, layer in self.model.named_modules()]
         for layer, forward in forwards:
             if forward is not None:
@@ -64,7 +75,7 @@ class BlockPasses(ABC):
         return None
 
     def _conv(self, name: str, layer: nn.Conv2d, dense: Callable[[Tensor], Tensor], x_BIHW: Tensor) -> Tensor:
-        passes = self._passes(name, layer, x_BIHW)
+        passes = None if in_dry_run() else self._passes(name, layer, x_BIHW)
         if passes is None:
             return self._dense(layer, dense, x_BIHW)
         x_BIHW, how = passes
@@ -83,7 +94,7 @@ class BlockPasses(ABC):
 
     def _block(self, name: str, block: Block, x_BIHW: Tensor) -> Tensor | None:
         """Its output; None where it must be run layer by layer."""
-        passes = self._block_passes(name, block[0], x_BIHW)
+        passes = None if in_dry_run() else self._block_passes(name, block[0], x_BIHW)
         if passes is None:
             return None
         x_BIHW, how = passes
@@ -101,6 +112,6 @@ def padded(layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, Geometry]:
     padding = (0, 0) if layer.padding == "valid" else layer.padding
     if layer.padding_mode != "zeros" or padding == "same":
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        x_BIHW, padding = F.pad(x_BIHW, layer._reversed_padding_repeated_twice, mode=mode), (0, 0)
+        x_BIHW, padding = F.pad(x_BIHW, padding_pairs(layer), mode=mode), (0, 0)
     how = layer.kernel_size, layer.stride, padding, layer.dilation, layer.groups
     return x_BIHW, geometry(*how, layer.out_channels)

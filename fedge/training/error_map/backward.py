@@ -23,6 +23,7 @@ from fedge.training.error_map.channels import CHANNELS_LAST, gather, norm_per_ch
 from fedge.training.error_map.convolution import convolve, propagate, weight_gradient
 from fedge.training.error_map.geometry import Geometry
 from fedge.training.macs import BackwardCost, kernel_macs
+from fedge.training.torch_private import is_node_of
 
 Rounding = Callable[[Tensor], Tensor]
 """What quantised training does to an error before a product."""
@@ -98,7 +99,7 @@ def norm_after(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> Tensor | None:
     """The norm of a PrunedConv's output, pruned together with it; None for any other tensor. The node of the
     convolution alone is left for other readers of its output, if there are any."""
     node = y_BCHW.grad_fn
-    if not isinstance(node, PrunedConv._backward_cls):
+    if not is_node_of(node, PrunedConv):
         return None
     convolution = node.saved_tensors
     return PrunedBlock.apply(*convolution, norm.weight, norm.bias, y_BCHW.detach(), node.layer, norm)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
+
+from fedge.training.counting.dry_run import stands_aside
+from fedge.training.torch_private import children_of, is_heard
 
 Block = list[nn.Module]
 """A convolution with the norm behind it; else a single layer."""
@@ -21,7 +23,7 @@ def computes_as(layer: nn.Module, kind: type[nn.Module]) -> bool:
 def replace_forward(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
     """Give this one object another forward; calling what is returned puts back the one it had."""
     own = layer.__dict__.get("forward")
-    layer.forward = partial(_by_keyword_too, forward)
+    layer.forward = stands_aside(partial(_by_keyword_too, forward))
     return partial(delattr, layer, "forward") if own is None else partial(setattr, layer, "forward", own)
 
 
@@ -32,7 +34,7 @@ def _by_keyword_too(forward: Callable[[Tensor], Tensor], input: Tensor) -> Tenso
 
 def blocks_of(layers: nn.Sequential) -> Iterator[tuple[str, Block]]:
     """The layers in order, in blocks with the first one's name. Where somebody listens to a layer, it is on its own."""
-    waiting = list(layers._modules.items())
+    waiting = list(children_of(layers))
     while waiting:
         count = _block_length([layer for _, layer in waiting[:2]])
         yield waiting[0][0], [layer for _, layer in waiting[:count]]
@@ -42,11 +44,6 @@ def blocks_of(layers: nn.Sequential) -> Iterator[tuple[str, Block]]:
 def _block_length(layers: list[nn.Module]) -> int:
     kinds = nn.Conv2d, nn.BatchNorm2d
     fits = [
-        computes_as(layer, kind) and not _heard(layer) for layer, kind in zip(layers, kinds, strict=False)
+        computes_as(layer, kind) and not is_heard(layer) for layer, kind in zip(layers, kinds, strict=False)
     ]
     return 2 if fits == [True, True] else 1
-
-
-def _heard(layer: nn.Module) -> bool:
-    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
-    return any(hooks) or torch_module._has_any_global_hook()

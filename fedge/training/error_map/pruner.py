@@ -21,7 +21,7 @@ What we changed, and why:
 Attached to a model by attach.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, Self
 
@@ -29,12 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError
+from fedge.training.counting.dry_run import in_dry_run, stands_aside
 from fedge.training.error_map.attach import BlockPasses, padded
 from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding
 from fedge.training.error_map.blocks import computes_as
 from fedge.training.error_map.channels import CHANNELS_LAST
 from fedge.training.error_map.scores import SCORES, keep_best, kept_channels
-from fedge.training.macs import COUNTED, BackwardCost, kernel_macs, refuse_uncountable
+from fedge.training.macs import COUNTED, BackwardCost, count_macs, has_plain_layers, kernel_macs
+from fedge.training.torch_private import FakeTensor
 
 ScoreName = Literal["error", "paper", "product", "random"]
 
@@ -43,15 +45,16 @@ class ErrorMapPruner(BlockPasses):
     """Context manager: inside it, `model`'s backward passes keep the share `keep` of every Conv2d's error maps.
 
     keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
-        Other convolutions, and Conv2d subclasses with a forward of their own, can only be left dense.
+        All else (other convolutions, Conv2d subclasses with a forward of their own, attention, recurrence) is left
+        dense, and counted.
     score: "error", "paper", "product" or "random" (scores.py).
     dense_first: how many of the first Conv2d stay dense; 0 prunes all.
     warmup_steps: forward passes in training before pruning begins.
     alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
     seed: of the score "random".
 
-    `.cost` counts what backward passes have done while attached, linear layers included; `.kept` holds the channels of
-    the latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
+    `.cost` counts what backward passes have done while attached, all that is dense included; `.kept` holds the channels
+    of the latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
     """
 
     def __init__(
@@ -69,7 +72,6 @@ class ErrorMapPruner(BlockPasses):
             raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
         _require_least("dense_first", dense_first, 0)
         _require_least("warmup_steps", warmup_steps, 0)
-        refuse_uncountable(model)
         super().__init__(model)
         self.keep = _keep_by_layer(model, keep, dense_first)
         self.score = score
@@ -81,6 +83,11 @@ class ErrorMapPruner(BlockPasses):
         self.kept: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(seed)
         self.cost = BackwardCost()
+        self._own = {name for name, layer in model.named_modules() if _is_counted_here(layer)}
+        self._only_plain_layers = has_plain_layers(model) and all(
+            _is_counted_here(layer) for layer in model.modules() if isinstance(layer, COUNTED)
+        )
+        self._others: dict[Sequence[int], BackwardCost] = {}
 
     @property
     def pruning(self) -> bool:
@@ -92,13 +99,14 @@ class ErrorMapPruner(BlockPasses):
         if self.entered:
             raise UserError("error maps: this pruner is attached already; leave it before entering it again")
         super().__enter__()
+        self._others.clear()
         self._attached.append(self.model.register_forward_hook(self._count_step).remove)
         return self
 
     def _forward_of(self, name: str, layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What takes the place of the layer's forward; None leaves it."""
         forward = super()._forward_of(name, layer)
-        if forward is None and isinstance(layer, COUNTED):
+        if forward is None and _is_counted_here(layer):
             forward = partial(self._dense, layer, layer.forward)
         if forward is None:
             return None
@@ -109,8 +117,42 @@ class ErrorMapPruner(BlockPasses):
             )
         return forward
 
+    @stands_aside
     def _count_step(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.steps += model.training and torch.is_grad_enabled()
+        """After a forward pass: one step more, and its dense rest (attention, recurrence ...) to be counted."""
+        if in_dry_run() or not torch.is_grad_enabled():
+            return
+        self.steps += model.training
+        if self._only_plain_layers:
+            return
+        if not (len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):
+            raise UserError(
+                "error maps: a network with other layers than convolutions, linear layers and norms is counted where "
+                "it takes one tensor and returns one: give it that form"
+            )
+        if output.requires_grad and not isinstance(output, FakeTensor):
+            cost = self._cost_of(inputs[0].shape)
+            if cost.macs:
+                output.register_hook(lambda _: self._record(cost))
+
+    def cost_outside(self, shape: Sequence[int]) -> BackwardCost:
+        """What a backward pass on a batch of that shape makes outside of layers, where `.cost` does not hold it: in a
+        network all of whose layers are counted one by one."""
+        return self._cost_of(shape) if self._only_plain_layers else BackwardCost()
+
+    def _cost_of(self, shape: Sequence[int]) -> BackwardCost:
+        """Of one dense backward pass through all that is not counted layer by layer here."""
+        shape = tuple(shape)
+        if shape not in self._others:
+            table = count_macs(self.model, shape[1:])
+            if not table.per_instance:
+                table = count_macs(self.model, shape[1:], shape[0])
+            others = [layer for layer in table.layers if layer.name not in self._own]
+            self._others[shape] = BackwardCost(
+                shape[0] * sum(layer.error_propagation for layer in others),
+                shape[0] * sum(layer.weight_gradient for layer in others),
+            )
+        return self._others[shape]
 
     def _record(self, cost: BackwardCost) -> None:
         self.cost += cost
@@ -138,6 +180,8 @@ class ErrorMapPruner(BlockPasses):
 
     def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
         """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
+        if in_dry_run():
+            return dense(x)
         if isinstance(layer, nn.Linear) and self.roundings is not None:
             _refuse_autocast(x)
             out = RoundedLinear.apply(x, layer.weight, layer.bias, self.roundings)
@@ -148,6 +192,11 @@ class ErrorMapPruner(BlockPasses):
             cost = BackwardCost(macs * x.requires_grad, macs * layer.weight.requires_grad)
             out.register_hook(lambda _: self._record(cost))
         return out
+
+
+def _is_counted_here(layer: nn.Module) -> bool:
+    """Whether the layer's backward costs what its output says: it is PyTorch's own."""
+    return any(computes_as(layer, kind) for kind in COUNTED)
 
 
 def _refuse_autocast(x: Tensor) -> None:

@@ -13,14 +13,16 @@ To add a filter, write a class with the members of `InstanceFilter` and name it 
 Shapes: B instances in the mini-batch, K kept, N looked at.
 """
 
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.errors import UserError
 from fedge.training.macs import evaluating
+from fedge.training.norms import norms_for_one
+from fedge.training.outputs import check_targets, logits_of, losses
 
 Selection = tuple[Tensor, Tensor | None]
 
@@ -40,8 +42,11 @@ class MiniBatch:
         if not len(index_N):
             return torch.empty(0, device=self.x_BCHW.device)
         with evaluating(self._model), torch.no_grad():
-            logits_NC = self._model(self.x_BCHW[index_N])
-            return F.cross_entropy(logits_NC, self.y_B[index_N], reduction="none")
+            with norms_for_one(self._model) if len(index_N) == 1 else nullcontext():
+                logits_NC = logits_of(self._model(self.x_BCHW[index_N]), len(index_N))
+            y_N = self.y_B[index_N]
+            check_targets(y_N, logits_NC)
+            return losses(logits_NC, y_N)
 
 
 class InstanceFilter(Protocol):

@@ -38,6 +38,7 @@ from fedge.training.instance_filter.controllers import Choice, Controller, Paper
 from fedge.training.instance_filter.near_duplicates import NearDuplicates
 from fedge.training.instance_filter.network import FilterNetworkName, build_filter_network
 from fedge.training.macs import count_macs
+from fedge.training.outputs import require_finite_inputs
 
 ControllerName = Literal["quantile", "paper"]
 LONGEST_STEP = 2.0
@@ -89,6 +90,7 @@ class EarlyInstanceFilter(Filter):
             raise UserError(f"instance filter: learning_rate is {learning_rate}; take a number above 0")
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.distrust = distrust
+        self.shape = (in_channels, *size)
         self.largest_batch = torch.tensor(0)
         self.network = build_filter_network(
             network, in_channels=in_channels, image_size=size, downsample=downsample, seed=seed
@@ -109,6 +111,11 @@ class EarlyInstanceFilter(Filter):
 
     def select(self, batch: MiniBatch) -> Selection:
         """By the image alone: no look at labels or losses."""
+        if tuple(batch.x_BCHW.shape[1:]) != self.shape:
+            raise UserError(
+                f"instance filter: it was made for instances {list(self.shape)} (channels, height, width), and these "
+                f"are {list(batch.x_BCHW.shape[1:])}: make one with their in_channels and image_size"
+            )
         if self.keep == 1:
             return torch.arange(len(batch.y_B)), None
         self.largest_batch = self.largest_batch.clamp(min=len(batch.y_B))
@@ -117,6 +124,8 @@ class EarlyInstanceFilter(Filter):
             logits_B2 = self.network(batch.x_BCHW)
         self.macs += len(logits_B2) * self.table.forward
         margin_B = logits_B2[:, 1] - logits_B2[:, 0]
+        if not margin_B.isfinite().all():
+            require_finite_inputs(batch.x_BCHW)
         seen_B = self._seen(batch.x_BCHW)
         self._choice: Choice = self.controller.choose(margin_B.cpu(), seen_B.cpu(), self.generator)
         return self._choice.kept_B.nonzero().flatten(), None

@@ -84,3 +84,45 @@ def test_an_impossible_question_is_one_clear_line(wrong):
     """The user would see a KeyError."""
     with pytest.raises(UserError, match=r"there are sgd|at least 1"):
         peak_training_memory(nn.Flatten, **{"batch_size": 2, "input_shape": (1, 4, 4)} | wrong)
+
+
+class Recurrent(nn.Module):
+    """A GRU over rows of pixels, and a norm that keeps no statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(12, 16, batch_first=True), nn.Linear(16, 3)
+        self.norm = nn.BatchNorm1d(16, track_running_stats=False)
+        self.kept: torch.Tensor | None = None
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        self.kept = self.rnn(x_BCHW.flatten(1, 2).mT[:, :12].mT)[0][:, -1]
+        return self.head(self.norm(self.kept))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_any_network_is_estimated(batch_size, trained):
+    """A network with recurrence, a static norm or a tensor kept from its last step could not be planned for."""
+    model = Recurrent()
+    if trained:
+        model(torch.zeros(4, 1, 12, 12)).sum().backward()
+    kept = model.kept
+    estimate = peak_training_memory(lambda: model, batch_size=batch_size, input_shape=(1, 12, 12))
+    assert estimate > 2 * 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert model.kept is kept
+
+
+def test_a_network_that_looks_at_its_numbers_is_estimated_too():
+    """Its estimate would end in an error of a tensor without numbers."""
+
+    class Looks(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if x.sum().item() >= 0 else -x)
+
+    layers = nn.Flatten(), nn.Linear(144, 8), nn.Linear(8, 3)
+    sizes = [
+        peak_training_memory(lambda kind=kind: kind(*layers), batch_size=8, input_shape=(1, 12, 12))
+        for kind in (Looks, nn.Sequential)
+    ]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
