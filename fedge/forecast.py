@@ -141,7 +141,7 @@ def _dry_run(
     x_BCHW = torch.randn(batch_size, *shape, generator=generator)
     y_B = torch.randint(0, 2, (batch_size,), generator=generator)
     optimizer = methods.optimizer(model.parameters())
-    brought = {
+    brought: dict[str, Any] = {
         "instance_filter": methods.instance_filter(),
         "error_maps": methods.error_maps(model),
         "quantization": methods.quantization(model),

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -219,7 +219,7 @@ def export_shard(directory: Path | str, client: int, out: Path | str) -> None:
 
 def _write(
     directory: Path,
-    meta: dict,
+    meta: dict[str, Any],
     dtype: np.dtype,
     offsets_K4: np.ndarray,
     pieces: Iterable[tuple[np.ndarray, np.ndarray]],

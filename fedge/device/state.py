@@ -145,5 +145,5 @@ def _digest(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> str:
     digest = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[key].detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

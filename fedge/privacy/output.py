@@ -92,7 +92,8 @@ def _standing_in(descriptor: int, number: int) -> Iterator[None]:
 def _flush() -> None:
     """Write out what Python and the C library hold back, so that it goes where it was printed to."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(Exception):  # None, closed, or somebody's own
-            stream.flush()
+        if stream is not None:
+            with contextlib.suppress(Exception):  # closed, or somebody's own
+                stream.flush()
     with contextlib.suppress(Exception):
         ctypes.CDLL(None).fflush(None)

@@ -90,7 +90,8 @@ class RoundReport(BaseModel):
 
     def word(self, field: str) -> str:
         """What a field of WORDS says."""
-        return WORDS[field][getattr(self, field)]
+        place: int = getattr(self, field)
+        return WORDS[field][place]
 
     def row(self) -> dict[str, Any]:
         """The fields as results show them: words for their places; without whose report of which round it is."""

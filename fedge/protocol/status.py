@@ -77,6 +77,6 @@ def status_of(reply: Message) -> Status:
     if not reply.has_error():
         return Status.OK
     try:
-        return Status(reply.error.reason)
+        return Status(reply.error.reason or "")
     except ValueError:
         return _FLOWER_CODES.get(reply.error.code, Status.NO_REPLY)

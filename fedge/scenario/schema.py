@@ -6,7 +6,7 @@ stands in this file or, for what happens to a fleet from outside, in `fedge.flee
 of the wire read it, so it knows neither data nor torch.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -177,7 +177,7 @@ class Pruning(Section):
     round_to: Count = 1  # layers end with multiples of so many channels, which processors like; 8 or 16
 
     @property
-    def cut(self) -> dict[str, str | int]:
+    def cut(self) -> dict[str, Any]:
         """How a network is cut, whatever the level and the ranking: keyword arguments of `prune`."""
         return {"accounting": self.accounting, "round_to": self.round_to}
 

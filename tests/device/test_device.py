@@ -11,6 +11,7 @@ from fedge.catalog.files import client_path
 from fedge.data.digests import write_digests
 from fedge.data.shard import Shard
 from fedge.device.state import StateFolder
+from fedge.errors import RunError
 from fedge.launch import RunResult
 from fedge.prepare import Prepared, prepare
 from fedge.seeding import derive_seed
@@ -150,14 +151,13 @@ def test_a_device_that_is_too_small_declines_or_shrinks(small, tmp_path) -> None
     assert any(row.get("batch_size", 99) < 16 for row in shrunk.reports())
 
 
-def test_a_fleet_whose_every_device_is_too_small_ends_with_finite_figures(small, tmp_path) -> None:
-    """Breaks if 100% failures end in a crash or a NaN."""
+def test_a_fleet_whose_every_device_is_too_small_ends_in_one_line(small, tmp_path) -> None:
+    """Breaks if 100% failures end in a crash, or go on to the last round."""
     tiny = [f"fleet.{index}.device=stm32f746" for index in range(3)]
     names = [f"fleet.{index}.name=mcu{index}" for index in range(3)]
-    result = fedge.run(small(*tiny, *names), tmp_path)
-    assert result.summary["failures"] == 12
-    assert result.summary["never_reported"] == 6
-    assert result.summary["accuracy"]["mean"] is None
+    with pytest.raises(RunError, match="does_not_fit") as caught:
+        fedge.run(small(*tiny, *names), tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("search", ["memory", "macs", "accuracy"])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedge.catalog.devices import DeviceProfile
-from fedge.device.memory.fitting import Fit, fit
+from fedge.device.memory.fitting import Fit, Policy, fit
 from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits, Training
 from fedge.training.pruning.one_shot import prune
@@ -97,7 +97,7 @@ def fit_to_memory(
         return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape, copies))
 
     asked = min(training.batch_size, samples)
-    policy = "shrink" if limits.memory == "shrink" else "refuse"
+    policy: Policy = "shrink" if limits.memory == "shrink" else "refuse"
     return fit(
         need,
         profile.memory_bytes,
