@@ -83,15 +83,20 @@ def test_fedge_commands_are_understood(
     """Breaks if a command in the docs has an option, a key or a scenario that there is not. Runs stop at their start;
     everything else is done."""
 
-    def started(*_: object, **__: object) -> None:
+    started = []
+
+    def start(*arguments: object, **_: object) -> None:
+        started.append(arguments)
         raise SystemExit(0)
 
-    monkeypatch.setattr(fedge.launch, "run", started)
-    for arguments in commands(snippet.text, "fedge"):
+    monkeypatch.setattr(fedge.launch, "run_checked", start)
+    calls = commands(snippet.text, "fedge")
+    for arguments in calls:
         monkeypatch.setattr(sys, "argv", ["fedge", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert not end.value.code, capsys.readouterr().err
+    assert len(started) == sum(arguments[0] == "run" for arguments in calls)
 
 
 def test_every_block_is_one_that_is_checked_or_says_why_not() -> None:
