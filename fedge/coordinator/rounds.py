@@ -44,7 +44,7 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
             folder.keep_failed(reports=rows, egress=egress, summary=figures)
             raise RunError(
                 f"every client that was asked in round {round} failed; {explained(failed, folder.folder)}; "
-                "mend that and run again" + (" with --resume" if folder.round else "")
+                "mend that and run again" + (_AFTER_A_STOP if folder.round else "")
             )
         folder.commit(round, reports=rows, egress=egress, summary=figures)
         _remember(rows, last_ok, held)
@@ -78,6 +78,7 @@ def hopeless(rows: Sequence[Row], asked: Asked, clients: int) -> Row | None:
     return own[0] if len(own) == clients else next(iter(by_program), None)
 
 
+_AFTER_A_STOP = " with --resume, or with --overwrite where the program had to change"
 _OF_ONE_DEVICE = (Status.OUT_OF_MEMORY, Status.DOES_NOT_FIT, Status.DIVERGED, Status.NO_TRAINING_DATA)
 
 

@@ -88,4 +88,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _unwritable(folder: Path, error: OSError) -> UserError:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        return UserError(f"{file} is a file, so {folder} cannot be a folder; give --out another one")
     return UserError(f"{folder}: cannot be written: {error.strerror}; give --out another folder")

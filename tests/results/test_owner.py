@@ -63,6 +63,14 @@ def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["scenario.toml"]
 
 
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    """Breaks if a person reads "File exists" and looks for the wrong file."""
+    (tmp_path / "notes").write_text("mine")
+    for folder in (tmp_path / "notes", tmp_path / "notes" / "below"):
+        with pytest.raises(UserError, match=r"notes is a file, so .* cannot be a folder"), owned(folder):
+            pass
+
+
 def test_a_lock_file_that_its_owner_removed_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
