@@ -81,7 +81,7 @@ class Run:
         self.wait_for("report", after_reports)
         alive = self.process.poll() is None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(LIMIT_S)
+        self.process.communicate(timeout=LIMIT_S)  # closes its pipe as well
         return alive
 
     def kill_host(self, after_reports: int) -> bool:
