@@ -40,10 +40,11 @@ def tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scenarios that a snippet loads are cut to two short rounds in this process."""
+    """Scenarios that a snippet loads are cut to two short rounds of one client per class, in this process."""
 
     def load(name: str, changes: tuple[str, ...] = ()) -> Any:
-        return load_scenario(name, [*changes, *TINY])
+        classes = len(load_scenario(name, changes).fleet)
+        return load_scenario(name, [*changes, *TINY, *(f"fleet.{index}.count=1" for index in range(classes))])
 
     monkeypatch.setattr(fedge.scenario.load, "load_scenario", load)
     monkeypatch.setattr(fedge.launch, "load_scenario", load)
