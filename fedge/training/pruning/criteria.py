@@ -16,7 +16,7 @@ from torch.nn import functional
 from fedge.errors import UserError
 from fedge.training.batches import Batches
 from fedge.training.pruning.layers import filters_of
-from fedge.training.pruning.units import PINNED, Coupling
+from fedge.training.pruning.coupling import PINNED, Coupling
 
 AT_ONCE = 8  # samples, so that ranking takes less memory than a training step; scores do not depend on it
 PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no projection on a shortcut

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import cuttable_layers, narrow
-from fedge.training.pruning.units import PINNED, Coupling
+from fedge.training.pruning.spare import spare_copy
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,29 @@ class Cut:
         """Cut `model` and return how far its outputs on `x_BCHW` are from its own with the channels zeroed.
 
         In units of the largest output; infinity where the cut layers no longer fit each other. 0 but for rounding
-        if the coupling is right.
+        if the coupling is right. Where other layers run in training, a pass in training mode is held against too.
         """
-        with torch.no_grad():
+        training = spare_copy(model).train() if self.coupling.trains_otherwise else None
+        error = self._error(model, x_BCHW)
+        if training is not None:
+            two_BCHW = torch.cat([x_BCHW, x_BCHW]) if len(x_BCHW) == 1 else x_BCHW
+            error = max(error, self._error(training, two_BCHW))
+        return error
+
+    def _error(self, model: nn.Module, x_BCHW: Tensor) -> float:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             with self.coupling.at_consumers(model, self._zeroed):
-                expected = model(x_BCHW)
+                expected, again = _outputs(model, x_BCHW, 0), []
+                if model.training:
+                    again = _outputs(model, x_BCHW, 1)
             try:
                 self.apply(model)
-                difference = (model(x_BCHW) - expected).abs().max()
+                got = _outputs(model, x_BCHW, 0)
+                if any(not torch.equal(a, b) for a, b in zip(expected, again, strict=False)):
+                    return 0.0  # at random, as by dropout: that the layers fit each other is all that can be told
+                return max(_difference(a, b) for a, b in zip(got, expected, strict=True))
             except Exception:  # a layer that cannot be cut, a forward pass that no longer fits
                 return float("inf")
-            return float(difference / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
 
     def _zeroed(self, layer: str, axis: int, x: Tensor) -> Tensor:
         """A reader's input with zeros where a removed unit arrives."""
@@ -55,3 +69,15 @@ class Cut:
 
     def _kept(self, unit_C: Tensor) -> Tensor:
         return ~self.removed_U[unit_C.clamp_min(0)] | (unit_C == PINNED)
+
+
+def _outputs(model: nn.Module, x_BCHW: Tensor, seed: int) -> list[Tensor]:
+    torch.manual_seed(seed)
+    return [leaf.clone() for leaf in tree_leaves(model(x_BCHW)) if isinstance(leaf, Tensor)]
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    if got.shape != expected.shape:
+        return float("inf")
+    tiny = torch.finfo(expected.dtype).tiny
+    return float((got - expected).abs().max() / expected.abs().max().clamp_min(tiny))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 
 class LayerShape(NamedTuple):
@@ -60,8 +61,29 @@ def channel_axis(layer: nn.Module) -> int:
 
 
 def cuttable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of `model` that have a `shape_of`, by name, in the order of `named_modules`."""
-    return {name: layer for name, layer in model.named_modules() if shape_of(layer) is not None}
+    """The layers of `model` that have a `shape_of`, by name, in the order of `named_modules`.
+
+    Not those whose weight is made anew from other tensors (parametrizations, masks, weight norm): it takes no new size.
+    """
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if shape_of(layer) is not None and not is_derived(layer)
+    }
+
+
+def is_derived(layer: nn.Module) -> bool:
+    """True where the layer's weight or bias is no parameter of its own, but computed from others."""
+    if is_parametrized(layer):
+        return True
+    own = vars(layer).get("_parameters", {})
+    return any(name not in own and hasattr(layer, name) for name in ("weight", "bias"))
+
+
+def is_stock(layer: nn.Module) -> bool:
+    """True where the layer computes what PyTorch's class does, with nothing hooked to it."""
+    hooked = bool(layer._forward_hooks or layer._forward_pre_hooks)
+    return type(layer).forward.__module__.startswith("torch.nn.") and not hooked
 
 
 def filters_of(layer: nn.Module) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 
 from fedge.training.pruning.criteria import PROJECTION_NAMES
 from fedge.training.pruning.layers import LayerShape, cuttable_layers, price_of, shape_of
-from fedge.training.pruning.units import PINNED, Coupling
+from fedge.training.pruning.coupling import PINNED, Coupling
 
 
 @dataclass

@@ -31,6 +31,7 @@ from fedge.training.pruning.criteria import CRITERIA, Criterion, Evidence
 from fedge.training.pruning.cut import Cut
 from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.topology import Topology
+from fedge.training.pruning.spare import spare_copy
 from fedge.training.pruning.units import Coupling, find_coupling
 
 LEAST_FILTERS = 2
@@ -73,7 +74,7 @@ def prune(
         _require_cuttable(model)
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
         generator = torch.Generator().manual_seed(derive_seed(seed, "prune"))
-        spare = copy.deepcopy(model).requires_grad_(True).eval()
+        spare = spare_copy(model).requires_grad_(True).eval()
         with _explained("the network cannot be traced for pruning", "check that example_input fits it"):
             coupling = find_coupling(spare, example_input)
         with _explained("the pruning criterion failed", "check that it and the batches fit the network"):

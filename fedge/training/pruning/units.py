@@ -1,219 +1,145 @@
-"""Which channels of a network stand or fall together: its *units*, the smallest pieces that pruning can cut.
+"""Find the units of a network: trace it, and try what a trace cannot tell.
 
 A residual sum ties channel i of every branch; a batch norm goes with its convolution; a grouped convolution keeps
-its groups alike; the channels of the network's output never go. Torch-Pruning (Fang et al., DepGraph, CVPR 2023)
-traces the network and finds which layers touch; from its groups we close the relation channel by channel:
+its groups alike; the channels of the network's output never go. From what a pass ties we close the relation:
 
     slot   = (layer, output or input, channel index)
     unit   = connected component of slots under "if this goes, that must go"
-    pinned = a unit that holds an output of the network, or enters a layer that mixes channels (GroupNorm, ...)
+    pinned = a unit that holds an output of the network, or enters an operation that mixes channels (GroupNorm, ...)
 
-What we do differently from Torch-Pruning's own pruner: grouped convolutions are closed under their groups, and
-the outputs are found for any last layer (there, the caller lists the layers to ignore).
+The idea of a dependency graph of layers is DepGraph's (Fang et al., CVPR 2023); ours is one of channels, followed
+element by element, so that chunks, shuffles, padded shortcuts and reshapes are no special cases.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate
-
 import torch
-import torch_pruning
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.errors import UserError
-from fedge.training.macs import input_of
-from fedge.training.pruning.layers import LayerShape, channel_axis, cuttable_layers, is_channelwise, shape_of
+from fedge.training.outputs import one_tensor
+from fedge.training.pruning.coupling import PINNED, Coupling, Kept
+from fedge.training.pruning.cut import Cut
+from fedge.training.pruning.ledger import Ledger
+from fedge.training.pruning.spare import spare_copy
+from fedge.training.pruning.trace import Trace
 
-OUTPUT, INPUT = 0, 1
-PINNED = -1
+__all__ = ["PINNED", "Coupling", "find_coupling"]
 
-
-@dataclass(frozen=True)
-class Coupling:
-    """The units of a network, numbered 0 .. `units` - 1.
-
-    `unit_of_output[layer]` int64 [outputs] and `unit_of_input[layer]` int64 [inputs] give each channel's unit, or
-    `PINNED` where it is never cut.
-    """
-
-    units: int
-    unit_of_output: dict[str, Tensor]
-    unit_of_input: dict[str, Tensor]
-
-    def consumers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The layers that read units and do not belong to them: cutting a unit is what they notice."""
-        return {
-            name: layer
-            for name, layer in cuttable_layers(model).items()
-            if not is_channelwise(layer)
-            and not shape_of(layer).separable
-            and bool((self.unit_of_input[name] != PINNED).any())
-        }
-
-    @contextmanager
-    def at_consumers(self, model: nn.Module, change: Callable[[str, int, Tensor], Tensor]) -> Iterator[None]:
-        """Within the block, each of the `consumers` reads `change(name, channel axis, input)` for its input."""
-
-        def hook(
-            name: str, layer: nn.Module, inputs: tuple[Tensor, ...], by_keyword: dict[str, Tensor]
-        ) -> tuple[tuple[Tensor], dict[str, Tensor]]:
-            return (change(name, channel_axis(layer), input_of(inputs, by_keyword)),), {}
-
-        with ExitStack() as stack:
-            for name, layer in self.consumers(model).items():
-                handle = layer.register_forward_pre_hook(partial(hook, name), with_kwargs=True)
-                stack.callback(handle.remove)
-            yield
-
-    def producers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The convolutions and linear layers whose filters belong to units, depthwise ones included."""
-        return {
-            name: layer
-            for name, layer in cuttable_layers(model).items()
-            if not is_channelwise(layer) and bool((self.unit_of_output[name] != PINNED).any())
-        }
+RELATIVE_ERROR = 1e-3  # between cut and zeroed network; a wrong cut is off by its outputs' own size
 
 
-def find_coupling(model: nn.Module, example_input: Tensor) -> Coupling:
+def find_coupling(model: nn.Module, example_input: Tensor, *, cautious: bool = False) -> Coupling:
     """Trace `model` with `example_input` [B, C, ...] and return its units.
 
-    `model` must be a copy that the caller can spare: tracing leaves it in evaluation mode. Every parameter
-    must require a gradient, or its layer is not seen. UserError if no channel could be cut.
+    `model` must be a copy that the caller can spare: tracing leaves it in evaluation mode. What only a trial can tell
+    is tried on copies, or kept whole at once if `cautious`. UserError if no channel could be cut.
     """
-    layers = cuttable_layers(model)
-    slots = _Slots({name: shape_of(layer) for name, layer in layers.items()})
-    for name, layer in layers.items():
-        slots.couple_within(name, layer)
-    names = {layer: name for name, layer in layers.items()}
-    for root, target, side, root_channels, channels in _traced_ties(model, example_input):
-        if root in names and target in names:
-            slots.couple(names[root], root_channels, names[target], side, channels)
-        elif root in names:
-            slots.pin(names[root], OUTPUT, root_channels)
-        elif target in names:
-            slots.pin(names[target], side, channels)
-    coupling = slots.close()
+    trace = Trace(model)
+    _run_both_modes(trace, model, example_input)
+    evaluation, training = trace.runs
+    differs = evaluation != training
+
+    def closed(assumed: list[tuple[str, Tensor]]) -> Coupling:
+        kept = dict(trace.kept)
+        for operation, slots in assumed:
+            for layer in trace.slots.layers_of(slots):
+                kept.setdefault(layer, operation)
+        reasons = tuple(Kept(name, kept[name]) for name in trace.slots.shapes if name in kept)
+        return trace.slots.close([slots for _, slots in assumed], reasons, trains_otherwise=differs)
+
+    joins = list(trace.assumed.values())
+    coupling = closed(joins if cautious else [])
+    if coupling.units and joins and not cautious:
+        wrong = _wrong_joins(model, coupling, trace, joins, example_input)
+        coupling = closed(wrong) if wrong else coupling
     if not coupling.units:
         raise UserError(
             "the network has no channel that can be cut: every one reaches its output or a layer that mixes "
-            "channels (GroupNorm, LayerNorm); use batch norm, or leave pruning out"
+            f"channels (GroupNorm, LayerNorm){coupling.kept_in_words()}; use batch norm, or leave pruning out"
         )
     return coupling
 
 
-class _Pictured(nn.Module):
-    """The network behind a layer that stands for its input, so that what touches the input is seen to."""
+def _run_both_modes(trace: Trace, model: nn.Module, example_input: Tensor) -> None:
+    """A pass as in evaluation and one as in training, which may run other layers; statistics stay as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    with torch.random.fork_rng(devices=[]):
+        model.eval()
+        one_tensor(trace.run(enough(model, example_input)))
+        model.train()
+        trace.run(torch.cat([example_input, example_input]) if len(example_input) == 1 else example_input.clone())
+    model.eval()
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    trace.pin_idle_layers()
+
+
+def enough(model: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """`x_BCHW`, twice where it is one instance and a norm without running statistics needs company."""
+    alone = len(x_BCHW) == 1 and any(
+        isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules()
+    )
+    return torch.cat([x_BCHW, x_BCHW]) if alone else x_BCHW.clone()
+
+
+Join = tuple[str, Tensor]
+
+
+class _Trials:
+    """Cuts tried on copies of the network, of a third of the units of some joins at a time."""
+
+    MOST = 24
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
-        super().__init__()
-        channels, dimensions = example_input.shape[1], example_input.dim() - 2
-        layer = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions]
-        self.picture = layer(channels, channels, *[1] * bool(dimensions)).to(example_input)
         self.model = model
+        self.left = self.MOST
+        self.generator = torch.Generator().manual_seed(0)
+        self.x_BCHW = random_like(enough(model, example_input), self.generator)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.model(self.picture(x_BCHW)) * 1  # the product is no layer: it stands for the output
+    def holds(self, coupling: Coupling, joins: list[Join]) -> bool:
+        """Whether the network without some units of the joins computes what it does with their channels zeroed."""
+        self.left -= 1
+        cut = Cut(coupling, self._units(coupling, joins))
+        return cut.error(spare_copy(self.model), self.x_BCHW) <= RELATIVE_ERROR
 
-
-Tie = tuple[nn.Module, nn.Module, int, list[int], list[int]]
-
-
-def _traced_ties(model: nn.Module, example_input: Tensor) -> Iterator[Tie]:
-    """Torch-Pruning's groups as (root, target, side of the target, root's channels, target's channels).
-
-    Operations without parameters are left out. What is no cuttable layer of `model` is its input, its output, or
-    a layer that mixes channels, and its partner in the tie must not be cut.
-    """
-    graph = torch_pruning.DependencyGraph()
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        pictured = _Pictured(model, example_input)
-        graph.build_dependency(pictured, example_input, verbose=False)
-    for group in graph.get_all_groups():
-        root = group[0].dep.target.module
-        for item in group:
-            node, handler = item.dep.target, item.dep.handler
-            if _is_passive(graph, node.module):
-                continue
-            reads = graph.is_in_channel_pruning_fn(handler) and not graph.is_out_channel_pruning_fn(handler)
-            yield root, node.module, INPUT if reads else OUTPUT, item.root_idxs, item.idxs
+    def _units(self, coupling: Coupling, joins: list[Join]) -> Tensor:
+        sides = [coupling.unit_of_output, coupling.unit_of_input]
+        number = torch.cat([torch.tensor([PINNED]), *(side[name] for name in sides[0] for side in sides)])
+        removed_U = torch.zeros(coupling.units, dtype=torch.bool)
+        ledger = Ledger(self.model, coupling)
+        for _, slots in joins:
+            units = number[slots].unique()
+            units = units[units != PINNED]
+            chosen = units[torch.randperm(len(units), generator=self.generator)][: -(-len(units) // 3)]
+            for unit in chosen.tolist():
+                if not removed_U[unit] and ledger.leaves(unit, {}):
+                    ledger.cut(unit, 0)
+                    removed_U[unit] = True
+        return removed_U
 
 
-def _is_passive(graph: torch_pruning.DependencyGraph, operation: nn.Module) -> bool:
-    """True for operations that only carry channels along: sums, activations, concatenations, reshapes."""
-    ops = graph.ops
-    if isinstance(operation, nn.PReLU):
-        return shape_of(operation) is None
-    carrying = ("CONCAT", "SPLIT", "ELEMENTWISE", "RESHAPE", "UNBIND", "EXPAND", "SLICE")
-    return ops.module2type(operation) in {ops.OPTYPE[name] for name in carrying}
+def _wrong_joins(
+    model: nn.Module, coupling: Coupling, trace: Trace, joins: list[Join], example_input: Tensor
+) -> list[Join]:
+    """The joins that do not go by the widths that they meet, by halving what fails."""
+    trials = _Trials(model, example_input)
+    wrong: list[Join] = []
+    waiting = [joins]
+    while waiting:
+        some = waiting.pop()
+        if trials.left <= 0:
+            wrong += some
+        elif not trials.holds(coupling, some):
+            half = len(some) // 2
+            if half:
+                waiting += [some[half:], some[:half]]
+            else:
+                wrong += some
+    return wrong
 
 
-class _Slots:
-    """Union-find over (layer, side, channel); pinned slots are joined to slot 0."""
-
-    def __init__(self, shapes: dict[str, LayerShape]) -> None:
-        self.shapes = shapes
-        sizes = [size for shape in shapes.values() for size in (shape.outputs, shape.inputs)]
-        *starts, total = accumulate(sizes, initial=1)
-        self.start = {
-            (name, side): starts[2 * index + side]
-            for index, name in enumerate(shapes)
-            for side in (OUTPUT, INPUT)
-        }
-        self.parent = list(range(total))
-
-    def root(self, slot: int) -> int:
-        while self.parent[slot] != slot:
-            self.parent[slot] = self.parent[self.parent[slot]]
-            slot = self.parent[slot]
-        return slot
-
-    def join(self, a: int, b: int) -> None:
-        low, high = sorted((self.root(a), self.root(b)))
-        self.parent[high] = low
-
-    def pin(self, name: str, side: int, channels: list[int]) -> None:
-        for channel in channels:
-            self.join(0, self.start[name, side] + channel)
-
-    def couple(self, root: str, root_channels: list[int], name: str, side: int, channels: list[int]) -> None:
-        for channel_of_root, channel in zip(root_channels, channels, strict=True):
-            self.join(self.start[root, OUTPUT] + channel_of_root, self.start[name, side] + channel)
-
-    def couple_within(self, name: str, layer: nn.Module) -> None:
-        """A channel-wise layer's input is its output; a grouped convolution keeps its groups alike."""
-        shape, outputs, inputs = self.shapes[name], self.start[name, OUTPUT], self.start[name, INPUT]
-        if is_channelwise(layer):
-            for channel in range(shape.outputs):
-                self.join(outputs + channel, inputs + channel)
-        elif shape.separable:
-            for channel in range(shape.outputs):
-                self.join(outputs + channel, inputs + channel // shape.outputs_per_group)
-        else:
-            for start, count, per_group in (
-                (outputs, shape.outputs, shape.outputs_per_group),
-                (inputs, shape.inputs, shape.inputs_per_group),
-            ):
-                for channel in range(per_group, count):
-                    self.join(start + channel % per_group, start + channel)
-
-    def close(self) -> Coupling:
-        """Number the units in the order of their first slot. An input that no traced output feeds is pinned."""
-        produced = {
-            self.root(slot)
-            for name, shape in self.shapes.items()
-            for slot in range(self.start[name, OUTPUT], self.start[name, OUTPUT] + shape.outputs)
-        }
-        produced.discard(self.root(0))
-        number = {root: index for index, root in enumerate(sorted(produced))}
-
-        def units(name: str, side: int, count: int) -> Tensor:
-            start = self.start[name, side]
-            return torch.tensor([number.get(self.root(slot), PINNED) for slot in range(start, start + count)])
-
-        return Coupling(
-            units=len(number),
-            unit_of_output={name: units(name, OUTPUT, shape.outputs) for name, shape in self.shapes.items()},
-            unit_of_input={name: units(name, INPUT, shape.inputs) for name, shape in self.shapes.items()},
-        )
+def random_like(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers of the example's shape; the example itself where it is of whole numbers (tokens)."""
+    if not x_BCHW.is_floating_point():
+        return x_BCHW
+    return torch.randn(x_BCHW.shape, generator=generator).to(x_BCHW)

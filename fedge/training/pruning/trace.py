@@ -1,0 +1,157 @@
+"""Run a network once and see which of its channels meet: every element of every tensor carries its channel's slot.
+
+A layer that pruning can cut reads slots and writes slots of its own. Everything between layers is seen operation by
+operation, as PyTorch's dispatcher calls them, and moves the labels as it moves the numbers (`rules.py`). What is not
+understood keeps its channels, and the rest of the network stays free.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fedge.training.macs import input_of
+from fedge.training.pruning.coupling import Kept
+from fedge.training.pruning.labels import KEPT, Labels, storage_key
+from fedge.training.pruning.layers import channel_axis, cuttable_layers, is_stock
+from fedge.training.pruning.slots import INPUT, OUTPUT, Slots
+
+
+class Trace(TorchDispatchMode):
+    """What one or more passes of `model` tie together.
+
+    `assumed`: slots whose ties hold if the code that joins them goes by the widths that it meets (`x.chunk(2, 1)`)
+    and do not if it goes by a number (`x.split(8, 1)`); the dispatcher sees the same, so it must be tried.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.slots, self.labels = Slots(model), Labels()
+        self.assumed: dict[bytes, tuple[str, Tensor]] = {}
+        self.kept: dict[str, str] = {}
+        self.runs: list[list[str]] = []
+        self._model = model
+        self._inside = 0
+        self._stock = {name: is_stock(layer) for name, layer in cuttable_layers(model).items()}
+        self._owners = {
+            storage_key(tensor): name if name in self.slots.shapes else None
+            for name, module in model.named_modules()
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        }
+
+    def run(self, x_BCHW: Tensor) -> Any:
+        """One pass in the model's present mode; its input and output keep their channels."""
+        self.runs.append([])
+        self.labels.put(x_BCHW, torch.full(x_BCHW.shape, KEPT, dtype=torch.int32))
+        with self._at_layers(), torch.no_grad(), self:
+            output = self._model(x_BCHW)
+        for tensor in _tensors(output):
+            label = self.labels.of(tensor)
+            if label is not None:
+                self.slots.pin(label.unique())
+        return output
+
+    def pin_idle_layers(self) -> None:
+        """A layer that never ran may be used in a way that is not seen."""
+        ran = {name for run in self.runs for name in run}
+        for name in self.slots.shapes.keys() - ran:
+            self._pin_layer(name, "a use outside of its forward")
+
+    def keep(self, operation: str, labels: list[Tensor]) -> None:
+        """Pin what an operation mixes, and remember why."""
+        for label in labels:
+            slots = label.unique()
+            self.slots.pin(slots)
+            for layer in self.slots.layers_of(slots):
+                self.kept.setdefault(layer, operation)
+
+    def assume(self, operation: str, label: Tensor) -> None:
+        """Ties that must be tried."""
+        slots = label.unique().to(torch.int64)
+        slots = slots[slots != KEPT]
+        if len(slots):
+            self.assumed.setdefault(slots.numpy().tobytes(), (operation, slots))
+
+    def is_stored(self, tensor: Tensor) -> bool:
+        """Whether the tensor is, or looks into, a parameter or buffer of the network."""
+        return storage_key(tensor) in self._owners
+
+    def reasons(self) -> tuple[Kept, ...]:
+        """The layers kept, in the network's order."""
+        return tuple(Kept(name, self.kept[name]) for name in self.slots.shapes if name in self.kept)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        from fedge.training.pruning.rules import follow  # the rules speak of traces
+
+        out = func(*args, **(kwargs or {}))
+        if not self._inside:
+            for tensor in _tensors((args, kwargs)):
+                owner = self._owners.get(storage_key(tensor))
+                if owner is not None:
+                    self._pin_layer(owner, "a use outside of its forward")
+            follow(self, func, args, kwargs or {}, out)
+        return out
+
+    @contextmanager
+    def _at_layers(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name, layer in cuttable_layers(self._model).items():
+                for register, hook in (
+                    (layer.register_forward_pre_hook, self._enter),
+                    (layer.register_forward_hook, self._leave),
+                ):
+                    stack.callback(register(partial(hook, name), with_kwargs=True).remove)
+            yield
+
+    def _enter(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any]) -> None:
+        self._inside += 1
+        self.runs[-1].append(name)
+        x = input_of(inputs, by_keyword) if inputs or "input" in by_keyword else None
+        slots = self.slots.of(name, INPUT)
+        label = self.labels.of(x) if isinstance(x, Tensor) else None
+        axis = channel_axis(layer)
+        if self._inside > 1 or label is None or not _carries(label, axis, len(slots)):
+            self.keep(type(layer).__name__, [slots] if label is None else [slots, label])
+            return
+        label_CN = label.movedim(axis, 0).flatten(1) if label.dim() > 1 else label[:, None]
+        first_C = label_CN[:, 0]
+        if not torch.equal(label_CN, first_C[:, None].expand(label_CN.shape)):
+            self.slots.tie(label_CN, first_C[:, None].expand(label_CN.shape))
+        self.slots.tie(first_C, slots)
+        if not self._stock[name]:
+            self.assume(f"the forward of {type(layer).__name__}", slots)
+
+    def _leave(
+        self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any], out: Any
+    ) -> None:
+        self._inside -= 1
+        slots, axis = self.slots.of(name, OUTPUT), channel_axis(layer)
+        for tensor in _tensors(out):
+            if self._inside or not isinstance(out, Tensor) or not _carries(out, axis, len(slots)):
+                self.keep(type(layer).__name__, [slots])
+                self.labels.put(tensor, torch.full(tensor.shape, KEPT, dtype=torch.int32))
+                continue
+            shape = [1] * tensor.dim()
+            shape[axis] = -1
+            self.labels.put(tensor, slots.to(torch.int32).view(shape).expand(tensor.shape))
+            if not self._stock[name]:
+                self.assume(f"the forward of {type(layer).__name__}", slots)
+
+    def _pin_layer(self, name: str, operation: str) -> None:
+        self.keep(operation, [self.slots.of(name, OUTPUT), self.slots.of(name, INPUT)])
+
+
+def _tensors(nested: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
+
+
+def _carries(tensor: Tensor, axis: int, channels: int) -> bool:
+    """Whether the tensor's axis is as long as the layer has channels."""
+    return -tensor.dim() <= axis < tensor.dim() and tensor.shape[axis] == channels
