@@ -12,13 +12,14 @@ from fedge.training.pruning.level_search import Accuracy, Found, PeakMemory, Ste
 
 
 def remembered(criterion: Criterion) -> Criterion:
-    """The criterion with its first answer kept: a search asks it of the same network and data at every level."""
-    answer: list[Tensor] = []
+    """The criterion with its answers kept: a search asks it of the same network, units and data at every level."""
+    answers: dict[bytes, Tensor] = {}
 
     def rank(evidence: Evidence) -> Tensor:
-        if not answer:
-            answer.append(criterion(evidence))
-        return answer[0]
+        units = evidence.coupling.key()
+        if units not in answers:
+            answers[units] = criterion(evidence)
+        return answers[units]
 
     return rank
 

@@ -69,10 +69,18 @@ class Coupling:
             if not is_channelwise(layer) and bool((self.unit_of_output[name] != PINNED).any())
         }
 
+    def key(self) -> bytes:
+        """Equal for equal units."""
+        return b"".join(
+            side[name].numpy().tobytes()
+            for side in (self.unit_of_output, self.unit_of_input)
+            for name in side
+        )
+
     def kept_in_words(self) -> str:
-        """"; kept whole: 'layer' (operation), ..." for a refusal, or nothing."""
+        """ "; kept whole: 'layer' (operation), ..." for a refusal, or nothing."""
         if not self.kept:
             return ""
         names = [f"{kept.layer!r} (meets {kept.operation})" for kept in self.kept[:3]]
         more = f" and {len(self.kept) - 3} more" if len(self.kept) > 3 else ""
-        return f"; kept whole, as pruning does not understand what joins their channels: {', '.join(names)}{more}"
+        return f"; kept whole, where pruning does not understand what joins the channels: {', '.join(names)}{more}"

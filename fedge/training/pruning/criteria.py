@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from fedge.errors import UserError
 from fedge.training.batches import Batches
-from fedge.training.pruning.layers import filters_of
 from fedge.training.pruning.coupling import PINNED, Coupling
+from fedge.training.pruning.layers import filters_of, norms_by_batch
 
 AT_ONCE = 8  # samples, so that ranking takes less memory than a training step; scores do not depend on it
 PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no projection on a shortcut
@@ -33,11 +33,19 @@ class Evidence:
 
     def data(self, criterion: str) -> Iterator[tuple[Tensor, Tensor]]:
         """The client's batches of (x, y), `AT_ONCE` samples at a time; UserError without any."""
-        empty = True
+        held: tuple[Tensor, Tensor] | None = (
+            None  # a norm over the batch must not meet the last instance alone
+        )
         for x_BCHW, y_B in self.batches or ():
-            empty = False
-            yield from zip(x_BCHW.split(AT_ONCE), y_B.split(AT_ONCE), strict=True)
-        if empty:
+            for x, y in zip(x_BCHW.split(AT_ONCE), y_B.split(AT_ONCE), strict=True):
+                if held and len(x) == 1 and norms_by_batch(self.model):
+                    x, y = torch.cat([held[0], x]), torch.cat([held[1], y])
+                elif held:
+                    yield held
+                held = x, y
+        if held:
+            yield held
+        else:
             raise UserError(
                 f"criterion {criterion!r} ranks channels by the client's own data and got none: pass batches= "
                 "with at least one, or take 'l1', which needs none"

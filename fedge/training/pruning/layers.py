@@ -80,6 +80,11 @@ def is_derived(layer: nn.Module) -> bool:
     return any(name not in own and hasattr(layer, name) for name in ("weight", "bias"))
 
 
+def norms_by_batch(model: nn.Module) -> bool:
+    """True where a norm keeps no running statistics, so that even in evaluation one instance alone means nothing."""
+    return any(isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules())
+
+
 def is_stock(layer: nn.Module) -> bool:
     """True where the layer computes what PyTorch's class does, with nothing hooked to it."""
     hooked = bool(layer._forward_hooks or layer._forward_pre_hooks)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.criteria import PROJECTION_NAMES
 from fedge.training.pruning.layers import LayerShape, cuttable_layers, price_of, shape_of
-from fedge.training.pruning.coupling import PINNED, Coupling
 
 
 @dataclass

@@ -15,28 +15,30 @@ where one that costs too much would stop it further than `SHORTFALL` from p, che
 cut is checked against the network with the same channels zeroed before the caller's network is touched.
 """
 
-import copy
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from fedge.errors import FedgeError, UserError, is_out_of_memory
 from fedge.seeding import derive_seed
 from fedge.training.batches import Batches
+from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.criteria import CRITERIA, Criterion, Evidence
 from fedge.training.pruning.cut import Cut
 from fedge.training.pruning.ledger import Ledger
-from fedge.training.pruning.topology import Topology
 from fedge.training.pruning.spare import spare_copy
-from fedge.training.pruning.units import Coupling, find_coupling
+from fedge.training.pruning.topology import Topology
+from fedge.training.pruning.units import RELATIVE_ERROR, enough, find_coupling, random_like
 
 LEAST_FILTERS = 2
+MOST_BLAMED = 32  # layers tried for a refusal's sake
 SHORTFALL = 0.005  # of the parameters: near enough to the level to stop before a unit that costs too much
-RELATIVE_ERROR = 1e-3  # between cut and zeroed network; a wrong cut is off by its outputs' own size
 
 
 class LevelOutOfReachError(UserError):
@@ -73,17 +75,70 @@ def prune(
     if level > 0:
         _require_cuttable(model)
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
-        generator = torch.Generator().manual_seed(derive_seed(seed, "prune"))
+        if isinstance(batches, Iterator):
+            batches = list(batches)  # looked at again where a join has to be kept
+        with torch.inference_mode(False):
+            how = _How(level, rank, accounting, round_to, batches, seed)
+            _find_cut(model, example_input, how).apply(model)
+    return Topology.of(model, tuple(example_input.shape[1:]))
+
+
+@dataclass(frozen=True)
+class _How:
+    level: float
+    rank: Criterion
+    accounting: str
+    round_to: int
+    batches: Batches | None
+    seed: int
+
+
+def _find_cut(model: nn.Module, example_input: Tensor, how: _How) -> Cut:
+    """The cut, tried on a copy: hoping that joins go by the widths that they meet, then without those that do not."""
+    for joins in ("hoped", "tried", "kept"):
+        generator = torch.Generator().manual_seed(derive_seed(how.seed, "prune"))
         spare = spare_copy(model).requires_grad_(True).eval()
         with _explained("the network cannot be traced for pruning", "check that example_input fits it"):
-            coupling = find_coupling(spare, example_input)
+            coupling = find_coupling(spare, example_input, joins=joins)
         with _explained("the pruning criterion failed", "check that it and the batches fit the network"):
-            score_U = rank(Evidence(spare, coupling, batches, generator))
+            score_U = how.rank(Evidence(spare, coupling, how.batches, generator))
         _require_scores(score_U, coupling)
-        cut = Cut(coupling, choose_units(score_U, level, Ledger(spare, coupling, accounting), round_to))
-        _check(cut, spare, torch.randn(example_input.shape, generator=generator).to(example_input))
-        cut.apply(model)
-    return Topology.of(model, tuple(example_input.shape[1:]))
+        try:
+            removed_U = choose_units(
+                score_U, how.level, Ledger(spare, coupling, how.accounting), how.round_to
+            )
+        except LevelOutOfReachError as error:
+            raise LevelOutOfReachError(f"{error}{coupling.kept_in_words()}") from None
+        cut = Cut(coupling, removed_U)
+        x_BCHW = random_like(enough(spare, example_input), generator)
+        error = cut.error(spare, x_BCHW)
+        if error <= RELATIVE_ERROR:
+            return cut
+    raise _misunderstood(model, cut, x_BCHW, error)
+
+
+def _misunderstood(model: nn.Module, cut: Cut, x_BCHW: Tensor, error: float) -> UserError:
+    """The refusal, with the first layer whose filters alone cannot go."""
+    named = ""
+    for name in list(cut.coupling.producers(model))[:MOST_BLAMED]:
+        unit_O = cut.coupling.unit_of_output[name]
+        alone_U = torch.zeros_like(cut.removed_U)
+        alone_U[unit_O[unit_O != PINNED]] = True
+        alone = Cut(cut.coupling, alone_U & cut.removed_U)
+        named = named or name
+        if alone.removed_U.any() and not alone.error(spare_copy(model).eval(), x_BCHW) <= RELATIVE_ERROR:
+            named = name
+            break
+    gap = (
+        ""
+        if math.isinf(error)
+        else f" by {error:.1e} of its output from itself with the same channels zeroed"
+    )
+    what = "its layers do not fit each other" if math.isinf(error) else "it differs"
+    return UserError(
+        f"the network joins the channels of layer {named!r} in a way that pruning does not understand: cut, {what}"
+        f"{gap}; leave pruning out for it"
+    )
 
 
 def _require_arguments(level: float, criterion: str | Criterion, accounting: str, round_to: int) -> None:
@@ -100,7 +155,17 @@ def _require_arguments(level: float, criterion: str | Criterion, accounting: str
 
 
 def _require_cuttable(model: nn.Module) -> None:
-    """Finite, or the ranking means nothing, and every parameter in one layer, so that a cut can replace it."""
+    """Its own forwards, finite, or the ranking means nothing, and every parameter in one layer, so that it can go."""
+    for layer, module in model.named_modules():
+        if "forward" in vars(module):
+            raise UserError(
+                f"layer {layer!r} runs a forward that was put in place of its own, as an ErrorMapPruner does while it "
+                "is attached: prune outside of its `with` block"
+            )
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise UserError(
+                f"layer {layer!r} has no weights yet (it is lazy): run the network once before pruning"
+            )
     tensors = [*model.named_parameters(), *model.named_buffers()]
     if broken := [name for name, tensor in tensors if not bool(tensor.isfinite().all())]:
         raise UserError(
@@ -184,15 +249,6 @@ def _steps(score_U: Tensor, ledger: Ledger, round_to: int) -> Iterator[list[int]
                 yield waiting.pop(family)
     for unit in order:
         yield [unit]
-
-
-def _check(cut: Cut, spare: nn.Module, x_BCHW: Tensor) -> None:
-    error = cut.error(spare, x_BCHW)
-    if not error <= RELATIVE_ERROR:
-        raise UserError(
-            "the network joins its channels in a way that pruning does not understand: cut, it differs from "
-            f"itself with the same channels zeroed by {error:.1e} of its output; leave pruning out for it"
-        )
 
 
 def _floors(level: float, ledger: Ledger) -> dict[str, int]:

@@ -1,21 +1,21 @@
 """How each of PyTorch's operations carries channels along; one that is in no list here keeps all that it reads.
 
-    pointwise       what stands at one place goes together; a width of one that is spread over many channels stays
-    reductions      over positions: carried. Over channels: kept
-    pools, resizes  over positions: carried. Over channels: kept
-    views           carried by their strides; one that takes channels apart ties the parts, and is tried
+pointwise       what stands at one place goes together; a width of one that is spread over many channels stays
+reductions      over positions: carried. Over channels: kept
+pools, resizes  over positions: carried. Over channels: kept
+views           carried by their strides; one that takes channels apart ties the parts, and is tried
 """
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_leaves
 
-from fedge.training.pruning.labels import varies
+from fedge.training.pruning.slots import varies
 
 if TYPE_CHECKING:
     from fedge.training.pruning.trace import Trace
@@ -26,14 +26,19 @@ Rule = Callable[["Trace", "Call"], None]
 class Call:
     """One operation: its name, its arguments by name, its tensors, and the labels of those that have them."""
 
-    def __init__(self, trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def __init__(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: list[Tensor],
+        labels: list[Tensor],
+        out: Any,
+    ) -> None:
         self.func, self.args, self.kwargs = func, args, kwargs
-        self.name = func._schema.name.split("::")[-1].rstrip("_")
-        names = [argument.name for argument in func._schema.arguments]
+        self.name, names = _signature(func)
         self.of: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        self.inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        self.labels = [label for x in self.inputs if (label := trace.labels.of(x)) is not None]
+        self.inputs, self.labels, self.outputs = inputs, labels, tensors_in(out)
 
     @property
     def source(self) -> Tensor:
@@ -49,21 +54,45 @@ class Call:
         return [axis % rank for axis in ([chosen] if isinstance(chosen, int) else chosen)] if rank else []
 
 
-def follow(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Label what `func` gave, by what it read."""
-    call = Call(trace, func, args, kwargs, out)
-    if not call.labels:
-        return
-    rule = RULES.get(call.name)
-    if rule is None and re.search(r"pool\dd|^upsample_|(reflection|replication)_pad", call.name):
-        rule = _over_positions
-    if rule is None and torch.Tag.pointwise in func.tags:
-        rule = _pointwise
-    if rule is None and torch.Tag.reduction in func.tags:
-        rule = _reduction
-    if rule is None and call.name.endswith("_like"):
-        rule = _like
-    (rule or _mixing)(trace, call)
+def follow(
+    trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor], out: Any
+) -> None:
+    """Label what `func` gave, by what it read: `inputs` are the tensors among its arguments."""
+    labels = [label for x in inputs if (label := trace.labels.of(x)) is not None]
+    if labels:
+        _rule_of(func)(trace, Call(func, args, kwargs, inputs, labels, out))
+
+
+def tensors_in(nested: Any) -> list[Tensor]:
+    """The tensors in an operation's arguments or results, in order."""
+    if isinstance(nested, Tensor):
+        return [nested]
+    if isinstance(nested, dict):
+        nested = nested.values()
+    elif not isinstance(nested, (list, tuple)):
+        return []
+    return [tensor for part in nested for tensor in tensors_in(part)]
+
+
+@cache
+def _signature(func: Any) -> tuple[str, list[str]]:
+    """The operation's name, in place or not, and those of its arguments."""
+    name = func._schema.name.split("::")[-1].rstrip("_")
+    return name, [argument.name for argument in func._schema.arguments]
+
+
+@cache
+def _rule_of(func: Any) -> Rule:
+    name, _ = _signature(func)
+    if name in RULES:
+        return RULES[name]
+    if re.search(r"pool\dd|^upsample_|(reflection|replication)_pad", name):
+        return _over_positions
+    if torch.Tag.pointwise in func.tags:
+        return _pointwise
+    if torch.Tag.reduction in func.tags:
+        return _reduction
+    return _like if name.endswith("_like") else _mixing
 
 
 def _mixing(trace: "Trace", call: Call) -> None:
@@ -115,7 +144,11 @@ def _with_constants(trace: "Trace", call: Call, joined: Tensor) -> None:
         if trace.labels.of(x) is not None or x.dim() == 0 or not _fits(x, joined.shape):
             continue
         wide = x.expand(joined.shape)
-        if any(wide.stride(axis) and varies(joined, axis) for axis in range(joined.dim()) if joined.shape[axis] > 1):
+        if any(
+            wide.stride(axis) and varies(joined, axis)
+            for axis in range(joined.dim())
+            if joined.shape[axis] > 1
+        ):
             if trace.is_stored(x):
                 trace.keep("a parameter or buffer", [joined])
             else:
@@ -142,7 +175,11 @@ def _reduction(trace: "Trace", call: Call) -> None:
 def _along(trace: "Trace", call: Call) -> None:
     """Softmax and the like: they mix what lies along one axis, and keep the shape."""
     chosen = [call.axes(name) for name in ("dim", "dims") if name in call.of]
-    if len(call.labels) > 1 or not chosen or any(varies(call.source, axis) for axes in chosen for axis in axes):
+    if (
+        len(call.labels) > 1
+        or not chosen
+        or any(varies(call.source, axis) for axes in chosen for axis in axes)
+    ):
         return _mixing(trace, call)
     for out in call.outputs:
         if out.shape != call.source.shape:
@@ -187,8 +224,15 @@ def _cat(trace: "Trace", call: Call) -> None:
     tensors = call.of["tensors"]
     tensors = [x for x in tensors if x.shape != (0,)]
     labels = [trace.labels.of(x) for x in tensors]
-    zeros = [torch.zeros(x.shape, dtype=torch.int32) if label is None else label for x, label in zip(tensors, labels, strict=True)]
-    joined = torch.stack(zeros, call.of.get("dim", 0)) if call.name == "stack" else torch.cat(zeros, call.of.get("dim", 0))
+    zeros = [
+        torch.zeros(x.shape, dtype=torch.int32) if label is None else label
+        for x, label in zip(tensors, labels, strict=True)
+    ]
+    joined = (
+        torch.stack(zeros, call.of.get("dim", 0))
+        if call.name == "stack"
+        else torch.cat(zeros, call.of.get("dim", 0))
+    )
     trace.labels.put(call.outputs[0], joined)
 
 
@@ -260,7 +304,7 @@ def _split(trace: "Trace", call: Call) -> None:
     axis = call.axes()[0] if "dim" in call.of else 0
     label = call.source
     if not varies(label, axis):
-        return
+        return None
     sizes = {out.shape[axis] for out in call.outputs}
     if len(sizes) > 1:
         return trace.keep(call.name, [label])
@@ -273,7 +317,7 @@ def _slice(trace: "Trace", call: Call) -> None:
     label = call.source
     length, taken = label.shape[axis], call.outputs[0].shape[axis]
     if taken == length or not varies(label, axis):
-        return
+        return None
     step, start = call.of.get("step", 1), call.of.get("start") or 0
     start += length if start < 0 else 0
     if step > 1 and length % step == 0 and taken == length // step:
@@ -306,7 +350,7 @@ def _view(trace: "Trace", call: Call) -> None:
     before, after = call.source, trace.labels.of(call.outputs[0])
     assert after is not None  # a view's storage has labels
     if not any(varies(before, axis) for axis in range(before.dim())):
-        return
+        return None
     for axes_in, axes_out in _factors(before.shape, after.shape):
         split = [axis for axis in axes_out if after.shape[axis] > 1]
         if not any(varies(before, axis) for axis in axes_in):
@@ -356,21 +400,23 @@ def _unless_channels(trace: "Trace", call: Call) -> None:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        "permute transpose t squeeze unsqueeze alias detach lift_fresh numpy_T movedim swapaxes resolve_conj".split(),
+        ["permute", "transpose", "t", "squeeze", "unsqueeze", "alias", "detach", "lift_fresh", "numpy_T", "movedim", "swapaxes", "resolve_conj"],
         _nothing,
     ),
-    **dict.fromkeys("copy _to_copy hardswish _prelu_kernel rrelu_with_noise native_dropout contiguous".split(), _pointwise),
-    **dict.fromkeys("_softmax _log_softmax cumsum cumprod logcumsumexp flip roll sort".split(), _along),
-    **dict.fromkeys("new_empty new_zeros new_ones new_full".split(), _new),
-    **dict.fromkeys("split split_with_sizes unsafe_split unsafe_split_with_sizes".split(), _split),
-    **dict.fromkeys("view _unsafe_view reshape _reshape_alias".split(), _view),
-    **dict.fromkeys("as_strided diagonal unfold".split(), _unless_channels),
-    **dict.fromkeys("select unbind".split(), _one_of),
-    **dict.fromkeys("index index_select".split(), _index),
-    **dict.fromkeys("cat stack".split(), _cat),
-    **dict.fromkeys("pixel_shuffle pixel_unshuffle".split(), _pixels),
-    **dict.fromkeys("channel_shuffle native_channel_shuffle".split(), _shuffle),
-    **dict.fromkeys("bernoulli normal uniform fill zero".split(), _nothing),
+    **dict.fromkeys(
+        ["copy", "_to_copy", "hardswish", "_prelu_kernel", "rrelu_with_noise", "native_dropout", "contiguous"], _pointwise
+    ),
+    **dict.fromkeys(["_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "flip", "roll", "sort"], _along),
+    **dict.fromkeys(["new_empty", "new_zeros", "new_ones", "new_full"], _new),
+    **dict.fromkeys(["split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"], _split),
+    **dict.fromkeys(["view", "_unsafe_view", "reshape", "_reshape_alias"], _view),
+    **dict.fromkeys(["as_strided", "diagonal", "unfold"], _unless_channels),
+    **dict.fromkeys(["select", "unbind"], _one_of),
+    **dict.fromkeys(["index", "index_select"], _index),
+    **dict.fromkeys(["cat", "stack"], _cat),
+    **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle"], _pixels),
+    **dict.fromkeys(["channel_shuffle", "native_channel_shuffle"], _shuffle),
+    **dict.fromkeys(["bernoulli", "normal", "uniform", "fill", "zero"], _nothing),
     "repeat": _repeat,
     "glu": _glu,
     "slice": _slice,

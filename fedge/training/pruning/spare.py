@@ -53,7 +53,9 @@ def _culprit(model: nn.Module) -> str:
             try:
                 _copied(value)
             except Exception:
-                return f"attribute {attribute!r} of layer {layer!r}" if layer else f"its attribute {attribute!r}"
+                return (
+                    f"attribute {attribute!r} of layer {layer!r}" if layer else f"its attribute {attribute!r}"
+                )
     return "something in it"
 
 

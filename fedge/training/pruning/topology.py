@@ -105,10 +105,11 @@ class Topology:
         return model
 
     def _require_fit(self, model: nn.Module) -> None:
-        """Run the network once on one input of zeros; neighbours that disagree are named."""
+        """Run the network once on two inputs of zeros (one alone has no statistics); neighbours that disagree are named."""
         with evaluating(model), _watching_inputs(model) as last, torch.no_grad():
             try:
-                model(one_instance(model, self.input_shape))
+                zeros_1CHW = one_instance(model, self.input_shape)
+                model(torch.cat([zeros_1CHW, zeros_1CHW]))
             except UserError:
                 raise
             except (RuntimeError, ValueError) as error:

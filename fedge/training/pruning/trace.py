@@ -13,13 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from fedge.training.macs import input_of
-from fedge.training.pruning.coupling import Kept
-from fedge.training.pruning.labels import KEPT, Labels, storage_key
 from fedge.training.pruning.layers import channel_axis, cuttable_layers, is_stock
-from fedge.training.pruning.slots import INPUT, OUTPUT, Slots
+from fedge.training.pruning.rules import follow, tensors_in
+from fedge.training.pruning.slots import INPUT, KEPT, OUTPUT, Labels, Slots, storage_key
 
 
 class Trace(TorchDispatchMode):
@@ -34,9 +32,11 @@ class Trace(TorchDispatchMode):
         self.slots, self.labels = Slots(model), Labels()
         self.assumed: dict[bytes, tuple[str, Tensor]] = {}
         self.kept: dict[str, str] = {}
-        self.runs: list[list[str]] = []
+        self.runs: list[
+            list[Any]
+        ] = []  # of each pass, the names of its layers and what is called between them
         self._model = model
-        self._inside = 0
+        self._inside, self._following = 0, True
         self._stock = {name: is_stock(layer) for name, layer in cuttable_layers(model).items()}
         self._owners = {
             storage_key(tensor): name if name in self.slots.shapes else None
@@ -47,18 +47,28 @@ class Trace(TorchDispatchMode):
     def run(self, x_BCHW: Tensor) -> Any:
         """One pass in the model's present mode; its input and output keep their channels."""
         self.runs.append([])
+        self._following = True
         self.labels.put(x_BCHW, torch.full(x_BCHW.shape, KEPT, dtype=torch.int32))
         with self._at_layers(), torch.no_grad(), self:
             output = self._model(x_BCHW)
-        for tensor in _tensors(output):
+        for tensor in tensors_in(output):
             label = self.labels.of(tensor)
             if label is not None:
                 self.slots.pin(label.unique())
         return output
 
+    def runs_alike(self, x_BCHW: Tensor) -> bool:
+        """Whether a pass makes the same calls in the same order as the last one; it ties nothing."""
+        self.runs.append([])
+        self._following = False
+        with self._at_layers(), torch.no_grad(), self:
+            self._model(x_BCHW)
+        called = self.runs.pop()
+        return called == self.runs[-1]
+
     def pin_idle_layers(self) -> None:
         """A layer that never ran may be used in a way that is not seen."""
-        ran = {name for run in self.runs for name in run}
+        ran = {name for run in self.runs for name in run if isinstance(name, str)}
         for name in self.slots.shapes.keys() - ran:
             self._pin_layer(name, "a use outside of its forward")
 
@@ -81,22 +91,21 @@ class Trace(TorchDispatchMode):
         """Whether the tensor is, or looks into, a parameter or buffer of the network."""
         return storage_key(tensor) in self._owners
 
-    def reasons(self) -> tuple[Kept, ...]:
-        """The layers kept, in the network's order."""
-        return tuple(Kept(name, self.kept[name]) for name in self.slots.shapes if name in self.kept)
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        from fedge.training.pruning.rules import follow  # the rules speak of traces
-
-        out = func(*args, **(kwargs or {}))
-        if not self._inside:
-            for tensor in _tensors((args, kwargs)):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if self._inside:
+            return out
+        self.runs[-1].append(func)
+        if self._following:
+            inputs = tensors_in((args, kwargs))
+            for tensor in inputs:
                 owner = self._owners.get(storage_key(tensor))
                 if owner is not None:
                     self._pin_layer(owner, "a use outside of its forward")
-            follow(self, func, args, kwargs or {}, out)
+            follow(self, func, args, kwargs, inputs, out)
         return out
 
     @contextmanager
@@ -110,9 +119,13 @@ class Trace(TorchDispatchMode):
                     stack.callback(register(partial(hook, name), with_kwargs=True).remove)
             yield
 
-    def _enter(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any]) -> None:
+    def _enter(
+        self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any]
+    ) -> None:
         self._inside += 1
         self.runs[-1].append(name)
+        if not self._following:
+            return
         x = input_of(inputs, by_keyword) if inputs or "input" in by_keyword else None
         slots = self.slots.of(name, INPUT)
         label = self.labels.of(x) if isinstance(x, Tensor) else None
@@ -132,8 +145,10 @@ class Trace(TorchDispatchMode):
         self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any], out: Any
     ) -> None:
         self._inside -= 1
+        if not self._following:
+            return
         slots, axis = self.slots.of(name, OUTPUT), channel_axis(layer)
-        for tensor in _tensors(out):
+        for tensor in tensors_in(out):
             if self._inside or not isinstance(out, Tensor) or not _carries(out, axis, len(slots)):
                 self.keep(type(layer).__name__, [slots])
                 self.labels.put(tensor, torch.full(tensor.shape, KEPT, dtype=torch.int32))
@@ -146,10 +161,6 @@ class Trace(TorchDispatchMode):
 
     def _pin_layer(self, name: str, operation: str) -> None:
         self.keep(operation, [self.slots.of(name, OUTPUT), self.slots.of(name, INPUT)])
-
-
-def _tensors(nested: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
 
 
 def _carries(tensor: Tensor, axis: int, channels: int) -> bool:

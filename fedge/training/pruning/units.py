@@ -13,45 +13,45 @@ element by element, so that chunks, shuffles, padded shortcuts and reshapes are 
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedge.errors import UserError
 from fedge.training.outputs import one_tensor
 from fedge.training.pruning.coupling import PINNED, Coupling, Kept
 from fedge.training.pruning.cut import Cut
+from fedge.training.pruning.layers import norms_by_batch
 from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.spare import spare_copy
 from fedge.training.pruning.trace import Trace
 
 __all__ = ["PINNED", "Coupling", "find_coupling"]
 
+Join = tuple[str, Tensor]  # an operation, and the slots that it ties
+
 RELATIVE_ERROR = 1e-3  # between cut and zeroed network; a wrong cut is off by its outputs' own size
 
 
-def find_coupling(model: nn.Module, example_input: Tensor, *, cautious: bool = False) -> Coupling:
+def find_coupling(model: nn.Module, example_input: Tensor, *, joins: str = "hoped") -> Coupling:
     """Trace `model` with `example_input` [B, C, ...] and return its units.
 
-    `model` must be a copy that the caller can spare: tracing leaves it in evaluation mode. What only a trial can tell
-    is tried on copies, or kept whole at once if `cautious`. UserError if no channel could be cut.
+    `model` must be a copy that the caller can spare: tracing leaves it in evaluation mode. A join that cuts well if its
+    code goes by the widths that it meets is `hoped` to, `tried` on copies (slow), or `kept` whole. UserError if no
+    channel could be cut.
     """
     trace = Trace(model)
-    _run_both_modes(trace, model, example_input)
-    evaluation, training = trace.runs
-    differs = evaluation != training
+    differs = _run_both_modes(trace, model, example_input)
 
-    def closed(assumed: list[tuple[str, Tensor]]) -> Coupling:
+    def closed(whole: list[Join]) -> Coupling:
         kept = dict(trace.kept)
-        for operation, slots in assumed:
+        for operation, slots in whole:
             for layer in trace.slots.layers_of(slots):
                 kept.setdefault(layer, operation)
         reasons = tuple(Kept(name, kept[name]) for name in trace.slots.shapes if name in kept)
-        return trace.slots.close([slots for _, slots in assumed], reasons, trains_otherwise=differs)
+        return trace.slots.close([slots for _, slots in whole], reasons, trains_otherwise=differs)
 
-    joins = list(trace.assumed.values())
-    coupling = closed(joins if cautious else [])
-    if coupling.units and joins and not cautious:
-        wrong = _wrong_joins(model, coupling, trace, joins, example_input)
-        coupling = closed(wrong) if wrong else coupling
+    assumed = list(trace.assumed.values())
+    coupling = closed(assumed if joins == "kept" else [])
+    if coupling.units and assumed and joins == "tried":
+        coupling = closed(_wrong_joins(model, coupling, assumed, example_input))
     if not coupling.units:
         raise UserError(
             "the network has no channel that can be cut: every one reaches its output or a layer that mixes "
@@ -60,29 +60,33 @@ def find_coupling(model: nn.Module, example_input: Tensor, *, cautious: bool = F
     return coupling
 
 
-def _run_both_modes(trace: Trace, model: nn.Module, example_input: Tensor) -> None:
-    """A pass as in evaluation and one as in training, which may run other layers; statistics stay as they were."""
+def _run_both_modes(trace: Trace, model: nn.Module, example_input: Tensor) -> bool:
+    """A pass as in evaluation, and one as in training where that makes other calls; True if it runs other layers.
+
+    Statistics stay as they were.
+    """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    two_BCHW = torch.cat([example_input, example_input]) if len(example_input) == 1 else example_input
     with torch.random.fork_rng(devices=[]):
         model.eval()
         one_tensor(trace.run(enough(model, example_input)))
         model.train()
-        trace.run(torch.cat([example_input, example_input]) if len(example_input) == 1 else example_input.clone())
+        if alike := trace.runs_alike(two_BCHW.clone()):
+            trace.runs.append(trace.runs[-1])
+        else:
+            trace.run(two_BCHW.clone())
     model.eval()
     for buffer, before in buffers:
         buffer.copy_(before)
     trace.pin_idle_layers()
+    evaluation, training = ([name for name in run if isinstance(name, str)] for run in trace.runs)
+    return not alike and evaluation != training
 
 
 def enough(model: nn.Module, x_BCHW: Tensor) -> Tensor:
     """`x_BCHW`, twice where it is one instance and a norm without running statistics needs company."""
-    alone = len(x_BCHW) == 1 and any(
-        isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules()
-    )
+    alone = len(x_BCHW) == 1 and norms_by_batch(model)
     return torch.cat([x_BCHW, x_BCHW]) if alone else x_BCHW.clone()
-
-
-Join = tuple[str, Tensor]
 
 
 class _Trials:
@@ -119,7 +123,7 @@ class _Trials:
 
 
 def _wrong_joins(
-    model: nn.Module, coupling: Coupling, trace: Trace, joins: list[Join], example_input: Tensor
+    model: nn.Module, coupling: Coupling, joins: list[Join], example_input: Tensor
 ) -> list[Join]:
     """The joins that do not go by the widths that they meet, by halving what fails."""
     trials = _Trials(model, example_input)
