@@ -37,7 +37,7 @@ class Evidence:
             None  # a norm over the batch must not meet the last instance alone
         )
         for x_BCHW, y_B in self.batches or ():
-            for x, y in zip(x_BCHW.split(AT_ONCE), y_B.split(AT_ONCE), strict=True):
+            for x, y in zip(torch.split(x_BCHW, AT_ONCE), torch.split(y_B, AT_ONCE), strict=True):
                 if held and len(x) == 1 and norms_by_batch(self.model):
                     x, y = torch.cat([held[0], x]), torch.cat([held[1], y])
                 elif held:

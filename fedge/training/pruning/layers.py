@@ -50,6 +50,14 @@ def shape_of(layer: nn.Module) -> LayerShape | None:
     return None
 
 
+def channels_of(layer: nn.Module) -> LayerShape:
+    """The `shape_of` a layer that has one."""
+    shape = shape_of(layer)
+    if shape is None:
+        raise TypeError(f"{type(layer).__name__} has no channels that pruning cuts")
+    return shape
+
+
 def is_channelwise(layer: nn.Module) -> bool:
     """True where a layer has one set of parameters per channel and no weights between channels."""
     return isinstance(layer, _BatchNorm | _InstanceNorm | nn.PReLU)
@@ -93,9 +101,9 @@ def is_stock(layer: nn.Module) -> bool:
 
 def filters_of(layer: nn.Module) -> Tensor:
     """A convolution's or linear layer's weights, one row per output channel: [outputs, weights per filter]."""
-    weight = layer.weight.detach()
+    weight: Tensor = layer.get_parameter("weight").detach()
     if isinstance(layer, _ConvNd) and layer.transposed:  # [I, O/g, *k] -> [O, I/g, *k]
-        weight = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+        weight = weight.view(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
     return weight.flatten(1)
 
 
@@ -119,8 +127,8 @@ def price_of(layer: nn.Module) -> Price:
     """What the layer's channels cost, whatever their number."""
     if is_channelwise(layer):
         return Price(0, sum(1 for _ in layer.parameters(recurse=False)))
-    shape = shape_of(layer)
-    taps = layer.weight.numel() // (shape.outputs * shape.inputs_per_group)
+    shape = channels_of(layer)
+    taps = layer.get_parameter("weight").numel() // (shape.outputs * shape.inputs_per_group)
     return Price(taps, int(layer.bias is not None))
 
 
@@ -147,7 +155,7 @@ def narrow(layer: nn.Module, keep_outputs: Tensor, keep_inputs: Tensor) -> None:
         _keep(layer, "weight", 1, keep_inputs)
         _keep(layer, "bias", 0, keep_outputs)
         layer.out_features, layer.in_features = len(keep_outputs), len(keep_inputs)
-    else:
+    elif isinstance(layer, _ConvNd):
         _narrow_convolution(layer, keep_outputs, keep_inputs)
 
 
@@ -159,7 +167,7 @@ def _narrow_channelwise(layer: nn.Module, keep: Tensor) -> None:
 
 
 def _narrow_convolution(layer: _ConvNd, keep_outputs: Tensor, keep_inputs: Tensor) -> None:
-    shape = shape_of(layer)
+    shape = channels_of(layer)
     rows, columns = (keep_inputs, keep_outputs) if layer.transposed else (keep_outputs, keep_inputs)
     columns_per_group = shape.outputs_per_group if layer.transposed else shape.inputs_per_group
     _keep(layer, "weight", 0, rows)

@@ -13,7 +13,8 @@ from torch import nn
 
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.criteria import PROJECTION_NAMES
-from fedge.training.pruning.layers import LayerShape, cuttable_layers, price_of, shape_of
+from fedge.training.pruning.labels import distinct
+from fedge.training.pruning.layers import LayerShape, channels_of, cuttable_layers, price_of
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Ledger:
         self.removed = 0
         self._accounting = accounting
         layers = cuttable_layers(model)
-        self._full = {name: shape_of(layer) for name, layer in layers.items()}
+        self._full = {name: channels_of(layer) for name, layer in layers.items()}
         self._shapes = dict(self._full)
         self._prices = {name: price_of(layer) for name, layer in layers.items()}
         self._losses = self._losses_by_unit(coupling)
@@ -122,11 +123,11 @@ class Ledger:
         sources = {
             name: coupling.unit_of_output[name]
             for name, layer in coupling.producers(model).items()
-            if not shape_of(layer).separable
+            if not channels_of(layer).separable
         }
         count_U = torch.zeros(coupling.units, dtype=torch.int64)
         for unit_O in sources.values():
-            count_U[unit_O[unit_O != PINNED].unique()] += 1
+            count_U[distinct(unit_O[unit_O != PINNED])] += 1
         return {
             name for name, unit_O in sources.items() if bool((count_U[unit_O[unit_O != PINNED]] > 1).any())
         }

@@ -12,7 +12,6 @@ compared as they are (theirs are cut to whole percent); every try starts from th
 that need no retraining: peak training memory and multiply-accumulates per step.
 """
 
-import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from fedge.training.batches import Batches
 from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import Criterion
 from fedge.training.pruning.one_shot import LevelOutOfReachError, prune
+from fedge.training.pruning.spare import spare_copy
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 
@@ -124,14 +124,20 @@ def search_level(
     """
     if list(levels) != sorted(set(levels)):
         raise UserError(f"levels to search are {list(levels)}; they must ascend, each once: sort them")
-    how = {"criterion": criterion, "accounting": accounting, "round_to": round_to, "seed": seed}
-    cut = partial(prune, example_input=example_input, **how)
+    cut = partial(
+        prune,
+        example_input=example_input,
+        criterion=criterion,
+        accounting=accounting,
+        round_to=round_to,
+        seed=seed,
+    )
     tried: dict[float, bool] = {}
     out_of_reach: set[float] = set()
 
     def is_beyond(level: float) -> bool:
         """True above the boundary. No network at all is beyond it, whatever the target."""
-        pruned = copy.deepcopy(model)
+        pruned = spare_copy(model)
         try:
             cut(pruned, level, batches=batches and batches())
         except LevelOutOfReachError:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedParameter
 
 from fedge.errors import FedgeError, UserError, is_out_of_memory
 from fedge.seeding import derive_seed
@@ -107,8 +107,8 @@ def _find_cut(model: nn.Module, example_input: Tensor, how: _How) -> Cut:
             removed_U = choose_units(
                 score_U, how.level, Ledger(spare, coupling, how.accounting), how.round_to
             )
-        except LevelOutOfReachError as error:
-            raise LevelOutOfReachError(f"{error}{coupling.kept_in_words()}") from None
+        except LevelOutOfReachError as reached:
+            raise LevelOutOfReachError(f"{reached}{coupling.kept_in_words()}") from None
         cut = Cut(coupling, removed_U)
         x_BCHW = random_like(enough(spare, example_input), generator)
         error = cut.error(spare, x_BCHW)
@@ -162,7 +162,7 @@ def _require_cuttable(model: nn.Module) -> None:
                 f"layer {layer!r} runs a forward that was put in place of its own, as an ErrorMapPruner does while it "
                 "is attached: prune outside of its `with` block"
             )
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        if any(isinstance(p, UninitializedParameter) for p in module.parameters(recurse=False)):
             raise UserError(
                 f"layer {layer!r} has no weights yet (it is lazy): run the network once before pruning"
             )
@@ -240,7 +240,7 @@ def _steps(score_U: Tensor, ledger: Ledger, round_to: int) -> Iterator[list[int]
     order = [unit for unit in torch.argsort(score_U, stable=True).tolist() if score_U[unit] < math.inf]
     if round_to > 1:
         width = Counter(map(ledger.family, range(len(score_U))))
-        waiting: dict[frozenset, list[int]] = defaultdict(list)
+        waiting: dict[frozenset[tuple[str, int]], list[int]] = defaultdict(list)
         for unit in order:
             family = ledger.family(unit)
             waiting[family].append(unit)

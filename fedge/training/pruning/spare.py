@@ -16,7 +16,8 @@ def spare_copy(model: nn.Module) -> nn.Module:
     UserError names the attribute that cannot be copied.
     """
     try:
-        return _copied(model)
+        spare: nn.Module = _copied(model)
+        return spare
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -27,8 +28,11 @@ def spare_copy(model: nn.Module) -> nn.Module:
 
 
 def _copied(value: Any) -> Any:
-    with torch.no_grad(), _Loosening():
+    try:
         return copy.deepcopy(value)
+    except RuntimeError:  # a tensor with a graph behind it, most likely
+        with torch.no_grad(), _Loosening():
+            return copy.deepcopy(value)
 
 
 class _Loosening(TorchFunctionMode):

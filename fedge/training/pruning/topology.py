@@ -21,11 +21,11 @@ from fedge.training.macs import evaluating, input_of, one_instance
 from fedge.training.pruning.layers import (
     LayerShape,
     channel_axis,
+    channels_of,
     cuttable_layers,
     is_channelwise,
     leading,
     narrow,
-    shape_of,
 )
 
 FORMAT, VERSION = "fedge-topology", 1
@@ -42,7 +42,7 @@ class Topology:
     @classmethod
     def of(cls, model: nn.Module, input_shape: tuple[int, ...]) -> "Topology":
         """Read the record off `model`, whose inputs are [B, *input_shape]."""
-        layers = {name: shape_of(layer) for name, layer in cuttable_layers(model).items()}
+        layers = {name: channels_of(layer) for name, layer in cuttable_layers(model).items()}
         return cls(layers, tuple(input_shape), sum(p.numel() for p in model.parameters()))
 
     def to_json(self) -> str:
@@ -98,14 +98,14 @@ class Topology:
                 "the record belongs to another network"
             )
         for name, layer in vanilla.items():
-            shape, full = self.layers[name], shape_of(layer)
+            shape, full = self.layers[name], channels_of(layer)
             _require_cut_of(name, shape, full, channelwise=is_channelwise(layer))
             narrow(layer, *leading(shape, full))
         self._require_fit(model)
         return model
 
     def _require_fit(self, model: nn.Module) -> None:
-        """Run the network once on two inputs of zeros (one alone has no statistics); neighbours that disagree are named."""
+        """Run the network once on two inputs of zeros, as one has no statistics; name neighbours that disagree."""
         with evaluating(model), _watching_inputs(model) as last, torch.no_grad():
             try:
                 zeros_1CHW = one_instance(model, self.input_shape)
@@ -177,7 +177,7 @@ def _watching_inputs(model: nn.Module) -> Iterator[list[str]]:
         return check
 
     handles = [
-        layer.register_forward_pre_hook(hook(name, shape_of(layer).inputs), with_kwargs=True)
+        layer.register_forward_pre_hook(hook(name, channels_of(layer).inputs), with_kwargs=True)
         for name, layer in cuttable_layers(model).items()
     ]
     try:

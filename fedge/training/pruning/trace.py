@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedge.training.macs import input_of
+from fedge.training.pruning.coupling import INPUT, OUTPUT, Slots
+from fedge.training.pruning.labels import KEPT, Labels, distinct, storage_key, unseen
 from fedge.training.pruning.layers import channel_axis, cuttable_layers, is_stock
-from fedge.training.pruning.rules import follow, tensors_in
-from fedge.training.pruning.slots import INPUT, KEPT, OUTPUT, Labels, Slots, storage_key
+from fedge.training.pruning.rules import follow
+from fedge.training.pruning.views import tensors_in
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What one or more passes of `model` tie together.
 
     `assumed`: slots whose ties hold if the code that joins them goes by the widths that it meets (`x.chunk(2, 1)`)
@@ -28,7 +30,7 @@ class Trace(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.slots, self.labels = Slots(model), Labels()
         self.assumed: dict[bytes, tuple[str, Tensor]] = {}
         self.kept: dict[str, str] = {}
@@ -36,7 +38,8 @@ class Trace(TorchDispatchMode):
             list[Any]
         ] = []  # of each pass, the names of its layers and what is called between them
         self._model = model
-        self._inside, self._following = 0, True
+        self._inside: list[Any] = []  # of the layers that run now, what hides their operations
+        self._following = True
         self._stock = {name: is_stock(layer) for name, layer in cuttable_layers(model).items()}
         self._owners = {
             storage_key(tensor): name if name in self.slots.shapes else None
@@ -54,7 +57,7 @@ class Trace(TorchDispatchMode):
         for tensor in tensors_in(output):
             label = self.labels.of(tensor)
             if label is not None:
-                self.slots.pin(label.unique())
+                self.slots.pin(distinct(label))
         return output
 
     def runs_alike(self, x_BCHW: Tensor) -> bool:
@@ -75,14 +78,14 @@ class Trace(TorchDispatchMode):
     def keep(self, operation: str, labels: list[Tensor]) -> None:
         """Pin what an operation mixes, and remember why."""
         for label in labels:
-            slots = label.unique()
+            slots = distinct(label)
             self.slots.pin(slots)
             for layer in self.slots.layers_of(slots):
                 self.kept.setdefault(layer, operation)
 
     def assume(self, operation: str, label: Tensor) -> None:
         """Ties that must be tried."""
-        slots = label.unique().to(torch.int64)
+        slots = distinct(label).to(torch.int64)
         slots = slots[slots != KEPT]
         if len(slots):
             self.assumed.setdefault(slots.numpy().tobytes(), (operation, slots))
@@ -96,8 +99,6 @@ class Trace(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if self._inside:
-            return out
         self.runs[-1].append(func)
         if self._following:
             inputs = tensors_in((args, kwargs))
@@ -117,20 +118,27 @@ class Trace(TorchDispatchMode):
                     (layer.register_forward_hook, self._leave),
                 ):
                     stack.callback(register(partial(hook, name), with_kwargs=True).remove)
-            yield
+            try:
+                yield
+            finally:
+                while self._inside:  # a layer that raised
+                    self._inside.pop().__exit__(None, None, None)
 
     def _enter(
         self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any]
     ) -> None:
-        self._inside += 1
+        self._inside.append(unseen())
+        self._inside[-1].__enter__()
         self.runs[-1].append(name)
-        if not self._following:
-            return
+        if self._following:
+            self._read(name, layer, inputs, by_keyword)
+
+    def _read(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any]) -> None:
         x = input_of(inputs, by_keyword) if inputs or "input" in by_keyword else None
         slots = self.slots.of(name, INPUT)
         label = self.labels.of(x) if isinstance(x, Tensor) else None
         axis = channel_axis(layer)
-        if self._inside > 1 or label is None or not _carries(label, axis, len(slots)):
+        if len(self._inside) > 1 or label is None or not _carries(label, axis, len(slots)):
             self.keep(type(layer).__name__, [slots] if label is None else [slots, label])
             return
         label_CN = label.movedim(axis, 0).flatten(1) if label.dim() > 1 else label[:, None]
@@ -144,12 +152,14 @@ class Trace(TorchDispatchMode):
     def _leave(
         self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any], out: Any
     ) -> None:
-        self._inside -= 1
-        if not self._following:
-            return
+        if self._following:
+            self._write(name, layer, out)
+        self._inside.pop().__exit__(None, None, None)
+
+    def _write(self, name: str, layer: nn.Module, out: Any) -> None:
         slots, axis = self.slots.of(name, OUTPUT), channel_axis(layer)
         for tensor in tensors_in(out):
-            if self._inside or not isinstance(out, Tensor) or not _carries(out, axis, len(slots)):
+            if len(self._inside) > 1 or not isinstance(out, Tensor) or not _carries(out, axis, len(slots)):
                 self.keep(type(layer).__name__, [slots])
                 self.labels.put(tensor, torch.full(tensor.shape, KEPT, dtype=torch.int32))
                 continue

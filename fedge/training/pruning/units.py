@@ -18,6 +18,7 @@ from fedge.errors import UserError
 from fedge.training.outputs import one_tensor
 from fedge.training.pruning.coupling import PINNED, Coupling, Kept
 from fedge.training.pruning.cut import Cut
+from fedge.training.pruning.labels import distinct
 from fedge.training.pruning.layers import norms_by_batch
 from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.spare import spare_copy
@@ -112,7 +113,7 @@ class _Trials:
         removed_U = torch.zeros(coupling.units, dtype=torch.bool)
         ledger = Ledger(self.model, coupling)
         for _, slots in joins:
-            units = number[slots].unique()
+            units = distinct(number[slots])
             units = units[units != PINNED]
             chosen = units[torch.randperm(len(units), generator=self.generator)][: -(-len(units) // 3)]
             for unit in chosen.tolist():
