@@ -22,7 +22,8 @@ from fedge.launch import host_request
 from fedge.models import build
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.report import MOST_EPOCHS
-from fedge.scenario.schema import DeviceClass, LevelSearch, Pruning, Scenario
+from fedge.scenario.schema import DeviceClass, Scenario
+from fedge.scenario.training import LevelSearch, Pruning
 from fedge.seeding import derive_seed
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
@@ -136,6 +137,7 @@ def _dry_run(
         shape,
         seed=lambda purpose: derive_seed(scenario.seed, 0, scenario.rounds, purpose),
         filter_seed=derive_seed(scenario.seed, 0, "instance_filter"),
+        programs=scenario.programs,
     )
     generator = torch.Generator().manual_seed(scenario.seed)
     x_BCHW = torch.randn(batch_size, *shape, generator=generator)

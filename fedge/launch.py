@@ -79,7 +79,7 @@ def run_checked(
     """`run` for a scenario that has just been loaded."""
     folder = default_out(scenario, out)
     client = read_programs(client_path(scenario.client))
-    request = RunRequest(scenario, folder, resume, overwrite, client.as_files("client"))
+    request = RunRequest(scenario, folder, resume, overwrite, _on_record(client, scenario))
     config: dict[str, Any] = {
         "scenario-json": scenario.model_dump_json(exclude_none=True),
         "out": str(folder),
@@ -91,6 +91,16 @@ def run_checked(
             app = server_app(scenario, observer, lambda: request.open(record))
             app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
         return RunResult(folder, json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+
+
+def _on_record(client: Program, scenario: Scenario) -> dict[str, str]:
+    """Path below programs/ -> text of all that runs on the devices and is not fedge's."""
+    files = client.as_files("client")
+    for program in scenario.programs.values():
+        for name, text in program.as_files(program.name).items():
+            taken = files.get(name, text) != text
+            files[f"{program.name}_files/{name}" if taken else name] = text
+    return files
 
 
 def default_out(scenario: Scenario, out: str | Path | None) -> Path:

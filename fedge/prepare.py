@@ -33,6 +33,7 @@ from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.models import build
 from fedge.paths import cache_folder, data_root
+from fedge.references import require_references
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.schema import Factory, Scenario
 from fedge.seeding import derive_seed
@@ -90,6 +91,7 @@ def prepare_json(scenario_json: str) -> dict[str, object]:
     `environment` says on what it, and the devices, run.
     """
     scenario = parse_scenario(json.loads(scenario_json))
+    require_references(scenario)
     try:
         return {**asdict(prepare(scenario)), "environment": host_environment()}
     except FedgeError:

@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 
 import fedge
-from fedge.scenario.schema import EarlyFilter, ModelName, OtherFilter, Pruning
+from fedge.scenario.schema import ModelName
+from fedge.scenario.training import EarlyFilter, OtherFilter, Pruning
 
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 ROOT = Path(fedge.__file__).parent

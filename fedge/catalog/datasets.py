@@ -4,9 +4,9 @@ Shapes are [C, H, W] as a network sees them: a HAR window is 9 channels of 1 x 1
 16 x 16 because scikit-learn's 8 x 8 digits have each pixel repeated 2 x 2 (LeNet needs at least 16).
 """
 
-import difflib
 from dataclasses import dataclass
 
+from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 
 
@@ -71,6 +71,4 @@ def dataset_facts(name: str) -> DatasetFacts:
     """The facts of one data set; UserError, with the nearest name, where there is no such set."""
     if name in DATASETS:
         return DATASETS[name]
-    near = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"data.dataset is '{name}'; {hint}there are {', '.join(DATASETS)}")
+    raise UserError(f"data.dataset is '{name}'; {did_you_mean(name, DATASETS)}")

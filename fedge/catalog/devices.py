@@ -15,13 +15,13 @@ So figures compare well within a family and poorly across families. A blank is r
 """
 
 import csv
-import difflib
 import importlib.resources
 import math
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
+from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 
 
@@ -89,6 +89,4 @@ def profile(name: str) -> DeviceProfile:
     """The profile called `name`; UserError, with the nearest name, where there is none."""
     if name in PROFILES:
         return PROFILES[name]
-    near = difflib.get_close_matches(name, PROFILES, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"fleet device is '{name}'; {hint}there are {', '.join(PROFILES)}")
+    raise UserError(f"fleet device is '{name}'; {did_you_mean(name, PROFILES, cutoff=0.5)}")

@@ -4,9 +4,9 @@ Names are those of the files in `scenarios/` and `clients/`: beside the package 
 installed from a wheel.
 """
 
-import difflib
 from pathlib import Path
 
+from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -54,8 +54,7 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     if name in _names(kind, suffix):
         return path
     names = _names(kind, suffix)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     raise UserError(
-        f"no {kind.removesuffix('s')} called {name!r}; {hint} (or give the path of a {suffix} file)"
+        f"no {kind.removesuffix('s')} called {name!r}; {did_you_mean(name, names)} "
+        f"(or give the path of a {suffix} file)"
     )

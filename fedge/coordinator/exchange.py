@@ -10,7 +10,8 @@ from flwr.serverapp import Grid
 
 from fedge.errors import RunError
 from fedge.protocol import RoundPlan, content_bytes, status_of
-from fedge.scenario.schema import Engine, Scenario, Training
+from fedge.scenario.schema import Engine, Scenario
+from fedge.scenario.training import Training
 
 _POLL_S = 0.05  # between looks on a Grid whose `pull_messages` does not wait by itself
 _PORTION = 500  # messages pushed in one call

@@ -16,6 +16,7 @@ _FREE = (
     "engine",
     "client",
     "rounds",
+    "programs",
 )  # no number depends on the first; programs and rounds are looked at by themselves
 
 

@@ -21,7 +21,7 @@ from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
-from fedge.scenario.schema import Training
+from fedge.scenario.training import Training
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
 from fedge.training.outputs import finite_weights

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fedge.scenario.schema import LevelSearch, Pruning
+from fedge.scenario.training import LevelSearch, Pruning
 from fedge.training.batches import Batches
 from fedge.training.pruning.criteria import Criterion, Evidence
 from fedge.training.pruning.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level

@@ -3,15 +3,19 @@
 A report says what ran by a word: a name that scenarios know, "none", or "own" for what fedge has no name for.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
+from fedge.catalog.names import is_reference
 from fedge.errors import UserError
 from fedge.protocol.report import NONE, OWN
-from fedge.scenario.schema import Training
+from fedge.references import Programs, resolve_callable
+from fedge.scenario.training import OtherFilter, Training
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.error_map.scores import SCORES
 from fedge.training.instance_filter.filters import FILTERS, InstanceFilter, make_filter
@@ -31,35 +35,49 @@ _OPTIMIZERS: dict[type, str] = {
 class Methods:
     """Makes what `training` names, for networks on samples of `input_shape` (C, H, W).
 
-    seed: of a purpose in this round. filter_seed: of the filter, which lives on from round to round.
+    seed: of a purpose in this round. filter_seed: of the filter, which lives on from round to round. programs: the
+    texts of references.
     """
 
     training: Training
     input_shape: tuple[int, int, int]
     seed: Callable[[str], int]
     filter_seed: int
+    programs: Programs = field(default_factory=dict)
 
     @property
     def criterion(self) -> Criterion:
         """What channels are ranked by."""
-        return CRITERIA[self.training.pruning.criterion]
+        name = self.training.pruning.criterion
+        found: Criterion = (
+            self._own("training.pruning.criterion", name) if is_reference(name) else CRITERIA[name]
+        )
+        return found
 
     def instance_filter(self) -> InstanceFilter | None:
         """A filter that has learnt nothing yet; None: every instance is trained on."""
+        choice = self.training.instance_filter
         channels, height, width = self.input_shape
-        return make_filter(
-            **self.training.instance_filter.model_dump(),
-            in_channels=channels,
-            image_size=(height, width),
-            seed=self.filter_seed,
-        )
+        shape = {"in_channels": channels, "image_size": (height, width)}
+        if isinstance(choice, OtherFilter) and is_reference(choice.kind):
+            make = self._own("training.instance_filter.kind", choice.kind)
+            taken = {
+                name: value for name, value in shape.items() if name in inspect.signature(make).parameters
+            }
+            own: InstanceFilter = make(keep=choice.keep, seed=self.filter_seed, **taken, **choice.args)
+            return own
+        options = choice.model_dump(exclude={"args"})
+        return make_filter(**options, **shape, seed=self.filter_seed)
 
     def error_maps(self, model: nn.Module, epochs_before: int = 0) -> ErrorMapPruner | None:
         """The pruner of the model's error maps; None where all are kept. `alternate` goes on from `epochs_before`."""
         choice = self.training.error_maps
         if choice.keep == 1:
             return None
-        pruner = ErrorMapPruner(model, **choice.model_dump(), seed=self.seed("error_maps"))
+        own = is_reference(choice.score)
+        score = self._own("training.error_maps.score", choice.score) if own else choice.score
+        options = choice.model_dump(exclude={"score"})
+        pruner = ErrorMapPruner(model, **options, score=score, seed=self.seed("error_maps"))
         pruner.epoch = epochs_before
         return pruner
 
@@ -79,6 +97,9 @@ class Methods:
             momentum=choice.momentum,
             weight_decay=choice.weight_decay,
         )
+
+    def _own(self, key: str, reference: str) -> Any:
+        return resolve_callable(reference, self.programs, key=key)
 
 
 def made_for(model: nn.Module, make: MakeOptimizer) -> torch.optim.Optimizer:
@@ -124,7 +145,7 @@ def score_word(error_maps: ErrorMapPruner | None) -> str:
     if error_maps is None:
         return NONE
     known = type(error_maps) is ErrorMapPruner and error_maps.score in SCORES
-    return error_maps.score if known else OWN
+    return str(error_maps.score) if known else OWN
 
 
 def optimizer_word(optimizer: torch.optim.Optimizer) -> str:

@@ -46,6 +46,7 @@ class Round:
             self.prepared.input_shape,
             seed=self.seed,
             filter_seed=derive_seed(self.simulated.seed, self.client, "instance_filter"),
+            programs=self.simulated.programs,
         )
 
     def seed(self, purpose: str, *parts: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from fedge.catalog.devices import DeviceProfile, profile
+from fedge.references import Programs
 from fedge.scenario.fleet import Availability
 from fedge.scenario.schema import Clock, Energy, Scenario
 
@@ -19,6 +20,7 @@ class Simulated:
     clock: Clock
     energy: Energy
     availability: Availability
+    programs: Programs  # the texts of what the scenario names by reference
 
     @classmethod
     def of(cls, scenario: Scenario, client: int) -> Self:
@@ -31,4 +33,5 @@ class Simulated:
             clock=scenario.clock,
             energy=scenario.energy,
             availability=scenario.availability,
+            programs=scenario.programs,
         )

@@ -1,6 +1,5 @@
 """The networks that devices train: one file per family, all built by `build`."""
 
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -9,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 from fedge.models.alexnet import AlexNet
 from fedge.models.blocks import ImageSize
@@ -50,9 +50,7 @@ def build(
     `name` and `seed` alone; the caller's random state is left as it was.
     """
     if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "take one of these"
-        raise UserError(f"there is no model {name!r}; there are {', '.join(MODELS)}: {hint}")
+        raise UserError(f"there is no model {name!r}; {did_you_mean(name, MODELS)}")
     if num_classes < 1 or in_channels < 1:
         raise UserError(
             f"model {name!r} needs num_classes and in_channels of at least 1, "

@@ -6,7 +6,8 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedge.scenario.fleet import Fault
-from fedge.scenario.schema import Limits, Training
+from fedge.scenario.schema import Limits
+from fedge.scenario.training import Training
 
 PLAN = "plan"  # the record's name in a message's content
 

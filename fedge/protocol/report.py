@@ -6,13 +6,13 @@ a `Status` and nothing else.
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self
 
 from flwr.app import Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fedge.catalog.names import CRITERIA, FILTERS, SCORES
 from fedge.protocol.status import DeviceFailure, Status
-from fedge.scenario.schema import EarlyFilter, ErrorMaps, OtherFilter, Pruning
 
 REPORT = "report"  # the record's name in a message's content
 
@@ -25,15 +25,10 @@ NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's
 MOST_EPOCHS = 64  # whose losses are reported
 
 
-def _names(section: type[BaseModel], key: str) -> list[str]:
-    """The names that a scenario can give to a key."""
-    return [name for name in get_args(section.model_fields[key].annotation) if name != NONE]
-
-
 WORDS: dict[str, tuple[str, ...]] = {
-    "criterion": (NONE, OWN, *_names(Pruning, "criterion")),
-    "instance_filter": (NONE, OWN, *_names(EarlyFilter, "kind"), *_names(OtherFilter, "kind")),
-    "error_maps": (NONE, OWN, *_names(ErrorMaps, "score")),
+    "criterion": (NONE, OWN, *CRITERIA),
+    "instance_filter": (NONE, OWN, *(name for name in FILTERS if name != NONE)),
+    "error_maps": (NONE, OWN, *SCORES),
     "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
 }
 """The fields that are a word of a closed list. A MetricRecord carries numbers: the word's place in its list."""

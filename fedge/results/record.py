@@ -66,7 +66,12 @@ def refuse_changed_programs(folder: Path, programs: Mapping[str, str], *, round:
     kept = folder / PROGRAMS
     client = next((name for name in begun if name.startswith("client")), min(begun))
     intact = all(_digest_of(kept / name) == begun[name] for name in begun)
-    way = f"resume with --set client={kept / client}, or take --overwrite" if intact else "take --overwrite"
+    back = (
+        f"resume with --set client={kept / client}"
+        if changed[0] == client
+        else f"put {kept / changed[0]} back"
+    )
+    way = f"{back}, or take --overwrite" if intact else "take --overwrite"
     raise UserError(f"{changed[0]} has changed since round {round}: {way}, or another --out")
 
 

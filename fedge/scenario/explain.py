@@ -1,12 +1,12 @@
 """What pydantic found wrong in a scenario, as one line for a person: the key, what was got, what is allowed."""
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fedge.catalog.names import nearest
 from fedge.scenario.hints import hint, section_hint
 
 Schema = dict[str, Any]  # JSON schema
@@ -72,8 +72,8 @@ def _instead(loc: Sequence[str | int], place: str, schema: Schema) -> str:
     """What to write in place of an unknown key: the nearest of its section's, or all of them."""
     *path, key = loc
     known = _keys_at(path, schema)
-    if near := difflib.get_close_matches(str(key), known, n=1):
-        return f"did you mean {near[0]!r}?"
+    if near := nearest(str(key), known):
+        return f"did you mean {near!r}?"
     allowed = f"allowed: {', '.join(known)}"
     if key not in _all_keys(schema):
         return allowed

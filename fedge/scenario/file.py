@@ -4,13 +4,14 @@ import copy
 import functools
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 
+from fedge.catalog.program import read_programs
 from fedge.catalog.text import read_text
 from fedge.errors import UserError
 from fedge.scenario.beside import Beside, Keys, path_fields, resolve
@@ -27,11 +28,15 @@ def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
     if isinstance(changes, str):
         raise UserError(f"changes are {changes!r}, one text; give a list of them: [{changes!r}]")
     table = resolve(_read(path), path.absolute().parent, _marks())
+    if "programs" in table:
+        raise UserError(
+            f"{path}: unknown key 'programs'; the texts of one's own code are read from their files"
+        )
     changed = copy.deepcopy(table)
     for change in changes:
         _apply(changed, change)
     try:
-        return _validate(changed)
+        return with_programs(_validate(changed))
     except ValidationError as error:
         source = "--set" if changes and _is_valid(table) else str(path)
         raise UserError(f"{source}: {explain(error, Scenario)}") from None
@@ -68,7 +73,27 @@ def absolute(scenario: Scenario) -> Scenario:
     """`scenario`, made by hand perhaps, with its relative paths taken from the working directory."""
     table = scenario.model_dump(mode="json")
     resolved = resolve(table, Path.cwd(), _marks())
-    return scenario if resolved == table else parse_scenario(resolved)
+    return with_programs(scenario if resolved == table else parse_scenario(resolved))
+
+
+def with_programs(scenario: Scenario) -> Scenario:
+    """`scenario` with the texts of the files that its references name. UserError where one cannot be read."""
+    table = scenario.model_dump(mode="json", exclude={"programs"})
+    paths = sorted({text.rpartition(":")[0] for text in _marked(table) if ".py:" in text})
+    programs = {path: read_programs(Path(path)) for path in paths}
+    return scenario if programs == scenario.programs else scenario.model_copy(update={"programs": programs})
+
+
+def _marked(value: Any, keys: Keys = ()) -> Iterator[str]:
+    """The texts in a scenario's table that may name a file."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _marked(entry, (*keys, key))
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _marked(entry, keys)
+    elif isinstance(value, str) and keys in _marks():
+        yield value
 
 
 @functools.cache
@@ -78,7 +103,7 @@ def _marks() -> dict[Keys, Beside]:
 
 def scenario_toml(scenario: Scenario) -> str:
     """The resolved scenario, defaults and all, its paths absolute; reading it anywhere gives an equal scenario."""
-    return tomli_w.dumps(scenario.model_dump(mode="json", exclude_none=True))
+    return tomli_w.dumps(scenario.model_dump(mode="json", exclude_none=True, exclude={"programs"}))
 
 
 def _apply(table: dict[str, Any], change: str) -> None:

@@ -9,8 +9,9 @@ from fedge.catalog.datasets import DATASETS, DatasetFacts, dataset_facts
 from fedge.catalog.devices import profile
 from fedge.catalog.files import client_path, scenario_path
 from fedge.errors import UserError
+from fedge.scenario.data import Natural, Pathological, Shards
 from fedge.scenario.file import read_scenario
-from fedge.scenario.schema import Natural, Pathological, Scenario, Shards
+from fedge.scenario.schema import Scenario
 
 
 def load_scenario(name: str, changes: Sequence[str] = ()) -> Scenario:

@@ -6,97 +6,17 @@ stands in this file or, for what happens to a fleet from outside, in `fedge.flee
 of the wire read it, so it knows neither data nor torch.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fedge.catalog.names import MODELS
+from fedge.catalog.program import Program
 from fedge.scenario.beside import Beside
+from fedge.scenario.data import Data
 from fedge.scenario.fleet import Availability, Faults, Selection
-from fedge.scenario.section import Count, Fraction, Hour, NotNegative, Positive, Probability, Section, Share
-
-# --- [data] ---------------------------------------------------------------------------------------------
-
-
-class Iid(Section):
-    """Every client draws from the same distribution."""
-
-    kind: Literal["iid"] = "iid"
-
-
-class Dirichlet(Section):
-    """Per class, the clients' shares are drawn from Dirichlet(alpha). alpha 0.1: very unlike; 100: nearly iid."""
-
-    kind: Literal["dirichlet"]
-    alpha: Positive = 0.3
-
-
-class Pathological(Section):
-    """Every client holds exactly `classes` classes."""
-
-    kind: Literal["pathological"]
-    classes: Count = 2
-
-
-class Shards(Section):
-    """Sorted by label, cut into equal shards, `per_client` shards each (McMahan et al. 2017)."""
-
-    kind: Literal["shards"]
-    per_client: Count = 2
-
-
-class Natural(Section):
-    """The data's own owners: one client per person (har)."""
-
-    kind: Literal["natural"]
-
-
-class Subsets(Section):
-    """ADaPT's named subsets of CIFAR-100; the clients are divided into one group per name, in order."""
-
-    kind: Literal["subsets"]
-    names: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "aquatic",
-        "indoor",
-        "outdoor",
-        "natural",
-        "random",
-    )
-
-
-Partition = Annotated[
-    Iid | Dirichlet | Pathological | Shards | Natural | Subsets, Field(discriminator="kind")
-]
-
-
-class Split(Section):
-    """How a client divides its own rows. `test` is only ever evaluated on.
-
-    row: at random, row by row. run: whole runs, what one owner recorded under one label without a break. time: the
-    first rows train, the last test. The latter two are for data in the order of recording (har), whose windows overlap.
-    """
-
-    by: Literal["row", "run", "time"] = "row"
-    train: Share = 0.6
-    validation: Fraction = 0.2
-    test: Fraction = 0.2
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> "Split":
-        total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the parts sum to {total:g}; they must sum to 1")
-        return self
-
-
-class Data(Section):
-    dataset: str
-    root: Annotated[str, Beside()] | None = (
-        None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
-    )
-    factory_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # trains the factory model, never a client's
-    partition: Partition = Iid()
-    split: Split = Split()
-
+from fedge.scenario.section import Count, Fraction, Hour, NotNegative, Positive, Probability, Section, Word
+from fedge.scenario.training import LevelSearch, Training
 
 # --- [model] --------------------------------------------------------------------------------------------
 
@@ -112,10 +32,7 @@ class Factory(Section):
     augment: Literal["none", "crop_flip"] = "none"
 
 
-ModelName = Literal[
-    "lenet", "alexnet", "resnet8", "resnet20", "resnet32", "resnet56", "resnet74", "resnet110",
-    "vgg11", "vgg16", "mobilenet_v2", "squeezenet", "har_cnn",
-]  # fmt: skip  # the names in fedge.models, which needs torch to be asked
+ModelName = Annotated[str, Word(MODELS)]
 
 
 class Model(Section):
@@ -146,118 +63,6 @@ class DeviceClass(Section):
     @property
     def label(self) -> str:
         return self.name or self.device
-
-
-# --- [training] -----------------------------------------------------------------------------------------
-
-
-class LevelSearch(Section):
-    """Each device finds its own level, on a grid of 5%: the highest that keeps its accuracy, or the lowest that fits.
-
-    accuracy: on its validation data, after `training.epochs` of retraining, not more than `slack` below the unpruned
-    network's. memory: peak training memory at most `share` of the device's. macs: a training step at most `share` of
-    the unpruned network's multiply-accumulates.
-    """
-
-    search: Literal["accuracy", "memory", "macs"]
-    share: Share = 1.0
-    slack: Fraction = 0.0
-
-
-class Pruning(Section):
-    """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning.
-
-    criterion: "l1" is ADaPT's, which hardly sees the data; "taylor" ranks by them and won (docs/methods/pruning.md).
-    """
-
-    level: Fraction | LevelSearch = 0.0
-    criterion: Literal["l1", "taylor", "activation", "random"] = "taylor"
-    ranking_samples: Count = 128  # training instances that taylor and activation rank by, at most
-    accounting: Literal["exact", "adapt"] = "exact"
-    round_to: Count = 1  # layers end with multiples of so many channels, which processors like; 8 or 16
-
-    @property
-    def cut(self) -> dict[str, Any]:
-        """How a network is cut, whatever the level and the ranking: keyword arguments of `prune`."""
-        return {"accounting": self.accounting, "round_to": self.round_to}
-
-
-class EarlyFilter(Section):
-    """EIF: a small network, trained on the device, keeps the instances it predicts to have the highest losses."""
-
-    kind: Literal["early"]
-    keep: Share = 0.4  # share of instances trained on
-    controller: Literal["quantile", "paper"] = (
-        "quantile"  # what holds the share (docs/methods/instance_filter.md)
-    )
-    explore: Share = 0.5  # least share of the kept that is drawn by lot
-    distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
-    learning_rate: Positive = 0.1  # of the filter's own SGD
-    network: Literal["auto", "slim_lenet", "resnet8"] = (
-        "auto"  # the filter's; auto: slim_lenet for one channel
-    )
-    downsample: Count = 2  # the filter sees the picture averaged over so many pixels squared
-
-    @model_validator(mode="after")
-    def _some_high_losses_are_trusted(self) -> "EarlyFilter":
-        if self.distrust >= self.keep:
-            raise ValueError(
-                f"distrust is {self.distrust:g} and keep {self.keep:g}; distrust must be the smaller, "
-                "or everything worth keeping is taken for mislabelled"
-            )
-        return self
-
-
-class OtherFilter(Section):
-    """No filter, or a plain one: random, smb (whole mini-batches), ohem, selective_backprop, infobatch."""
-
-    kind: Literal["none", "random", "smb", "ohem", "selective_backprop", "infobatch"] = "none"
-    keep: Share = 0.4
-
-
-InstanceFilter = Annotated[EarlyFilter | OtherFilter, Field(discriminator="kind")]
-
-
-class ErrorMaps(Section):
-    """Error-map pruning in the backward pass. keep: the share of channels kept; 1: the exact gradient."""
-
-    keep: Share = 1.0
-    score: Literal["error", "paper", "product", "random"] = "error"
-    dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
-    alternate: bool = False  # every other local epoch stays exact
-
-
-class Quantization(Section):
-    """Training in few bits, simulated in float: it is counted (bit_operations), and saves no time here."""
-
-    bits: Annotated[int, Field(ge=2, le=16)] = 8  # weights, activations, propagated errors
-    weight_gradient_bits: Annotated[int, Field(ge=2, le=24)] = 16  # the errors that make weight gradients
-    range_norm: bool = False  # Range-BN in place of batch norm
-
-    @model_validator(mode="after")
-    def _weight_gradient_is_the_finer(self) -> "Quantization":
-        if self.weight_gradient_bits < self.bits:
-            raise ValueError(
-                f"weight_gradient_bits is {self.weight_gradient_bits} and bits {self.bits}; "
-                "the errors that make weight gradients need at least as many"
-            )
-        return self
-
-
-class Training(Section):
-    """A device's local training: SGD, afresh each round."""
-
-    epochs: Count = 1  # local epochs per round
-    batch_size: Count = 32
-    learning_rate: Positive = 0.01
-    momentum: Fraction = 0.9
-    weight_decay: NotNegative = 0.0
-    augment: Literal["none", "crop_flip"] = "none"
-    pruning: Pruning = Pruning()
-    instance_filter: InstanceFilter = OtherFilter()
-    error_maps: ErrorMaps = ErrorMaps()
-    quantization: Quantization | None = None
 
 
 class Limits(Section):
@@ -365,6 +170,9 @@ class Scenario(Section):
     faults: Faults = Faults()
     schedule: Schedule = FinetunePruneRetrain()
     engine: Engine = Engine()
+    programs: dict[str, Program] = Field(
+        default_factory=dict
+    )  # the texts of `file.py:name` references, by path
 
     @property
     def clients(self) -> int:

@@ -6,7 +6,7 @@ import torch
 
 from fedge.device.level import Bounds, Ranking, find_level, remembered
 from fedge.models import build
-from fedge.scenario.schema import LevelSearch, Pruning
+from fedge.scenario.training import LevelSearch, Pruning
 from fedge.training.pruning.criteria import CRITERIA
 from fedge.training.pruning.one_shot import prune
 from tests.training.networks import parameters

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.docs.snippets import PAGES, ROOT
 
 LINK = re.compile(r"(?<!`)\[[^\]]+\]\(([^)#\s]*)(#[\w-]+)?\)")

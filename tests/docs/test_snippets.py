@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.docs.snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
 
 import fedge
 import fedge.launch
@@ -15,6 +14,7 @@ from fedge import cli
 from fedge.catalog.files import scenario_path
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.load import check, load_scenario
+from tests.docs.snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
 
 FIRST = "docs/guide/first_scenario.md"
 TINY = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1"]

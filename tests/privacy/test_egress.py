@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from fedge.engine.flower_private import SERVER_NODE_ID, identify
 from fedge.privacy.egress import MAX_BYTES, egress_gate
 from fedge.protocol import REPORT, DeviceFailure, RoundPlan, RoundReport, Status, content_bytes, status_of
-from fedge.scenario.schema import Training
+from fedge.scenario.training import Training
 
 SECRET = "pixel-row-193.25"
 

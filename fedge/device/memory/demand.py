@@ -10,7 +10,8 @@ from torch import nn
 from fedge.catalog.devices import DeviceProfile
 from fedge.device.memory.fitting import Fit, Policy, fit
 from fedge.device.memory.peak import Optimizer, peak_training_memory
-from fedge.scenario.schema import Limits, Training
+from fedge.scenario.schema import Limits
+from fedge.scenario.training import Training
 from fedge.training.pruning.one_shot import prune
 
 _OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "momentum", "adam")  # by the numbers that they keep per weight
@@ -33,9 +34,9 @@ def peak_bytes(
     if copies is None:
         copies = int(training.momentum > 0)
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
-    key = type(model), layers, training, batch_size, input_shape, copies
+    keep = training.error_maps.keep
+    key = type(model), layers, keep, batch_size, input_shape, copies
     if key not in _PEAKS:
-        keep = training.error_maps.keep
         known = min(copies, len(_OPTIMIZERS) - 1)
         _PEAKS[key] = peak_training_memory(
             lambda: model,

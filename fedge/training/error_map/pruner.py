@@ -34,7 +34,7 @@ from fedge.training.error_map.attach import BlockPasses, padded
 from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding
 from fedge.training.error_map.blocks import computes_as
 from fedge.training.error_map.channels import CHANNELS_LAST
-from fedge.training.error_map.scores import SCORES, keep_best, kept_channels
+from fedge.training.error_map.scores import SCORES, Score, keep_best, kept_channels
 from fedge.training.macs import COUNTED, BackwardCost, count_macs, has_plain_layers, kernel_macs
 from fedge.training.torch_private import FakeTensor
 
@@ -47,7 +47,7 @@ class ErrorMapPruner(BlockPasses):
     keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
         All else (other convolutions, Conv2d subclasses with a forward of their own, attention, recurrence) is left
         dense, and counted.
-    score: "error", "paper", "product" or "random" (scores.py).
+    score: "error", "paper", "product", "random", or a function like them (scores.py).
     dense_first: how many of the first Conv2d stay dense; 0 prunes all.
     warmup_steps: forward passes in training before pruning begins.
     alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
@@ -61,15 +61,15 @@ class ErrorMapPruner(BlockPasses):
         self,
         model: nn.Module,
         keep: float | Mapping[str, float] = 0.25,
-        score: ScoreName = "error",
+        score: ScoreName | Score = "error",
         *,
         dense_first: int = 0,
         warmup_steps: int = 0,
         alternate: bool = False,
         seed: int = 0,
     ) -> None:
-        if score not in SCORES:
-            raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}")
+        if not callable(score) and score not in SCORES:
+            raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}, or a function")
         _require_least("dense_first", dense_first, 0)
         _require_least("warmup_steps", warmup_steps, 0)
         super().__init__(model)
@@ -174,7 +174,8 @@ class ErrorMapPruner(BlockPasses):
         return x_BIHW, PrunedLayer(geometry, best, self._record, self.roundings)
 
     def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
-        score_C = SCORES[self.score](layer.weight.detach(), error_norm_C, self.generator)
+        rank = self.score if callable(self.score) else SCORES[self.score]
+        score_C = rank(layer.weight.detach(), error_norm_C, self.generator)
         self.kept[name] = keep_best(score_C, kept, groups)
         return self.kept[name]
 

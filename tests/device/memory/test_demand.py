@@ -8,7 +8,8 @@ import torch
 from fedge.catalog.devices import profile
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.models import build
-from fedge.scenario.schema import Limits, Pruning, Training
+from fedge.scenario.schema import Limits
+from fedge.scenario.training import Pruning, Training
 from fedge.training.pruning.one_shot import prune
 
 SHAPE = (3, 32, 32)

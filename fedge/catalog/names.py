@@ -1,0 +1,51 @@
+"""The words that a scenario can use for what computes: one tuple per kind, known without torch.
+
+A name is one of these words, or a reference to code of one's own:
+
+    file.py:attribute              beside the scenario; its text travels to where it runs
+    package.module:attribute       of what is installed where the devices run
+
+Words are checked when a scenario is read; references are resolved where they run (fedge.references).
+"""
+
+import difflib
+from collections.abc import Iterable
+
+MODELS = (
+    "lenet", "alexnet", "resnet8", "resnet20", "resnet32", "resnet56", "resnet74", "resnet110",
+    "vgg11", "vgg16", "mobilenet_v2", "squeezenet", "har_cnn",
+)  # fmt: skip
+CRITERIA = ("l1", "taylor", "activation", "random")
+FILTERS = ("none", "early", "random", "smb", "ohem", "selective_backprop", "infobatch")
+SCORES = ("error", "paper", "product", "random")
+
+_MOST_WORDS = 24  # that a line lists
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name points to code: `file.py:attribute` or `package.module:attribute`."""
+    where, colon, attribute = name.rpartition(":")
+    return bool(colon and where) and attribute.isidentifier()
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word that `name` was likely meant for."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The end of a refusal: the nearest of the known words, and all of them; of very many, the first."""
+    words = list(known)
+    near = nearest(name, words, cutoff=cutoff)
+    rest = f" and {len(words) - _MOST_WORDS} more" if len(words) > _MOST_WORDS else ""
+    return (f"did you mean {near!r}? " if near else "") + f"there are {', '.join(words[:_MOST_WORDS])}{rest}"
+
+
+def word_or_reference(name: str, known: Iterable[str]) -> str:
+    """`name`, if it is one of the known words or a reference; ValueError with the nearest word if not."""
+    words = tuple(known)
+    if name not in words and not is_reference(name):
+        raise ValueError(
+            f"{name!r} is unknown; {did_you_mean(name, words)}, or give code of your own as file.py:name"
+        )
+    return name

@@ -1,0 +1,206 @@
+"""A folder of pictures, a folder per class in it, becomes a data folder.
+
+    SOURCE/cat/1.png, SOURCE/dog/2.jpg, ...                     one part
+    SOURCE/train/cat/..., SOURCE/val/cat/..., SOURCE/test/...   several: `train` is the official training split
+
+Pictures are turned as their EXIF orientation says. Sizes must be alike, or `size` given: then each is scaled to cover
+it and cut to it from the middle. Without `mode`, all must be plain grey or plain RGB; with it, any is converted.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from fedge.data.folder import ArrayFile, new_folder, write_facts
+from fedge.errors import UserError
+
+Mode = Literal["grey", "rgb"]
+_PIL_MODE = {"grey": "L", "rgb": "RGB"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+_PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made: `samples` rows in `folder`; `notes` are lines that a person should read."""
+
+    folder: Path
+    samples: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Picture:
+    path: Path
+    label: str
+    part: int
+
+
+def import_images(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    size: int | tuple[int, int] | None = None,
+    mode: Mode | None = None,
+    skip_broken: bool = False,
+    overwrite: bool = False,
+) -> Imported:
+    """Read `source` into the data folder `folder`. size: side in pixels or (height, width).
+
+    skip_broken: leave out files that cannot be read; without it the first is an error. UserError, in one line, for
+    anything that is no folder of pictures per class; nothing is left behind then.
+    """
+    source = Path(source)
+    if mode is not None and mode not in _PIL_MODE:
+        raise UserError(f"mode is {mode!r}; take grey or rgb")
+    wanted = (size, size) if isinstance(size, int) else size
+    if wanted is not None and min(wanted) < 1:
+        raise UserError(f"size is {size}; it is a number of pixels, 1 or more")
+    pictures, odd = _find(source)
+    good, form, broken = _look(pictures, wanted, mode, skip_broken)
+    classes = sorted({picture.label for picture in good})
+    if len(classes) < 2:
+        raise UserError(
+            f"{source} holds pictures of one class, {classes[0]!r}; two folders of them at least are wanted"
+        )
+    train = sum(picture.part == 0 for picture in good)
+    with new_folder(Path(folder), overwrite=overwrite) as partial:
+        _write(partial, good, classes, form, wanted)
+        write_facts(
+            partial,
+            title=source.absolute().name,
+            task="classes",
+            classes=classes,
+            train_count=train if 0 < train < len(good) else None,
+        )
+    return Imported(Path(folder), len(good), tuple(_notes(odd, broken)))
+
+
+def _notes(odd: Sequence[Path], broken: Sequence[Path]) -> Iterator[str]:
+    for files, why in ((odd, "no pictures"), (broken, "unreadable")):
+        if files:
+            yield f"{len(files)} files were left out as {why}, the first: {files[0]}"
+
+
+def _find(source: Path) -> tuple[list[_Picture], list[Path]]:
+    """The pictures, official training ones first, in the order of their paths; and what else lies there."""
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder; give the folder that holds a folder of pictures per class")
+    parts = {sub: _PARTS[sub.name.lower()] for sub in _folders(source) if sub.name.lower() in _PARTS}
+    if parts and len(parts) < len(_folders(source)):
+        other = next(sub.name for sub in _folders(source) if sub not in parts)
+        raise UserError(
+            f"{source} holds {next(iter(parts)).name!r} and {other!r}: either parts or classes, not both"
+        )
+    pictures, odd = [], [file for file in sorted(source.iterdir()) if file.is_file()]
+    for top, part in sorted((parts or {source: 0}).items(), key=lambda item: (item[1], item[0])):
+        for sub in _folders(top):
+            for file in sorted(path for path in sub.rglob("*") if path.is_file()):
+                if file.suffix.lower() in _SUFFIXES:
+                    pictures.append(_Picture(file, sub.name, part))
+                else:
+                    odd.append(file)
+    if not pictures:
+        raise UserError(
+            f"{source} holds no pictures in folders; wanted: a folder per class, of "
+            f"{', '.join(sorted(_SUFFIXES))} files"
+        )
+    return pictures, [file for file in odd if not file.name.startswith(".")]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
+
+
+def _look(
+    pictures: Sequence[_Picture], size: tuple[int, int] | None, mode: Mode | None, skip_broken: bool
+) -> tuple[list[_Picture], tuple[str, tuple[int, int]], list[Path]]:
+    """Read every picture once: those that are sound, their (mode, (height, width)), and the broken ones."""
+    good, broken, forms = [], [], Counter[tuple[str, tuple[int, int]]]()
+    example: dict[tuple[str, tuple[int, int]], Path] = {}
+    for picture in pictures:
+        try:
+            image = _open(picture.path)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            if not skip_broken:
+                reason = str(error).split(str(picture.path))[0].strip(" '\"") or type(error).__name__
+                raise UserError(
+                    f"{picture.path} cannot be read ({reason}): remove it, or --skip-broken"
+                ) from None
+            broken.append(picture.path)
+            continue
+        form = _PIL_MODE[mode] if mode else image.mode, size or (image.height, image.width)
+        example.setdefault(form, picture.path)
+        forms[form] += 1
+        good.append(picture)
+    if not good:
+        raise UserError(f"none of {len(pictures)} pictures can be read, the first is {pictures[0].path}")
+    _require_alike(forms, example)
+    return good, next(iter(forms)), broken
+
+
+def _require_alike(
+    forms: Counter[tuple[str, tuple[int, int]]], example: dict[tuple[str, tuple[int, int]], Path]
+) -> None:
+    odd = [form for form in forms if form[0] not in ("L", "RGB")]
+    if odd:
+        raise UserError(
+            f"{example[odd[0]]} is in colour mode {odd[0][0]}; plain grey (L) or RGB is wanted: "
+            "--mode rgb or --mode grey converts all"
+        )
+    if len({mode for mode, _ in forms}) > 1:
+        grey, colour = (
+            next(path for form, path in example.items() if form[0] == mode) for mode in ("L", "RGB")
+        )
+        raise UserError(f"{grey} is grey and {colour} is RGB: --mode rgb or --mode grey converts all")
+    if len({size for _, size in forms}) > 1:
+        (_, one), (_, other) = list(forms)[:2]
+        raise UserError(
+            f"pictures differ in size: {one[1]} x {one[0]} and {other[1]} x {other[0]} pixels "
+            f"({example[list(forms)[1]]}): give --size, to which all are scaled and cut"
+        )
+
+
+def _open(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+
+
+def _write(
+    folder: Path,
+    pictures: Sequence[_Picture],
+    classes: Sequence[str],
+    form: tuple[str, tuple[int, int]],
+    size: tuple[int, int] | None,
+) -> None:
+    mode, (height, width) = form
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    labels = np.array([classes.index(picture.label) for picture in pictures], np.int64)
+    with (
+        ArrayFile(folder / "x.npy", np.dtype(np.uint8), (channels, height, width)) as x,
+        ArrayFile(folder / "y.npy", labels.dtype, ()) as y,
+    ):
+        y.append(labels)
+        for picture in pictures:
+            x.append(_pixels(_open(picture.path), mode, size)[None])
+
+
+def _pixels(image: Image.Image, mode: str, size: tuple[int, int] | None) -> NDArray[Any]:
+    """[C, H, W] uint8."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = image.convert(mode)
+    if size is not None and (image.height, image.width) != size:
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+    x_HWC = np.asarray(image)
+    return x_HWC[None] if x_HWC.ndim == 2 else x_HWC.transpose(2, 0, 1)

@@ -1,0 +1,120 @@
+"""A csv or parquet table of sensor data becomes a data folder.
+
+A row is a window, its numbers in `shape` C x H x W (or C x T); or, with `window`, a row is a moment of C channels, and
+windows of so many moments are cut from each owner's recording, `step` apart, none across a gap in the label.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedge.data.folder import write_dataset
+from fedge.data.importing.images import Imported
+from fedge.data.own_arrays import Task
+from fedge.errors import UserError
+
+
+def import_table(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    label: str,
+    owner: str | None = None,
+    time: str | None = None,
+    shape: Sequence[int] | None = None,
+    window: int | None = None,
+    step: int | None = None,
+    drop: Sequence[str] = (),
+    task: Task | None = None,
+    overwrite: bool = False,
+) -> Imported:
+    """Read the table `source`. label, owner, time: columns; the others, but those in `drop`, are the numbers of x.
+
+    shape: of a row's numbers, as [C, H, W] or [C, T]. window, step: moments per window, and from one to the next
+    (left out: windows do not overlap). UserError, in one line, for columns that are not there or hold no numbers.
+    """
+    table = _read(Path(source))
+    for name in (column for column in (label, owner, time, *drop) if column is not None):
+        if name not in table.columns:
+            raise UserError(
+                f"{source} has no column {name!r}; there are {', '.join(map(str, table.columns[:20]))}"
+            )
+    features = table.drop(columns=[name for name in (label, owner, time, *drop) if name is not None])
+    x_NF = _numbers(features, source)
+    columns = {name: None if name is None else table[name].to_numpy() for name in (label, owner, time)}
+    if any(values is not None and pd.isna(values).any() for values in columns.values()):
+        raise UserError(f"{source}: a cell of label, owner or time is empty; fill it in or leave the row out")
+    y, owners, times = columns[label], columns.get(owner), columns.get(time)
+    if window is not None:
+        x, rows = _windows(x_NF, y, owners, times, window, step or window)
+        y, owners, times = (None if values is None else values[rows] for values in (y, owners, times))
+    else:
+        x = _shaped(x_NF, shape, source)
+    path = write_dataset(
+        folder,
+        x,
+        np.asarray(y),
+        owner=owners,
+        order=times,
+        task=task,
+        title=Path(source).stem,
+        overwrite=overwrite,
+    )
+    return Imported(path, len(x))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path, encoding="utf-8-sig")
+    except Exception as error:  # parsers raise whatever they like
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} cannot be read as a table ({reason}): give a .csv or .parquet file"
+        ) from None
+
+
+def _numbers(features: pd.DataFrame, source: str | Path) -> NDArray[np.float32]:
+    for name in features.columns:
+        if not pd.api.types.is_numeric_dtype(features[name]):
+            raise UserError(
+                f"{source}: column {name!r} holds {features[name].dtype}, no numbers: --drop {name}, or mend it"
+            )
+    if not len(features.columns):
+        raise UserError(f"{source} has no column left for x")
+    return features.to_numpy(np.float32)
+
+
+def _shaped(
+    x_NF: NDArray[np.float32], shape: Sequence[int] | None, source: str | Path
+) -> NDArray[np.float32]:
+    sizes = tuple(shape or (1, x_NF.shape[1]))
+    if len(sizes) not in (2, 3) or min(sizes) < 1 or int(np.prod(sizes)) != x_NF.shape[1]:
+        raise UserError(
+            f"shape is {','.join(map(str, sizes))} and {source} has {x_NF.shape[1]} columns of numbers; "
+            "C,H,W or C,T with that product is wanted"
+        )
+    return x_NF.reshape(len(x_NF), *sizes)
+
+
+def _windows(
+    x_NF: NDArray[np.float32], y: Any, owner: Any, time: Any, window: int, step: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Windows [M, C, T] and the row that each begins at."""
+    if window < 1 or step < 1:
+        raise UserError(f"window is {window} and step {step}; both are numbers of rows, 1 or more")
+    owner_N = np.zeros(len(x_NF), np.int64) if owner is None else np.unique(owner, return_inverse=True)[1]
+    rows_N = np.lexsort((np.arange(len(x_NF)) if time is None else time, owner_N))
+    breaks = (np.diff(owner_N[rows_N]) != 0) | (y[rows_N][1:] != y[rows_N][:-1])
+    edges = np.r_[0, np.flatnonzero(breaks) + 1, len(rows_N)]
+    starts = [s for low, high in itertools.pairwise(edges) for s in range(low, high - window + 1, step)]
+    if not starts:
+        raise UserError(f"no recording is as long as a window of {window} rows; take a shorter one")
+    x = np.stack([x_NF[rows_N[start : start + window]].T for start in starts])
+    return x, rows_N[starts]

@@ -1,0 +1,93 @@
+"""Code of a user's own that a scenario names: found where it runs, by reference.
+
+    file.py:attribute            the text that travelled with the scenario (Scenario.programs)
+    package.module:attribute     what is installed here
+
+A file is executed once per process, in a module of its own, with the modules beside it that it imports; neither the
+working directory nor the shell's `sys.path` plays a part.
+"""
+
+import functools
+import importlib
+import traceback
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from fedge.catalog.names import did_you_mean, is_reference
+from fedge.catalog.program import Program
+from fedge.engine.modules import TravelledModules, installed_only
+from fedge.errors import UserError
+from fedge.scenario.schema import Scenario
+
+Programs = Mapping[str, Program]
+
+
+def resolve(reference: str, programs: Programs, *, key: str) -> Any:
+    """What `reference` names. UserError, which begins with the scenario's `key`, where it cannot be had."""
+    where, _, attribute = reference.rpartition(":")
+    program = programs.get(where)
+    try:
+        with installed_only():
+            module = importlib.import_module(where) if program is None else _executed(where, _frozen(program))
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{key} is {reference!r}, which does not load: {_reason(where, error)}") from error
+    if not hasattr(module, attribute):
+        names = sorted(name for name in vars(module) if not name.startswith("_"))
+        raise UserError(
+            f"{key} is {reference!r}; {where} has no {attribute!r}: {did_you_mean(attribute, names)}"
+        )
+    return getattr(module, attribute)
+
+
+def resolve_callable(reference: str, programs: Programs, *, key: str) -> Any:
+    """The same for a function or class."""
+    found = resolve(reference, programs, key=key)
+    if not callable(found):
+        raise UserError(f"{key} is {reference!r}, a {type(found).__name__}; a function or class is wanted")
+    return found
+
+
+def require_references(scenario: Scenario) -> None:
+    """Resolve all that `scenario` names by reference, before the first round. UserError for the first that fails."""
+    training = scenario.training
+    names = {
+        "training.pruning.criterion": training.pruning.criterion,
+        "training.instance_filter.kind": training.instance_filter.kind,
+        "training.error_maps.score": training.error_maps.score,
+    }
+    for key, name in names.items():
+        if is_reference(name):
+            resolve_callable(name, scenario.programs, key=key)
+
+
+_Frozen = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+def _frozen(program: Program) -> _Frozen:
+    return program.name, program.source, tuple(sorted(program.files.items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _executed(path: str, program: _Frozen) -> ModuleType:
+    name, source, files = program
+    module = ModuleType(f"fedge_own_{name}")
+    module.__file__ = path
+    travelled = TravelledModules(dict(files))
+    travelled.install()
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)
+    finally:
+        travelled.remove()
+    return module
+
+
+def _reason(path: str, error: BaseException) -> str:
+    """The error in one line, with the line of the user's file that it came from."""
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == path), None)
+    where = f" on line {line}" if line else ""
+    return f"{type(error).__name__}{where}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,89 @@
+"""`[data]`: which data, who holds what of them, and how each holder divides them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fedge.scenario.beside import Beside
+from fedge.scenario.section import Count, Fraction, Positive, Section, Share
+
+
+class Iid(Section):
+    """Every client draws from the same distribution."""
+
+    kind: Literal["iid"] = "iid"
+
+
+class Dirichlet(Section):
+    """Per class, the clients' shares are drawn from Dirichlet(alpha). alpha 0.1: very unlike; 100: nearly iid."""
+
+    kind: Literal["dirichlet"]
+    alpha: Positive = 0.3
+
+
+class Pathological(Section):
+    """Every client holds exactly `classes` classes."""
+
+    kind: Literal["pathological"]
+    classes: Count = 2
+
+
+class Shards(Section):
+    """Sorted by label, cut into equal shards, `per_client` shards each (McMahan et al. 2017)."""
+
+    kind: Literal["shards"]
+    per_client: Count = 2
+
+
+class Natural(Section):
+    """The data's own owners: one client per person (har)."""
+
+    kind: Literal["natural"]
+
+
+class Subsets(Section):
+    """ADaPT's named subsets of CIFAR-100; the clients are divided into one group per name, in order."""
+
+    kind: Literal["subsets"]
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "aquatic",
+        "indoor",
+        "outdoor",
+        "natural",
+        "random",
+    )
+
+
+Partition = Annotated[
+    Iid | Dirichlet | Pathological | Shards | Natural | Subsets, Field(discriminator="kind")
+]
+
+
+class Split(Section):
+    """How a client divides its own rows. `test` is only ever evaluated on.
+
+    row: at random, row by row. run: whole runs, what one owner recorded under one label without a break. time: the
+    first rows train, the last test. The latter two are for data in the order of recording (har), whose windows overlap.
+    """
+
+    by: Literal["row", "run", "time"] = "row"
+    train: Share = 0.6
+    validation: Fraction = 0.2
+    test: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Split":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the parts sum to {total:g}; they must sum to 1")
+        return self
+
+
+class Data(Section):
+    dataset: str
+    root: Annotated[str, Beside()] | None = (
+        None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
+    )
+    factory_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # trains the factory model, never a client's
+    partition: Partition = Iid()
+    split: Split = Split()

@@ -1,0 +1,136 @@
+"""`[training]`: what a device does with its data. Local SGD, and the methods that make it cheaper."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from fedge.catalog.names import CRITERIA, FILTERS, SCORES, is_reference
+from fedge.scenario.beside import Beside
+from fedge.scenario.section import Count, Fraction, NotNegative, Positive, Section, Share, Word
+
+
+class LevelSearch(Section):
+    """Each device finds its own level, on a grid of 5%: the highest that keeps its accuracy, or the lowest that fits.
+
+    accuracy: on its validation data, after `training.epochs` of retraining, not more than `slack` below the unpruned
+    network's. memory: peak training memory at most `share` of the device's. macs: a training step at most `share` of
+    the unpruned network's multiply-accumulates.
+    """
+
+    search: Literal["accuracy", "memory", "macs"]
+    share: Share = 1.0
+    slack: Fraction = 0.0
+
+
+class Pruning(Section):
+    """Data-aware structured pruning (ADaPT). level: the share of parameters removed; 0: no pruning.
+
+    criterion: "l1" is ADaPT's, which hardly sees the data; "taylor" ranks by them and won (docs/methods/pruning.md).
+    """
+
+    level: Fraction | LevelSearch = 0.0
+    criterion: Annotated[str, Word(CRITERIA), Beside(".py")] = "taylor"  # or one's own, as file.py:name
+    ranking_samples: Count = 128  # training instances that taylor and activation rank by, at most
+    accounting: Literal["exact", "adapt"] = "exact"
+    round_to: Count = 1  # layers end with multiples of so many channels, which processors like; 8 or 16
+
+    @property
+    def cut(self) -> dict[str, Any]:
+        """How a network is cut, whatever the level and the ranking: keyword arguments of `prune`."""
+        return {"accounting": self.accounting, "round_to": self.round_to}
+
+
+class EarlyFilter(Section):
+    """EIF: a small network, trained on the device, keeps the instances it predicts to have the highest losses."""
+
+    kind: Literal["early"]
+    keep: Share = 0.4  # share of instances trained on
+    controller: Literal["quantile", "paper"] = (
+        "quantile"  # what holds the share (docs/methods/instance_filter.md)
+    )
+    explore: Share = 0.5  # least share of the kept that is drawn by lot
+    distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
+    learning_rate: Positive = 0.1  # of the filter's own SGD
+    network: Literal["auto", "slim_lenet", "resnet8"] = (
+        "auto"  # the filter's; auto: slim_lenet for one channel
+    )
+    downsample: Count = 2  # the filter sees the picture averaged over so many pixels squared
+
+    @model_validator(mode="after")
+    def _some_high_losses_are_trusted(self) -> "EarlyFilter":
+        if self.distrust >= self.keep:
+            raise ValueError(
+                f"distrust is {self.distrust:g} and keep {self.keep:g}; distrust must be the smaller, "
+                "or everything worth keeping is taken for mislabelled"
+            )
+        return self
+
+
+class OtherFilter(Section):
+    """No filter; a plain one: random, smb (whole mini-batches), ohem, selective_backprop, infobatch; or one's own.
+
+    One's own, as file.py:name, is called with keep, seed, `args`, and in_channels and image_size where it takes them.
+    """
+
+    kind: Annotated[str, Word(FILTERS), Beside(".py")] = "none"
+    keep: Share = 0.4
+    args: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _args_are_for_ones_own(self) -> "OtherFilter":
+        if self.args and not is_reference(self.kind):
+            raise ValueError(f"args are for a filter of one's own, and kind is {self.kind!r}: leave them out")
+        return self
+
+
+def _filter_section(value: Any) -> str:
+    kind = value.get("kind", "none") if isinstance(value, dict) else getattr(value, "kind", "none")
+    return EarlyFilter.__name__ if kind == "early" else OtherFilter.__name__
+
+
+InstanceFilter = Annotated[
+    Annotated[EarlyFilter, Tag("EarlyFilter")] | Annotated[OtherFilter, Tag("OtherFilter")],
+    Discriminator(_filter_section),
+]
+
+
+class ErrorMaps(Section):
+    """Error-map pruning in the backward pass. keep: the share of channels kept; 1: the exact gradient."""
+
+    keep: Share = 1.0
+    score: Annotated[str, Word(SCORES), Beside(".py")] = "error"  # or one's own, as file.py:name
+    dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
+    alternate: bool = False  # every other local epoch stays exact
+
+
+class Quantization(Section):
+    """Training in few bits, simulated in float: it is counted (bit_operations), and saves no time here."""
+
+    bits: Annotated[int, Field(ge=2, le=16)] = 8  # weights, activations, propagated errors
+    weight_gradient_bits: Annotated[int, Field(ge=2, le=24)] = 16  # the errors that make weight gradients
+    range_norm: bool = False  # Range-BN in place of batch norm
+
+    @model_validator(mode="after")
+    def _weight_gradient_is_the_finer(self) -> "Quantization":
+        if self.weight_gradient_bits < self.bits:
+            raise ValueError(
+                f"weight_gradient_bits is {self.weight_gradient_bits} and bits {self.bits}; "
+                "the errors that make weight gradients need at least as many"
+            )
+        return self
+
+
+class Training(Section):
+    """A device's local training: SGD, afresh each round."""
+
+    epochs: Count = 1  # local epochs per round
+    batch_size: Count = 32
+    learning_rate: Positive = 0.01
+    momentum: Fraction = 0.9
+    weight_decay: NotNegative = 0.0
+    augment: Literal["none", "crop_flip"] = "none"
+    pruning: Pruning = Pruning()
+    instance_filter: InstanceFilter = OtherFilter()
+    error_maps: ErrorMaps = ErrorMaps()
+    quantization: Quantization | None = None
