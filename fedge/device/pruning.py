@@ -13,7 +13,7 @@ from fedge.device.methods import criterion_word
 from fedge.device.round import Round
 from fedge.protocol.report import one_word
 from fedge.training.macs import count_macs
-from fedge.training.pruning.criteria import Criterion
+from fedge.training.pruning.criteria import Criterion, macs_per_sample
 from fedge.training.pruning.level_search import Found
 
 
@@ -57,13 +57,13 @@ class Cutter:
         self._cut(level, self._ranking(None))
 
     def _ranking(self, criterion: Criterion | None) -> Ranking:
-        """By a criterion of the program's own, else by the settings'. Own ones are charged for looking as taylor is."""
+        """By a criterion of the program's own, else by the settings'."""
         known = self.round.methods.criterion if criterion is None else criterion
         word = criterion_word(known)
         self._ran.add(word)
         return Ranking(
             criterion=remembered(known),
-            batches=partial(self._ranking_batches, word),
+            batches=partial(self._ranking_batches, known),
             example_input=torch.zeros(1, *self.round.prepared.input_shape),
             seed=self.round.seed("prune"),
         )
@@ -78,12 +78,10 @@ class Cutter:
             **self.round.training.pruning.cut,
         )
 
-    def _ranking_batches(self, criterion: str) -> Iterator[Batch]:
+    def _ranking_batches(self, criterion: Criterion) -> Iterator[Batch]:
         """Training data drawn for a criterion to look at; what that criterion computes on them is counted."""
         model = self.round.network.model
-        table = count_macs(model, self.round.prepared.input_shape)
-        gates = table.forward + table.error_propagation  # taylor's: no weight gradients
-        cost = {"l1": 0, "random": 0, "activation": table.forward}.get(criterion, gates)
+        cost = macs_per_sample(criterion, count_macs(model, self.round.prepared.input_shape))
         left = self.round.training.pruning.ranking_samples
         for x_BCHW, y_B in self.round.batches(model, "prune"):
             x_BCHW, y_B = x_BCHW[:left], y_B[:left]

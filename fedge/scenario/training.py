@@ -83,7 +83,9 @@ class OtherFilter(Section):
         return self
 
 
-def _filter_section(value: Any) -> str:
+def _filter_section(value: Any) -> str | None:
+    if not isinstance(value, dict | Section):
+        return None
     kind = value.get("kind", "none") if isinstance(value, dict) else getattr(value, "kind", "none")
     return EarlyFilter.__name__ if kind == "early" else OtherFilter.__name__
 

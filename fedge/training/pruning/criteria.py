@@ -4,7 +4,7 @@ A criterion gives every unit of a `Coupling` a score; the lowest are cut first. 
 over the whole network, so they must mean the same in every layer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fedge.errors import UserError
 from fedge.training.batches import Batches
+from fedge.training.macs import MacTable
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import filters_of, norms_by_batch
 
@@ -130,6 +131,24 @@ def random(evidence: Evidence) -> Tensor:
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {"l1": l1, "taylor": taylor, "activation": activation, "random": random}
 )
+
+Cost = Callable[[MacTable], int]
+_COSTS: Mapping[str, Cost] = {
+    "l1": lambda table: 0,
+    "random": lambda table: 0,
+    "activation": lambda table: table.forward,
+    "taylor": lambda table: table.forward + table.error_propagation,  # to the gates; no weight's gradient
+}
+
+
+def macs_per_sample(criterion: Criterion, table: MacTable) -> int:
+    """What `criterion` costs per sample that it looks at, in multiply-accumulates of a network of that table.
+
+    One of a user's own says it by an attribute, `macs(table)`; one that does not is charged as taylor is.
+    """
+    known = next((name for name, function in CRITERIA.items() if function is criterion), "taylor")
+    cost: Cost = getattr(criterion, "macs", None) or _COSTS[known]
+    return int(cost(table))
 
 
 def _slopes(evidence: Evidence, x_BCHW: Tensor, y_B: Tensor) -> Iterator[tuple[str, Tensor]]:
