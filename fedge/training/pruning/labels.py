@@ -56,11 +56,11 @@ class Labels:
 
 
 def _weak(storage: torch.UntypedStorage) -> StorageWeakRef:
-    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+    return StorageWeakRef(storage)
 
 
 def _expired(reference: StorageWeakRef) -> bool:
-    return bool(reference.expired())  # type: ignore[no-untyped-call]
+    return bool(reference.expired())
 
 
 def storage_key(tensor: Tensor) -> int | None:

@@ -22,7 +22,7 @@ from fedge.training.pruning.rules import follow
 from fedge.training.pruning.views import tensors_in
 
 
-class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Trace(TorchDispatchMode):
     """What one or more passes of `model` tie together.
 
     `assumed`: slots whose ties hold if the code that joins them goes by the widths that it meets (`x.chunk(2, 1)`)
