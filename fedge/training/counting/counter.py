@@ -109,10 +109,17 @@ class ProductCounter(TorchDispatchMode):
         operands = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
         result = func(*args, **kwargs)
         node = current_node() if in_backward() else None
-        if node is None:
+        again = node is not None and len(self._stack) > 1  # a layer runs: a checkpoint's forward pass
+        if node is None or again:
             self._follow(operands, result)
-        if macs := operator_macs(func, args, kwargs, result):
-            self._count_forward(macs, operands) if node is None else self._count_backward(macs, node)
+        macs = operator_macs(func, args, kwargs, result)
+        if macs and node is None:
+            self._count_forward(macs, operands)
+        elif macs and again:
+            self._wanting(operands)
+            _add(self.products.error_propagation, "", macs)
+        elif macs:
+            self._count_backward(macs, node)
         return result
 
     def _follow(self, operands: list[Tensor], result: Any) -> None:
@@ -126,24 +133,27 @@ class ProductCounter(TorchDispatchMode):
             self._alive += made
             self._data |= {storage_key(value) for value in made}
 
+    def _wanting(self, operands: list[Tensor]) -> list[bool]:
+        """Of the factors that want a gradient, whether they depend on the data; kept for the node to come."""
+        factors = [operand for operand in operands if operand.dim() > 1 and operand.requires_grad]  # no bias
+        wanting = [self.depends_on_data(factor) for factor in factors] if torch.is_grad_enabled() else []
+        layer = self._stack[-1][0]
+        self._origins[next_node_number() - 1] = _Origin(layer, False in wanting, True in wanting)
+        return wanting
+
     def _count_forward(self, macs: int, operands: list[Tensor]) -> None:
         layer, counted = self._stack[-1]
         data = [operand for operand in operands if self.depends_on_data(operand)]
-        factors = [
-            operand for operand in operands if operand.dim() > 1 and operand.requires_grad
-        ]  # no biases
-        wanting = [self.depends_on_data(factor) for factor in factors] if torch.is_grad_enabled() else []
+        wanting = self._wanting(operands)
         _add(self.products.forward, layer, macs)
         _add(self.planned.error_propagation, layer, macs * wanting.count(True))
         _add(self.planned.weight_gradient, layer, macs * wanting.count(False))
-        self._origins[next_node_number() - 1] = _Origin(layer, False in wanting, True in wanting)
         self._plain &= counted and torch.is_grad_enabled() and not saves_specially()
         self.per_instance &= any(tensor.shape[:1] == (self._instances,) for tensor in data)
 
     def _count_backward(self, macs: int, node: Any) -> None:
-        layer, weights, data = unknown = _Origin("", weights=False, data=True)
-        if len(self._stack) == 1:  # else a layer runs: a checkpoint's forward pass again
-            layer, weights, data = self._origins.get(node_number(node), unknown)
+        unknown = _Origin("", weights=False, data=True)
+        layer, weights, data = self._origins.get(node_number(node), unknown)
         of_weights = (macs if not data else macs // 2) if weights else 0
         _add(self.products.weight_gradient, layer, of_weights)
         _add(self.products.error_propagation, layer, macs - of_weights)

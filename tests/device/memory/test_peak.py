@@ -86,6 +86,24 @@ def test_an_impossible_question_is_one_clear_line(wrong):
         peak_training_memory(nn.Flatten, **{"batch_size": 2, "input_shape": (1, 4, 4)} | wrong)
 
 
+@pytest.mark.parametrize(("kind", "least"), [(nn.GRU, 0.98), (nn.LSTM, 0.7)])
+def test_recurrence_is_estimated_with_what_it_keeps(kind, least):
+    """What an LSTM keeps for its backward pass, most of its memory, would be missed."""
+
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = kind(16, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(x_BCHW.flatten(1, 2))[0][:, -1])
+
+    model = Rows()
+    estimate = peak_training_memory(lambda: model, batch_size=8, input_shape=(1, 32, 16))
+    truth = allocator_peak(model, batch_size=8, input_shape=(1, 32, 16), optimizer="sgd")
+    assert least * truth <= estimate <= 1.02 * truth
+
+
 class Recurrent(nn.Module):
     """A GRU over rows of pixels, and a norm that keeps no statistics."""
 
