@@ -1,11 +1,12 @@
-"""The words that a scenario can use for what computes: one tuple per kind, known without torch.
+"""The words that a scenario can use for what computes, and the code that each stands for; known without torch.
 
 A name is one of these words, or a reference to code of one's own:
 
     file.py:attribute              beside the scenario; its text travels to where it runs
     package.module:attribute       of what is installed where the devices run
 
-Words are checked when a scenario is read; references are resolved where they run (fedge.references).
+Words are checked when a scenario is read; references are resolved where they run (fedge.references). A line here is
+all that a new word needs, beside the file with its code.
 """
 
 import difflib
@@ -15,9 +16,27 @@ MODELS = (
     "lenet", "alexnet", "resnet8", "resnet20", "resnet32", "resnet56", "resnet74", "resnet110",
     "vgg11", "vgg16", "mobilenet_v2", "squeezenet", "har_cnn",
 )  # fmt: skip
-CRITERIA = ("l1", "taylor", "activation", "random")
-FILTERS = ("none", "early", "random", "smb", "ohem", "selective_backprop", "infobatch")
-SCORES = ("error", "paper", "product", "random")
+CRITERIA = {
+    "l1": "fedge.training.pruning.criteria:l1",
+    "taylor": "fedge.training.pruning.criteria:taylor",
+    "activation": "fedge.training.pruning.criteria:activation",
+    "random": "fedge.training.pruning.criteria:random",
+}
+FILTERS = {
+    "none": None,
+    "early": "fedge.training.instance_filter.early:EarlyInstanceFilter",
+    "random": "fedge.training.instance_filter.by_chance:RandomFilter",
+    "smb": "fedge.training.instance_filter.by_chance:MiniBatchFilter",
+    "ohem": "fedge.training.instance_filter.by_loss:HardestFilter",
+    "selective_backprop": "fedge.training.instance_filter.by_loss:SelectiveBackpropFilter",
+    "infobatch": "fedge.training.instance_filter.by_loss:InfoBatchFilter",
+}
+SCORES = {
+    "error": "fedge.training.error_map.scores:error",
+    "paper": "fedge.training.error_map.scores:paper",
+    "product": "fedge.training.error_map.scores:product",
+    "random": "fedge.training.error_map.scores:random",
+}
 
 _MOST_WORDS = 24  # that a line lists
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedge.catalog import names
 from fedge.catalog.names import is_reference
 from fedge.errors import UserError
 from fedge.protocol.report import NONE, OWN
 from fedge.references import Programs, resolve_callable
 from fedge.scenario.training import OtherFilter, Training
 from fedge.training.error_map.pruner import ErrorMapPruner
-from fedge.training.error_map.scores import SCORES
 from fedge.training.instance_filter.filters import FILTERS, InstanceFilter, make_filter
 from fedge.training.pruning.criteria import CRITERIA, Criterion
 from fedge.training.quantization import Quantization
@@ -144,7 +144,7 @@ def score_word(error_maps: ErrorMapPruner | None) -> str:
     """What a report calls the score that error maps are pruned by."""
     if error_maps is None:
         return NONE
-    known = type(error_maps) is ErrorMapPruner and error_maps.score in SCORES
+    known = type(error_maps) is ErrorMapPruner and error_maps.score in names.SCORES
     return str(error_maps.score) if known else OWN
 
 

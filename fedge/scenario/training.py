@@ -29,7 +29,9 @@ class Pruning(Section):
     """
 
     level: Fraction | LevelSearch = 0.0
-    criterion: Annotated[str, Word(CRITERIA), Beside(".py")] = "taylor"  # or one's own, as file.py:name
+    criterion: Annotated[str, Word(tuple(CRITERIA)), Beside(".py")] = (
+        "taylor"  # or one's own, as file.py:name
+    )
     ranking_samples: Count = 128  # training instances that taylor and activation rank by, at most
     accounting: Literal["exact", "adapt"] = "exact"
     round_to: Count = 1  # layers end with multiples of so many channels, which processors like; 8 or 16
@@ -72,7 +74,7 @@ class OtherFilter(Section):
     One's own, as file.py:name, is called with keep, seed, `args`, and in_channels and image_size where it takes them.
     """
 
-    kind: Annotated[str, Word(FILTERS), Beside(".py")] = "none"
+    kind: Annotated[str, Word(tuple(FILTERS)), Beside(".py")] = "none"
     keep: Share = 0.4
     args: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
@@ -100,7 +102,7 @@ class ErrorMaps(Section):
     """Error-map pruning in the backward pass. keep: the share of channels kept; 1: the exact gradient."""
 
     keep: Share = 1.0
-    score: Annotated[str, Word(SCORES), Beside(".py")] = "error"  # or one's own, as file.py:name
+    score: Annotated[str, Word(tuple(SCORES)), Beside(".py")] = "error"  # or one's own, as file.py:name
     dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
     alternate: bool = False  # every other local epoch stays exact

@@ -8,7 +8,8 @@ W_j is kernel j over all its input channels, delta_j its error map (the gradient
 differ by orders of magnitude (delta shrinks with the mini-batch), so absolute g's mean nothing; here each is divided by
 its mean over the layer and g1 = g2 = 1. ("error" alone is equation 14, the paper's special case g1 = 0.)
 
-To add a score, write a function of (weight_CIJL, error_norm_C, generator) and name it in SCORES.
+A score of your own is a function of (weight_CIJL, error_norm_C, generator), named in a scenario as "mine.py:name"; a
+line in fedge.catalog.names makes it a word.
 Shapes: C output channels, I input channels of one, J, L a kernel's rows and columns.
 """
 
@@ -16,6 +17,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from fedge.catalog import names
+from fedge.training.named import Named
 
 Score = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
@@ -40,7 +44,7 @@ def random(weight_CIJL: Tensor, error_norm_C: Tensor, generator: torch.Generator
     return torch.rand(error_norm_C.shape, generator=generator).to(error_norm_C.device)
 
 
-SCORES: dict[str, Score] = {"error": error, "paper": paper, "product": product, "random": random}
+SCORES: dict[str, Score] = dict(Named[Score](names.SCORES))
 
 
 def _norm(weight_CIJL: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ A filter is asked before the main network runs (`select`) and told the kept inst
 It may look at more losses of the main network through `MiniBatch.look`: forward only, norms on their running
 statistics, and counted.
 
-To add a filter, write a class with the members of `InstanceFilter` and name it in `instance_filter.FILTERS`:
+A filter of your own is a class with the members of `InstanceFilter`: `training.instance_filter.kind = "mine.py:Every"`,
+or a line in fedge.catalog.names for a word:
 
     class Every(Filter):                                # keeps every second instance
         def select(self, batch):

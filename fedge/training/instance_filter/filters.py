@@ -1,22 +1,16 @@
-"""The filters by name, for scenarios; selection.py says what a filter is and how to add one."""
+"""The filters by name, for scenarios; base.py says what a filter is and how to add one."""
 
+from collections.abc import Mapping
+
+from fedge.catalog import names
 from fedge.errors import UserError
 from fedge.training.instance_filter.base import Filter, InstanceFilter, MiniBatch
-from fedge.training.instance_filter.by_chance import MiniBatchFilter, RandomFilter
-from fedge.training.instance_filter.by_loss import HardestFilter, InfoBatchFilter, SelectiveBackpropFilter
 from fedge.training.instance_filter.early import EarlyInstanceFilter
+from fedge.training.named import Named
 
 __all__ = ["FILTERS", "EarlyInstanceFilter", "InstanceFilter", "MiniBatch", "make_filter"]
 
-FILTERS: dict[str, type[Filter] | None] = {
-    "none": None,
-    "early": EarlyInstanceFilter,
-    "random": RandomFilter,
-    "smb": MiniBatchFilter,
-    "ohem": HardestFilter,
-    "selective_backprop": SelectiveBackpropFilter,
-    "infobatch": InfoBatchFilter,
-}
+FILTERS: Mapping[str, type[Filter] | None] = Named(names.FILTERS)
 
 
 def make_filter(

@@ -6,16 +6,17 @@ over the whole network, so they must mean the same in every layer.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedge.catalog import names
 from fedge.errors import UserError
 from fedge.training.batches import Batches
 from fedge.training.macs import MacTable
+from fedge.training.named import Named
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import filters_of, norms_by_batch
 
@@ -128,9 +129,7 @@ def random(evidence: Evidence) -> Tensor:
     return torch.rand(evidence.coupling.units, generator=evidence.generator)
 
 
-CRITERIA: Mapping[str, Criterion] = MappingProxyType(
-    {"l1": l1, "taylor": taylor, "activation": activation, "random": random}
-)
+CRITERIA: Mapping[str, Criterion] = Named(names.CRITERIA)
 
 Cost = Callable[[MacTable], int]
 _COSTS: Mapping[str, Cost] = {
