@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MODULES = {
     "adapt": "accuracy.adapt",
     "eif_emp": "accuracy.eif_emp",
+    "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",
     "heap": "cost.heap",
     "memory": "cost.memory",
