@@ -24,19 +24,19 @@ class _Interruptible(Observer):
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._signal: int | None = None
+        self.signal: int | None = None
         self.round_started = observer.round_started  # type: ignore[method-assign]
         self.round_finished = observer.round_finished  # type: ignore[method-assign]
         self.notice = observer.notice  # type: ignore[method-assign]
         self.host_event = observer.host_event  # type: ignore[method-assign]
 
     def stop(self, signal_number: int, _frame: FrameType | None) -> None:
-        self._signal = signal_number
+        self.signal = signal_number
         raise Stopped(signal_number)
 
     def report_arrived(self, row: Mapping[str, Any]) -> None:
-        if self._signal is not None:
-            raise Stopped(self._signal)
+        if self.signal is not None:
+            raise Stopped(self.signal)
         self._observer.report_arrived(row)
 
 
@@ -47,6 +47,8 @@ def interruptible(observer: Observer) -> Iterator[Observer]:
     Python raises wherever the main thread happens to be. Inside a callback out of C code (of torch's, say) or a
     finaliser it is dropped, and the run would go on as if nobody had asked: seen in about 1 of 100 runs that were
     stopped inside a training step. So it is also remembered, and raised again when the next report comes.
+    Ray's C++ makes a plain KeyboardInterrupt of it, which has forgotten the signal, and what is being ended may fail in
+    other ways: after a signal all of it is Stopped.
     A signal that is ignored (SIGINT under nohup or in a shell's background) stays so.
     """
     watched = _Interruptible(observer)
@@ -56,6 +58,12 @@ def interruptible(observer: Observer) -> Iterator[Observer]:
         signal.signal(number, watched.stop)
     try:
         yield watched
+    except Stopped:
+        raise
+    except BaseException as error:
+        if watched.signal is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        raise Stopped(watched.signal or signal.SIGINT) from error
     finally:
         for number in heard:
             signal.signal(number, before[number])

@@ -77,3 +77,22 @@ def test_a_run_in_the_background_is_not_stopped_by_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with interruptible(Seen()):
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("came", [KeyboardInterrupt(), RuntimeError("a host ended"), SystemExit(1)])
+def test_what_other_code_makes_of_a_signal_is_still_a_stop(came: BaseException) -> None:
+    """Breaks if a SIGTERM that Ray's C++ turned into a KeyboardInterrupt ends in 130 without a word of --resume."""
+    with pytest.raises(Stopped) as stopped, interruptible(Seen()):
+        with suppress(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        raise came
+    assert stopped.value.exit_code == 143
+
+
+def test_what_nobody_stopped_ends_as_it_would() -> None:
+    """Breaks if a failed run passes for one that was stopped, or an interrupt that no signal made has no last line."""
+    with pytest.raises(RuntimeError, match="failed"), interruptible(Seen()):
+        raise RuntimeError("failed")
+    with pytest.raises(Stopped) as stopped, interruptible(Seen()):
+        raise KeyboardInterrupt
+    assert stopped.value.exit_code == 130
