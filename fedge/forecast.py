@@ -19,7 +19,9 @@ from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.device.methods import Methods
 from fedge.errors import UserError
 from fedge.launch import host_request
-from fedge.models import build
+from fedge.network import NetworkSource
+from fedge.network.check import check_network
+from fedge.prepare import initial_model
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.report import MOST_EPOCHS
 from fedge.scenario.schema import DeviceClass, Scenario
@@ -39,12 +41,9 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     facts = dataset_facts(scenario.data.dataset)
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
-    model = build(
-        scenario.model.name,
-        num_classes=facts.num_classes,
-        in_channels=facts.shape[0],
-        image_size=facts.shape[1:],
-    )
+    network = NetworkSource.of(scenario.model, scenario.programs)
+    check_network(network, scenario, facts.num_classes, facts.shape)
+    model = initial_model(scenario.model, network, facts.num_classes, facts.shape, seed=scenario.seed)
     return [
         _plan_class(scenario, device_class, model, facts.shape, samples) for device_class in scenario.fleet
     ]

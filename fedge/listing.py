@@ -77,7 +77,7 @@ def _scenarios() -> list[Row]:
                 "name": name,
                 "dataset": scenario.data.dataset,
                 "partition": scenario.data.partition.kind,
-                "model": scenario.model.name,
+                "model": scenario.model.label,
                 "clients": scenario.clients,
                 "rounds": scenario.rounds,
             }

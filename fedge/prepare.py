@@ -31,18 +31,21 @@ from fedge.data.pictures import first_line
 from fedge.data.shard import Shard, write_shards
 from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
-from fedge.models import build
+from fedge.network import NetworkSource
+from fedge.network.check import check_network
+from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import cache_folder, data_root
 from fedge.references import require_references
 from fedge.scenario.file import parse_scenario
-from fedge.scenario.schema import Factory, Scenario
+from fedge.scenario.model import Factory, Model
+from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
 from fedge.training.heap import kept_heap
 from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.memory_format import fast_order
 
-FORMAT = 3  # raised when what lies in a prepared folder changes
+FORMAT = 4  # raised when what lies in a prepared folder changes
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Prepared:
     """
 
     folder: str
-    model: str
+    network: NetworkSource
     num_classes: int
     input_shape: tuple[int, int, int]  # C, H, W
     parameters: int
@@ -66,6 +69,7 @@ class Prepared:
         facts = json.loads((folder / "prepared.json").read_text())
         own = {
             "folder": str(folder),
+            "network": NetworkSource.from_table(facts["network"]),
             "input_shape": tuple(facts["input_shape"]),
             "notices": tuple(facts.get("notices", ())),
         }
@@ -73,10 +77,7 @@ class Prepared:
 
     def build_model(self) -> nn.Module:
         """The factory model's constructor: its shape, not its weights."""
-        channels, *image_size = self.input_shape
-        return build(
-            self.model, num_classes=self.num_classes, in_channels=channels, image_size=tuple(image_size)
-        )
+        return self.network.build(self.num_classes, self.input_shape)
 
     def factory_model(self) -> nn.Module:
         """The factory model as it is shipped to every device (M_D)."""
@@ -103,7 +104,7 @@ def prepare_json(scenario_json: str) -> dict[str, object]:
             "not enough memory" if is_out_of_memory(error) else f"{type(error).__name__}: {first_line(error)}"
         )
         raise RunError(
-            f"preparing data set '{scenario.data.dataset}' for model '{scenario.model.name}' failed: {reason} "
+            f"preparing data set '{scenario.data.dataset}' for model '{scenario.model.label}' failed: {reason} "
             "(FEDGE_DEBUG=1 keeps the traceback)"
         ) from error
 
@@ -119,7 +120,7 @@ def prepare(scenario: Scenario) -> Prepared:
     torch.set_num_threads(scenario.engine.threads)
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
     base = cache_folder() / "prepared"
-    folder = base / f"{dataset.name}-{scenario.model.name}-{_content_hash(scenario, dataset)}"
+    folder = base / f"{dataset.name}-{scenario.model.label}-{_content_hash(scenario, dataset)}"
     with _locked(base, folder.name):
         wrong = damage(folder) if folder.is_dir() else ""
         if wrong is not None:
@@ -134,7 +135,7 @@ def prepare(scenario: Scenario) -> Prepared:
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     """Changes with anything that the prepared folder depends on: the data's bytes, the sections read, the versions."""
     data = scenario.data.model_dump(exclude={"root"})
-    choices = [scenario.seed, scenario.clients, scenario.engine.threads, data, scenario.model.model_dump()]
+    choices = [scenario.seed, scenario.clients, scenario.engine.threads, data, _network_key(scenario)]
     key = json.dumps([FORMAT, torch.__version__, *choices], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=8)
     for array in (dataset.x, dataset.y, dataset.subject):
@@ -143,8 +144,24 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     return digest.hexdigest()
 
 
+def _network_key(scenario: Scenario) -> dict[str, object]:
+    """What the factory model depends on, by content: a file's place plays no part."""
+    model = scenario.model
+    source = NetworkSource.of(model, scenario.programs)
+    return {
+        "source": asdict(source),
+        "version": source.version,
+        "weights": model.weights and weights_digest(model.weights),
+        "reset": model.reset,
+        "factory": model.factory.model_dump(),
+    }
+
+
 def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     """Fill a folder beside `folder`, then move it there whole."""
+    network = NetworkSource.of(scenario.model, scenario.programs)
+    channels, height, width = dataset.x.shape[1:]
+    check_network(network, scenario, dataset.num_classes, (channels, height, width))
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
     if not len(division.factory.train) and scenario.model.factory.epochs:
         raise UserError(
@@ -177,13 +194,8 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
     """Train the factory model on the factory split and save it. RunError: it diverged."""
     shard = Shard.open(folder / "factory-shard", 0)
     choice = scenario.model.factory
-    model = build(
-        scenario.model.name,
-        num_classes=shard.num_classes,
-        in_channels=shard.shape[0],
-        image_size=shard.shape[1:],
-        seed=derive_seed(scenario.seed, "factory", "weights"),
-    )
+    network = NetworkSource.of(scenario.model, scenario.programs)
+    model = initial_model(scenario.model, network, shard.num_classes, shard.shape, seed=scenario.seed)
     steps = choice.epochs * -(-shard.count("train") // choice.batch_size)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -201,15 +213,26 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
         batches = shard.batches("train", choice.batch_size, seed=seed, augment=augment, order=order)
         train(model, batches, optimizer=optimizer)
         _require_finite(model, shard, choice, epoch)
-    save_file(model.state_dict(), folder / "factory.safetensors")
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),
-        model=scenario.model.name,
+        network=network,
         num_classes=shard.num_classes,
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         macs_training=count_macs(model, shard.shape).training,
     )
+
+
+def initial_model(
+    choice: Model, network: NetworkSource, num_classes: int, shape: tuple[int, int, int], *, seed: int
+) -> nn.Module:
+    """The factory model before its training: fresh weights of the run's seed, and over them those of a file."""
+    model = network.build(num_classes, shape, seed=derive_seed(seed, "factory", "weights"))
+    if choice.weights is not None:
+        load_weights(model, choice.weights, choice.reset, who=network.name)
+    return model
 
 
 def _require_finite(model: nn.Module, shard: Shard, choice: Factory, epoch: int) -> None:

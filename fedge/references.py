@@ -9,6 +9,7 @@ working directory nor the shell's `sys.path` plays a part.
 
 import functools
 import importlib
+import sys
 import traceback
 from collections.abc import Mapping
 from types import ModuleType
@@ -19,6 +20,7 @@ from fedge.catalog.program import Program
 from fedge.engine.modules import TravelledModules, installed_only
 from fedge.errors import UserError
 from fedge.scenario.schema import Scenario
+from fedge.torchvision_compat import with_torchvision
 
 Programs = Mapping[str, Program]
 
@@ -29,9 +31,13 @@ def resolve(reference: str, programs: Programs, *, key: str) -> Any:
     program = programs.get(where)
     try:
         with installed_only():
-            module = importlib.import_module(where) if program is None else _executed(where, _frozen(program))
+            module = (
+                with_torchvision(lambda: importlib.import_module(where))
+                if program is None
+                else _executed(where, _frozen(program))
+            )
     except (Exception, SystemExit) as error:
-        raise UserError(f"{key} is {reference!r}, which does not load: {_reason(where, error)}") from error
+        raise UserError(f"{key} is {reference!r}, which does not load: {reason(where, error)}") from error
     if not hasattr(module, attribute):
         names = sorted(name for name in vars(module) if not name.startswith("_"))
         raise UserError(
@@ -61,28 +67,42 @@ def require_references(scenario: Scenario) -> None:
             resolve_callable(name, scenario.programs, key=key)
 
 
-_Frozen = tuple[str, str, tuple[tuple[str, str], ...]]
+_Frozen = tuple[str, str, tuple[tuple[str, str], ...], bool]
 
 
 def _frozen(program: Program) -> _Frozen:
-    return program.name, program.source, tuple(sorted(program.files.items()))
+    return program.name, program.source, tuple(sorted(program.files.items())), program.is_package
 
 
 @functools.lru_cache(maxsize=64)
 def _executed(path: str, program: _Frozen) -> ModuleType:
-    name, source, files = program
-    module = ModuleType(f"fedge_own_{name}")
-    module.__file__ = path
-    travelled = TravelledModules(dict(files))
+    return with_torchvision(lambda: _execute(path, *program))
+
+
+def _execute(
+    path: str, name: str, source: str, files: tuple[tuple[str, str], ...], is_package: bool
+) -> ModuleType:
+    own = {f"{name}/__init__.py": source} if is_package else {}
+    travelled = TravelledModules(dict(files) | own)
     travelled.install()
     try:
+        if is_package:
+            return importlib.import_module(name)
+        module = ModuleType(f"fedge_own_{name}_{len(_held)}")
+        module.__file__ = path
+        _held[module.__name__] = sys.modules[module.__name__] = (
+            module  # dataclasses look their module up by name
+        )
         exec(compile(source, path, "exec"), module.__dict__)
+        return module
     finally:
         travelled.remove()
-    return module
 
 
-def _reason(path: str, error: BaseException) -> str:
+_held: dict[str, ModuleType] = {}
+
+
+def reason(path: str, error: BaseException) -> str:
     """The error in one line, with the line of the user's file that it came from."""
     if isinstance(error, SyntaxError):
         line = error.lineno
@@ -90,4 +110,5 @@ def _reason(path: str, error: BaseException) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == path), None)
     where = f" on line {line}" if line else ""
-    return f"{type(error).__name__}{where}: {' '.join(str(error).split())[:300]}"
+    text = f"{type(error).__name__}{where}: {' '.join(str(error).split())[:300]}"
+    return f"{text}; install it where the devices run" if isinstance(error, ModuleNotFoundError) else text

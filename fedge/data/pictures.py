@@ -88,7 +88,7 @@ def _damage(reader: Any, folder: Path) -> str | None:
 
 
 def _reader(facts: DatasetFacts) -> Any:
-    from fedge.data.torchvision_compat import import_torchvision_datasets
+    from fedge.torchvision_compat import import_torchvision_datasets
 
     return getattr(import_torchvision_datasets(), _READERS[facts.name])
 

@@ -79,8 +79,10 @@ def absolute(scenario: Scenario) -> Scenario:
 def with_programs(scenario: Scenario) -> Scenario:
     """`scenario` with the texts of the files that its references name. UserError where one cannot be read."""
     table = scenario.model_dump(mode="json", exclude={"programs"})
-    paths = sorted({text.rpartition(":")[0] for text in _marked(table) if ".py:" in text})
-    programs = {path: read_programs(Path(path)) for path in paths}
+    paths = {text.rpartition(":")[0] for text in _marked(table) if ".py:" in text}
+    if scenario.model.program is not None:
+        paths.add(scenario.model.program)
+    programs = {path: read_programs(Path(path)) for path in sorted(paths)}
     return scenario if programs == scenario.programs else scenario.model_copy(update={"programs": programs})
 
 

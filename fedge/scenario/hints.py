@@ -52,7 +52,9 @@ def section_hint(place: str, got: Any, sections: Sequence[Mapping[str, Any]]) ->
 
 def _words_of(entry: Mapping[str, Any]) -> list[Any]:
     """The closed list of words that a key's value is one of."""
-    return [entry["const"]] if "const" in entry else list(entry.get("enum", ()))
+    if "const" in entry:
+        return [entry["const"]]
+    return [word for member in (entry, *entry.get("anyOf", ())) for word in member.get("enum", ())]
 
 
 def _text(got: Any) -> str:

@@ -10,35 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fedge.catalog.names import MODELS
 from fedge.catalog.program import Program
 from fedge.scenario.beside import Beside
 from fedge.scenario.data import Data
 from fedge.scenario.fleet import Availability, Faults, Selection
-from fedge.scenario.section import Count, Fraction, Hour, NotNegative, Positive, Probability, Section, Word
+from fedge.scenario.model import Model
+from fedge.scenario.section import Count, Hour, NotNegative, Positive, Probability, Section
 from fedge.scenario.training import LevelSearch, Training
-
-# --- [model] --------------------------------------------------------------------------------------------
-
-
-class Factory(Section):
-    """How the factory model is trained on the factory split. epochs 0: it ships with its initial weights."""
-
-    epochs: Annotated[int, Field(ge=0)] = 5
-    batch_size: Count = 64
-    learning_rate: Positive = 0.05
-    momentum: Fraction = 0.9
-    weight_decay: NotNegative = 5e-4
-    augment: Literal["none", "crop_flip"] = "none"
-
-
-ModelName = Annotated[str, Word(MODELS)]
-
-
-class Model(Section):
-    name: ModelName
-    factory: Factory = Factory()
-
 
 # --- [[fleet]] ------------------------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedge.data.torchvision_compat import import_torchvision_datasets
 from fedge.device.memory import peak_training_memory
 from fedge.errors import UserError
+from fedge.torchvision_compat import import_torchvision_datasets
 from fedge.training.loop import train
 from fedge.training.torch_private import FakeTensorMode
 from tests.training.judge import judged_macs
