@@ -78,7 +78,7 @@ def run_checked(
 ) -> RunResult:
     """`run` for a scenario that has just been loaded."""
     folder = default_out(scenario, out)
-    client = read_programs(client_path(scenario.client))
+    client = read_programs(client_path(scenario.client_program))
     request = RunRequest(scenario, folder, resume, overwrite, _on_record(client, scenario))
     config: dict[str, Any] = {
         "scenario-json": scenario.model_dump_json(exclude_none=True),

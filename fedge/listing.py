@@ -6,7 +6,14 @@ from typing import Any
 
 from fedge.catalog.datasets import DATASETS
 from fedge.catalog.devices import PROFILES
-from fedge.catalog.files import client_names, client_path, scenario_names, scenario_path
+from fedge.catalog.files import (
+    client_names,
+    client_path,
+    policy_names,
+    policy_path,
+    scenario_names,
+    scenario_path,
+)
 from fedge.catalog.text import read_program
 from fedge.errors import UserError
 from fedge.scenario.file import read_scenario
@@ -64,6 +71,10 @@ def _clients() -> list[Row]:
     return [{"name": name, "purpose": _docstring(read_program(client_path(name)))} for name in client_names()]
 
 
+def _policies() -> list[Row]:
+    return [{"name": name, "purpose": _docstring(read_program(policy_path(name)))} for name in policy_names()]
+
+
 def _docstring(source: str) -> str:
     return source.split('"""')[1].strip().splitlines()[0] if '"""' in source else ""
 
@@ -91,5 +102,6 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "devices": _devices,
     "partitions": _partitions,
     "clients": _clients,
+    "policies": _policies,
     "scenarios": _scenarios,
 }

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from fedge.catalog.names import did_you_mean, is_reference
+from fedge.catalog.names import did_you_mean
 from fedge.catalog.program import Program
 from fedge.engine.modules import TravelledModules, installed_only
 from fedge.errors import UserError
+from fedge.scenario.changes import references_of
 from fedge.scenario.schema import Scenario
 from fedge.torchvision_compat import with_torchvision
 
@@ -56,14 +57,8 @@ def resolve_callable(reference: str, programs: Programs, *, key: str) -> Any:
 
 def require_references(scenario: Scenario) -> None:
     """Resolve all that `scenario` names by reference, before the first round. UserError for the first that fails."""
-    training = scenario.training
-    names = {
-        "training.pruning.criterion": training.pruning.criterion,
-        "training.instance_filter.kind": training.instance_filter.kind,
-        "training.error_maps.score": training.error_maps.score,
-    }
-    for key, name in names.items():
-        if is_reference(name):
+    for training in (scenario.training, *map(scenario.training_of, scenario.fleet)):
+        for key, name in references_of(training).items():
             resolve_callable(name, scenario.programs, key=key)
 
 

@@ -1,6 +1,6 @@
-"""Finds scenarios and client programs, by name or by path.
+"""Finds scenarios, client programs and policies, by name or by path.
 
-Names are those of the files in `scenarios/` and `clients/`: beside the package in a checkout, inside it when
+Names are those of the files in `scenarios/`, `clients/` and `policies/`: beside the package in a checkout, inside it when
 installed from a wheel.
 """
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 
+_SINGULAR = {"scenarios": "scenario", "clients": "client", "policies": "policy"}
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -22,12 +23,21 @@ def client_path(name: str) -> Path:
     return _find(name, "clients", ".py")
 
 
+def policy_path(name: str) -> Path:
+    """`deadline`, or the path of a Python file or of a package's folder."""
+    return _find(name, "policies", ".py")
+
+
 def scenario_names() -> list[str]:
     return _names("scenarios", ".toml")
 
 
 def client_names() -> list[str]:
     return _names("clients", ".py")
+
+
+def policy_names() -> list[str]:
+    return _names("policies", ".py")
 
 
 def _folder(kind: str) -> Path:
@@ -55,6 +65,6 @@ def _find(name: str, kind: str, suffix: str) -> Path:
         return path
     names = _names(kind, suffix)
     raise UserError(
-        f"no {kind.removesuffix('s')} called {name!r}; {did_you_mean(name, names)} "
+        f"no {_SINGULAR[kind]} called {name!r}; {did_you_mean(name, names)} "
         f"(or give the path of a {suffix} file)"
     )

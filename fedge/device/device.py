@@ -1,8 +1,9 @@
 """A simulated device during one round, as a client program sees it: its data, its network, what it can do with both."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
+from fedge.scenario.section import read_only
 from fedge.scenario.training import Training
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
@@ -45,6 +47,11 @@ class Device:
         self._cutter = Cutter(self._round)
         self._trainer = Trainer(self._round, self._cutter)
         self._said: RoundReport | None = None
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """The program's own arguments, `client = { program = "mine.py", args = { ... } }`: read-only, empty without."""
+        return read_only(self._round.simulated.args)
 
     @property
     def model(self) -> nn.Module:

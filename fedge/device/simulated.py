@@ -1,11 +1,13 @@
 """What is simulated about one device, in one object; what is asked of it in a round stands in its RoundPlan."""
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from fedge.catalog.devices import DeviceProfile, profile
 from fedge.references import Programs
 from fedge.scenario.fleet import Availability
+from fedge.scenario.report import Figure
 from fedge.scenario.schema import Clock, Energy, Scenario
 
 
@@ -21,6 +23,8 @@ class Simulated:
     energy: Energy
     availability: Availability
     programs: Programs  # the texts of what the scenario names by reference
+    args: Mapping[str, Any] = field(default_factory=dict)  # of the client program
+    figures: Mapping[str, Figure] = field(default_factory=dict)  # of one's own, that a report holds
 
     @classmethod
     def of(cls, scenario: Scenario, client: int) -> Self:
@@ -34,4 +38,6 @@ class Simulated:
             energy=scenario.energy,
             availability=scenario.availability,
             programs=scenario.programs,
+            args=scenario.client_args,
+            figures=scenario.report.figures,
         )

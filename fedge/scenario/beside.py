@@ -51,6 +51,9 @@ def path_fields(model: type[BaseModel], keys: Keys = ()) -> dict[Keys, Beside]:
     found: dict[Keys, Beside] = {}
     for name, field in model.model_fields.items():
         marks = [mark for mark in field.metadata if isinstance(mark, Beside)]
+        for mark in field.metadata:  # a table that is checked as another section
+            if isinstance(model_of := getattr(mark, "model", None), type):
+                found |= path_fields(model_of, (*keys, name))
         for part, own in _parts_of(field.annotation, marks):
             if own:
                 found[(*keys, name)] = own[0]

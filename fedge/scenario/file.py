@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from fedge.catalog.files import policy_path
 from fedge.catalog.program import read_programs
 from fedge.catalog.text import read_text
 from fedge.errors import UserError
@@ -77,11 +78,14 @@ def absolute(scenario: Scenario) -> Scenario:
 
 
 def with_programs(scenario: Scenario) -> Scenario:
-    """`scenario` with the texts of the files that its references name. UserError where one cannot be read."""
+    """`scenario` with the texts of its policy and of the files that its references name. UserError where one cannot
+    be read."""
     table = scenario.model_dump(mode="json", exclude={"programs"})
     paths = {text.rpartition(":")[0] for text in _marked(table) if ".py:" in text}
     if scenario.model.program is not None:
         paths.add(scenario.model.program)
+    if policy := scenario.schedule.named:
+        paths.add(str(policy_path(policy)))
     programs = {path: read_programs(Path(path)) for path in sorted(paths)}
     return scenario if programs == scenario.programs else scenario.model_copy(update={"programs": programs})
 
@@ -119,6 +123,8 @@ def _apply(table: dict[str, Any], change: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     value = resolve(value, Path.cwd(), _marks(), tuple(part for part in path if not part.isdigit()))
+    if path[0] == "client" and len(path) > 1 and isinstance(table.get("client"), str):
+        table["client"] = {"program": table["client"]}  # as it is written without arguments
     target: Any = table
     for part in path[:-1]:
         target = _step(target, part, change)

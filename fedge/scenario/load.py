@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fedge.catalog.datasets import DATASETS, DatasetFacts, dataset_facts
 from fedge.catalog.devices import profile
-from fedge.catalog.files import client_path, scenario_path
+from fedge.catalog.files import client_path, policy_path, scenario_path
 from fedge.errors import UserError
 from fedge.scenario.data import Natural, Pathological, Shards
 from fedge.scenario.file import read_scenario
@@ -30,7 +30,9 @@ def check(scenario: Scenario) -> None:
     facts = dataset_facts(scenario.data.dataset)
     for device_class in scenario.fleet:
         profile(device_class.device)
-    client_path(scenario.client)
+    client_path(scenario.client_program)
+    if policy := scenario.schedule.named:
+        policy_path(policy)
     _check_samples(scenario, facts)
     _check_split(scenario, facts)
     _PARTITION_CHECKS.get(scenario.data.partition.kind, lambda *_: None)(scenario, facts)

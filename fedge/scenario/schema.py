@@ -6,16 +6,28 @@ stands in this file or, for what happens to a fleet from outside, in `fedge.flee
 of the wire read it, so it knows neither data nor torch.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedge.catalog.program import Program
 from fedge.scenario.beside import Beside
+from fedge.scenario.changes import ChangesOfTraining, changed_training
 from fedge.scenario.data import Data
 from fedge.scenario.fleet import Availability, Faults, Selection
 from fedge.scenario.model import Model
-from fedge.scenario.section import Count, Hour, NotNegative, Positive, Probability, Section
+from fedge.scenario.report import Report
+from fedge.scenario.schedule import FinetunePruneRetrain, Schedule
+from fedge.scenario.section import (
+    Args,
+    Count,
+    Hour,
+    NotNegative,
+    Positive,
+    Probability,
+    Section,
+)
 from fedge.scenario.training import LevelSearch, Training
 
 # --- [[fleet]] ------------------------------------------------------------------------------------------
@@ -31,11 +43,15 @@ class RayRequest(Section):
 
 
 class DeviceClass(Section):
-    """`count` clients on devices of one profile. `name` tells two classes of the same device apart."""
+    """`count` clients on devices of one profile. `name` tells two classes of the same device apart.
+
+    training: what is changed of `[training]` for this class.
+    """
 
     device: str
     count: Count
     name: str = ""
+    training: Annotated[dict[str, Any], ChangesOfTraining()] = Field(default_factory=dict)
     ray: RayRequest = RayRequest()
 
     @property
@@ -83,23 +99,14 @@ class Energy(Section):
         return self
 
 
-# --- [schedule], [engine] -------------------------------------------------------------------------------
+# --- client, [engine] -----------------------------------------------------------------------------------
 
 
-class FinetunePruneRetrain(Section):
-    """ADaPT's order: fine-tune the whole network, prune it once, retrain what is left."""
+class OwnClient(Section):
+    """A client program with arguments of its own, which it reads as `device.args`."""
 
-    kind: Literal["finetune_prune_retrain"] = "finetune_prune_retrain"
-    finetune_rounds: Annotated[int, Field(ge=0)] = 1
-
-
-class TrainOnly(Section):
-    """Local training in every round, no pruning."""
-
-    kind: Literal["train_only"]
-
-
-Schedule = Annotated[FinetunePruneRetrain | TrainOnly, Field(discriminator="kind")]
+    program: Annotated[str, Beside(".py")] = "edge"
+    args: Args = Field(default_factory=dict)
 
 
 class Engine(Section):
@@ -133,9 +140,8 @@ class Scenario(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: Count = 5
-    client: Annotated[str, Beside(".py")] = (
-        "edge"  # a program in clients/; or a path: a file, or a package's folder
-    )
+    # a program in clients/; or a path: a file, or a package's folder; or { program, args }
+    client: Annotated[str, Beside(".py")] | OwnClient = "edge"
     data: Data
     model: Model
     fleet: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]
@@ -147,10 +153,21 @@ class Scenario(Section):
     selection: Selection = Selection()
     faults: Faults = Faults()
     schedule: Schedule = FinetunePruneRetrain()
+    report: Report = Report()
     engine: Engine = Engine()
     programs: dict[str, Program] = Field(
         default_factory=dict
     )  # the texts of `file.py:name` references, by path
+
+    @property
+    def client_program(self) -> str:
+        """The client program's name or path."""
+        return self.client.program if isinstance(self.client, OwnClient) else self.client
+
+    @property
+    def client_args(self) -> Mapping[str, Any]:
+        """What the client program is given."""
+        return self.client.args if isinstance(self.client, OwnClient) else {}
 
     @property
     def clients(self) -> int:
@@ -164,6 +181,11 @@ class Scenario(Section):
                 return device_class
             client -= device_class.count
         raise IndexError(client)
+
+    def training_of(self, device_class: DeviceClass) -> Training:
+        """`[training]` with the class's changes."""
+        place = ("fleet", self.fleet.index(device_class), "training")
+        return changed_training(self.training, device_class.training, place)
 
     @model_validator(mode="after")
     def _class_labels_differ(self) -> "Scenario":
@@ -185,11 +207,16 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
-    def _accuracy_is_searched_on_validation_data(self) -> "Scenario":
-        level = self.training.pruning.level
+    def _every_training_can_be(self) -> "Scenario":
+        for training in (self.training, *map(self.training_of, self.fleet)):
+            self.require_possible(training)
+        return self
+
+    def require_possible(self, training: Training) -> None:
+        """ValueError where `training` needs what the scenario's data do not have."""
+        level = training.pruning.level
         if isinstance(level, LevelSearch) and level.search == "accuracy" and not self.data.split.validation:
             raise ValueError(
                 "training.pruning.level searches by accuracy and data.split.validation is 0; "
                 "it needs validation data: raise data.split.validation, or search by memory or macs"
             )
-        return self

@@ -1,7 +1,9 @@
 """The common manner of a scenario's sections, and the ranges that their numbers come in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -16,6 +18,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]  # of something that may not vanish
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # of something that may not be all
 Hour = Annotated[float, Field(ge=0, le=24)]  # of a day
+Plain = bool | int | float | str
+Args = dict[str, Plain | tuple[Plain, ...] | dict[str, Plain]]  # for a program of one's own
 
 
 class Section(BaseModel):
@@ -38,3 +42,14 @@ class Word:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return handler(schema) | {"enum": list(self.known)}
+
+
+def read_only(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments, or a line of a log, as a mapping that cannot be changed, nor what is in it."""
+    return MappingProxyType({key: _read_only(value) for key, value in args.items()})
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return read_only(value)
+    return tuple(_read_only(entry) for entry in value) if isinstance(value, list | tuple) else value
