@@ -79,7 +79,9 @@ def run_checked(
     """`run` for a scenario that has just been loaded."""
     folder = default_out(scenario, out)
     client = read_programs(client_path(scenario.client_program))
-    request = RunRequest(scenario, folder, resume, overwrite, _on_record(client, scenario))
+    programs = _on_record(client, scenario)
+    named = frozenset(programs.keys() - client.as_files("client").keys())
+    request = RunRequest(scenario, folder, resume, overwrite, programs, named)
     config: dict[str, Any] = {
         "scenario-json": scenario.model_dump_json(exclude_none=True),
         "out": str(folder),

@@ -38,7 +38,7 @@ def resolve(reference: str, programs: Programs, *, key: str) -> Any:
                 else _executed(where, _frozen(program))
             )
     except (Exception, SystemExit) as error:
-        raise UserError(f"{key} is {reference!r}, which does not load: {reason(where, error)}") from error
+        raise UserError(f"{key} is {reference!r}, which does not load: {error_in(where, error)}") from error
     if not hasattr(module, attribute):
         names = sorted(name for name in vars(module) if not name.startswith("_"))
         raise UserError(
@@ -97,7 +97,7 @@ def _execute(
 _held: dict[str, ModuleType] = {}
 
 
-def reason(path: str, error: BaseException) -> str:
+def error_in(path: str, error: BaseException) -> str:
     """The error in one line, with the line of the user's file that it came from."""
     if isinstance(error, SyntaxError):
         line = error.lineno

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedge.coordinator.schedule import plan_round
+from fedge.coordinator.memory import Memory
+from fedge.coordinator.planner import Planner
 from fedge.fleet.availability import Presence
 from fedge.fleet.faults import FaultPlan
 from fedge.fleet.selection import Closing, close_round, select, wanted_reports
@@ -37,28 +38,38 @@ class Fleet:
         self._scenario = scenario
         self._presence = Presence(scenario.availability, scenario.seed)
         self._faults = FaultPlan(scenario.faults, scenario.seed)
+        self._planner = Planner(scenario)
 
-    def ask(self, round: int, held: Mapping[int, int] | None = None) -> Asked:
+    def ask(self, round: int, memory: Memory | None = None) -> Asked:
         """Choose among those online. Where availability is tied to data, only the devices know: all are asked.
 
-        held: client -> the last round of which its device must have kept a state.
+        memory: what earlier rounds brought; None: there were none. UserError where a policy fails.
         """
-        scenario = self._scenario
+        scenario, memory = self._scenario, memory or Memory()
         online = [client for client in range(scenario.clients) if self._may_be_online(client, round)]
         chosen = select(online, scenario.selection, seed=scenario.seed, round=round)
         faults = {client: self._faults.fault_for(round, client) for client in chosen}
-        plan = plan_round(scenario, round)
+        plans = self._planner.plans(round, chosen, memory)
         return Asked(
             round=round,
             online=len(online),
             wanted=wanted_reports(scenario.selection, len(online)),
             plans={
-                client: self._own(plan, client, faults[client], (held or {}).get(client, 0))
-                for client in chosen
+                client: self._own(plan, client, faults[client], memory.held.get(client, 0))
+                for client, plan in plans.items()
             },
             lost=frozenset(client for client in chosen if faults[client] is Fault.LOST_MESSAGE),
             twice=frozenset(client for client in chosen if faults[client] is Fault.DUPLICATE),
         )
+
+    def sent(self, asked: Asked) -> list[dict[str, Any]]:
+        """The round's lines of plans.jsonl."""
+        return self._planner.lines(asked.plans)
+
+    @property
+    def by_history(self) -> bool:
+        """Whether what a client is asked depends on what it has reported."""
+        return self._planner.policy is not None
 
     def close(self, asked: Asked, rows: Sequence[dict[str, Any]]) -> Closing:
         """Decide which of the reports count, and mark the others late in their rows."""

@@ -24,7 +24,8 @@ _FREE = (
 class RunRequest:
     """What is to be run, where to, and what may become of a run that is there already.
 
-    programs: path below programs/ -> text, all that the devices will run; empty where this process does not know it.
+    programs: path below programs/ -> text, all that will run and is not fedge's own; empty where this process does not
+    know it. named: of them, those that the scenario names by reference or as its policy.
     """
 
     scenario: Scenario
@@ -32,6 +33,7 @@ class RunRequest:
     resume: bool = False
     overwrite: bool = False
     programs: Mapping[str, str] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
 
     def refuse(self) -> None:
         """Raise UserError where `out` cannot take this run, or where an earlier run's results would be lost unasked.
@@ -74,7 +76,13 @@ class RunRequest:
                     "take --overwrite, or another --out"
                 )
         if done:
-            refuse_changed_programs(self.out, self.programs, round=done)
+            refuse_changed_programs(
+                self.out,
+                self.programs,
+                round=done,
+                named=self.named,
+                client_key="client.program" if self.scenario.client_args else "client",
+            )
 
     def open(self, environment: Mapping[str, Any]) -> RunFolder:
         """The folder, ready for the next round; what runs, and where, is put on record in it."""
@@ -97,4 +105,5 @@ def _begun(out: Path) -> Scenario:
 def _changed(begun: Scenario, asked: Scenario) -> list[str]:
     """The keys in which two scenarios differ, but for those that may."""
     ours, theirs = (scenario.model_dump(mode="json") for scenario in (asked, begun))
-    return [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
+    changed = [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
+    return [*changed, "client.args"] if asked.client_args != begun.client_args else changed

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s, reply_bytes
+from fedge.coordinator.memory import Memory
 from fedge.coordinator.metrics import accuracy, parameters_left, saved, summarise_round
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
-from fedge.protocol import EXPLAINED, KEEPS_STATE, REPORT, RoundPlan, RoundReport, Status, status_of
+from fedge.protocol import EXPLAINED, REPORT, RoundPlan, RoundReport, Status, status_of
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
@@ -28,41 +29,32 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
     """Run every round that `folder` does not hold yet and return the summary, which is also written there."""
     since_s = time.perf_counter()  # of a round: the end of the one before, so that their sum is the run's
     nodes = find_clients(grid, scenario)
-    fleet = Fleet(scenario)
-    last_ok: dict[int, Row] = {}
-    held: dict[int, int] = {}
-    _remember(folder.rows("reports.jsonl"), last_ok, held)
+    fleet, own = Fleet(scenario), tuple(scenario.report.figures)
+    memory = Memory(keep_history=fleet.by_history)
+    memory.take(folder.rows("reports.jsonl"))
     for round in range(folder.round + 1, scenario.rounds + 1):
-        asked = fleet.ask(round, held)
+        asked = fleet.ask(round, memory)
         observer.round_started(round, len(asked.plans))
+        plans = fleet.sent(asked)
         rows, egress = _ask(grid, scenario, asked, nodes, folder, observer)
         closing = fleet.close(asked, rows)
         figures = summarise_round(round, rows, online=asked.online, closing=closing)
         now_s = time.perf_counter()
         figures["wall_s"], since_s = round_s(now_s - since_s), now_s
         if failed := hopeless(rows, asked, scenario.clients):
-            folder.keep_failed(reports=rows, egress=egress, summary=figures)
+            folder.keep_failed(reports=rows, egress=egress, plans=plans, summary=figures)
             raise RunError(
                 f"every client that was asked in round {round} failed; {explained(failed, folder.folder)}; "
                 "mend that and run again" + (_AFTER_A_STOP if folder.round else "")
             )
-        folder.commit(round, reports=rows, egress=egress, summary=figures)
-        _remember(rows, last_ok, held)
+        folder.commit(round, reports=rows, egress=egress, plans=plans, summary=figures)
+        memory.take(rows)
         observer.round_finished(figures)
         for row in [row for row in rows if row["status"] in EXPLAINED][:1]:
             observer.notice(explained(row, folder.folder))
-    summary = summarise_run(scenario, folder, last_ok)
+    summary = summarise_run(scenario, folder, memory.last_ok)
     folder.finish(summary)
     return summary
-
-
-def _remember(rows: Iterable[Row], last_ok: dict[int, Row], held: dict[int, int]) -> None:
-    """Note each client's last good report, and the last round of which its device must have kept its state."""
-    for row in rows:
-        if row["status"] == Status.OK:
-            last_ok[row["client"]] = row
-        if row["status"] in KEEPS_STATE:
-            held[row["client"]] = row["round"]
 
 
 def hopeless(rows: Sequence[Row], asked: Asked, clients: int) -> Row | None:
@@ -173,7 +165,7 @@ def egress_row(round: int, client: int, reply: Message) -> Row:
     return {"round": round, "client": client, "bytes": reply_bytes(reply), "fields": fields}
 
 
-def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: dict[int, Row]) -> Row:
+def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, Mapping[str, Any]]) -> Row:
     """summary.json: accuracy by each client's last good report, sums over all rounds."""
     rows = [last_ok[client] for client in sorted(last_ok)]
     rounds = list(folder.rows("rounds.jsonl"))

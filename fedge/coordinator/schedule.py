@@ -1,22 +1,28 @@
-"""What the devices are asked to do in each round: a pure function of (scenario, round)."""
+"""What the devices are asked to do in each round: a pure function of (scenario, round, device class).
+
+A policy (fedge.coordinator.policy) changes it for one client, by what that client has reported.
+"""
 
 from fedge.protocol import Phase, RoundPlan
-from fedge.scenario.schema import Scenario, Schedule
+from fedge.scenario.schedule import Schedule
+from fedge.scenario.schema import Scenario
+from fedge.scenario.training import Training
 
 
-def plan_round(scenario: Scenario, round: int) -> RoundPlan:
-    """The plan for `round` (1-based).
+def plan_round(scenario: Scenario, round: int, training: Training | None = None) -> RoundPlan:
+    """The plan for `round` (1-based); `training`: a device class's, where it is not the scenario's own.
 
     finetune_prune_retrain is ADaPT's: rounds 1 .. finetune_rounds train the whole network, the next one prunes it
     and retrains, the others retrain. `prune` stays set in those: a device that missed the round in which the others
     were pruned catches up. Level 0 is never pruned.
     """
     phase = _phase(scenario.schedule, round)
+    training = training or scenario.training
     return RoundPlan(
         round=round,
         phase=phase,
-        prune=phase == "retrain" and scenario.training.pruning.level != 0,
-        training=scenario.training,
+        prune=phase == "retrain" and training.pruning.level != 0,
+        training=training,
         limits=scenario.limits,
     )
 

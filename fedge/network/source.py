@@ -18,7 +18,7 @@ from fedge.errors import FedgeError, UserError, is_out_of_memory
 from fedge.models import build
 from fedge.network.arguments import arguments_of
 from fedge.network.sandbox import sandboxed
-from fedge.references import Programs, reason, resolve_callable
+from fedge.references import Programs, error_in, resolve_callable
 from fedge.scenario.model import Model
 from fedge.seeding import derive_seed
 from fedge.torchvision_compat import with_torchvision
@@ -100,7 +100,7 @@ class NetworkSource:
 
     def in_words(self, error: BaseException) -> str:
         """What the network's own code raised, in one line."""
-        text = reason(self.name.rpartition(":")[0], error)
+        text = error_in(self.name.rpartition(":")[0], error)
         offline = isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
         hint = (
             "; a network is built without the network: give its weights as a file, model.weights"

@@ -8,7 +8,7 @@ environment.json       fedge, python, torch, ..., processor, kernels; `hosts`: t
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,18 @@ class Record:
 NO_RECORD = Record({}, {})
 
 
-def refuse_changed_programs(folder: Path, programs: Mapping[str, str], *, round: int) -> None:
-    """UserError where a run that holds `round` rounds would go on with other programs than it was begun with."""
+def refuse_changed_programs(
+    folder: Path,
+    programs: Mapping[str, str],
+    *,
+    round: int,
+    named: Collection[str] = (),
+    client_key: str = "client",
+) -> None:
+    """UserError where a run that holds `round` rounds would go on with other programs than it was begun with.
+
+    named: of `programs`, those that the scenario names elsewhere than by `client_key`: they go back to their places.
+    """
     begun = _environment(folder).get("programs")
     if not begun or not programs:  # a version, or a runtime, that keeps no record
         return
@@ -67,9 +77,9 @@ def refuse_changed_programs(folder: Path, programs: Mapping[str, str], *, round:
     client = next((name for name in begun if name.startswith("client")), min(begun))
     intact = all(_digest_of(kept / name) == begun[name] for name in begun)
     back = (
-        f"resume with --set client={kept / client}"
-        if changed[0] == client
-        else f"put {kept / changed[0]} back"
+        f"put {kept / changed[0]} back"
+        if changed[0] in named
+        else f"resume with --set {client_key}={kept / client}"
     )
     way = f"{back}, or take --overwrite" if intact else "take --overwrite"
     raise UserError(f"{changed[0]} has changed since round {round}: {way}, or another --out")

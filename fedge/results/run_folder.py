@@ -1,4 +1,4 @@
-"""The folder of a run's results: three append-only logs and a checkpoint that says how far they are good.
+"""The folder of a run's results: append-only logs and a checkpoint that says how far they are good.
 
 A round is committed in this order: its lines are appended to the logs and synced, then `checkpoint.json` is replaced
 by one that holds the logs' lengths and digests; the one before stays as `checkpoint.previous.json`. What lies behind
@@ -21,7 +21,8 @@ from fedge.results.owner import LOCK
 from fedge.results.record import NO_RECORD, Record
 from fedge.results.write import replace_text
 
-LOGS = ("reports.jsonl", "rounds.jsonl", "egress.jsonl")
+LOGS = ("reports.jsonl", "rounds.jsonl", "egress.jsonl", "plans.jsonl")
+_LATER = ("plans.jsonl",)  # which folders of earlier versions do not have
 CHECKPOINTS = ("checkpoint.json", "checkpoint.previous.json")
 SCENARIO = "scenario.toml"
 SUMMARY = "summary.json"
@@ -132,6 +133,9 @@ class RunFolder:
             raise ValueError("its digest is wrong")
         self = cls(folder, checkpoint["round"])
         for log in LOGS:
+            if log in _LATER and log not in checkpoint["logs"]:
+                (folder / log).write_bytes(b"")
+                continue
             length, digest = checkpoint["logs"][log]
             good = (folder / log).read_bytes()[:length]
             if _digest(good) != digest:
@@ -153,15 +157,25 @@ class RunFolder:
                 f"{self.folder}: cannot be written: {error.strerror}; mend that and run again"
             ) from None
 
-    def keep_failed(self, *, reports: Iterable[Row], egress: Iterable[Row], summary: Row) -> None:
+    def keep_failed(
+        self, *, reports: Iterable[Row], egress: Iterable[Row], summary: Row, plans: Iterable[Row] = ()
+    ) -> None:
         """Write down a round that ends the run, to be read by a person: a resumed run does it again."""
-        for log, rows in zip(LOGS, (reports, [summary], egress), strict=True):
+        for log, rows in zip(LOGS, (reports, [summary], egress, plans), strict=True):
             self._append(log, rows)
 
-    def commit(self, round: int, *, reports: Iterable[Row], egress: Iterable[Row], summary: Row) -> None:
+    def commit(
+        self,
+        round: int,
+        *,
+        reports: Iterable[Row],
+        egress: Iterable[Row],
+        summary: Row,
+        plans: Iterable[Row] = (),
+    ) -> None:
         """Append one round and make it the state that a resumed run starts from."""
         try:
-            for log, rows in zip(LOGS, (reports, [summary], egress), strict=True):
+            for log, rows in zip(LOGS, (reports, [summary], egress, plans), strict=True):
                 self._append(log, rows)
             self._checkpoint(round)
         except OSError as error:

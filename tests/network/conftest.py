@@ -8,7 +8,7 @@ import pytest
 from fedge.scenario.load import load_scenario
 from fedge.scenario.schema import Scenario
 
-NET = '''
+NET = """
 import torch
 from layers import block
 from torch import nn
@@ -27,14 +27,14 @@ class Net(nn.Module):
 def build(num_classes, in_channels, image_size, width=8):
     print("built for", image_size)
     return Net(num_classes, in_channels, width)
-'''
-LAYERS = '''
+"""
+LAYERS = """
 from torch import nn
 
 
 def block(before, after):
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU())
-'''
+"""
 SCENARIO = """
 name = "own-net"
 seed = 3

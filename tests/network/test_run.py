@@ -11,7 +11,9 @@ from fedge.prepare import Prepared, prepare
 
 
 def rows(result) -> list[dict]:
-    return [{k: v for k, v in row.items() if not k.startswith("host")} for row in result.reports(timing=False)]
+    return [
+        {k: v for k, v in row.items() if not k.startswith("host")} for row in result.reports(timing=False)
+    ]
 
 
 def test_it_is_trained_pruned_and_built_again_in_each_round(folder, load, capfd) -> None:
