@@ -11,7 +11,7 @@ import functools
 import importlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,6 @@ from fedge.engine.modules import TravelledModules, installed_only
 from fedge.errors import UserError
 from fedge.scenario.changes import references_of
 from fedge.scenario.schema import Scenario
-from fedge.torchvision_compat import with_torchvision
 
 Programs = Mapping[str, Program]
 
@@ -33,7 +32,7 @@ def resolve(reference: str, programs: Programs, *, key: str) -> Any:
     try:
         with installed_only():
             module = (
-                with_torchvision(lambda: importlib.import_module(where))
+                _with_torchvision(lambda: importlib.import_module(where))
                 if program is None
                 else _executed(where, _frozen(program))
             )
@@ -71,7 +70,7 @@ def _frozen(program: Program) -> _Frozen:
 
 @functools.lru_cache(maxsize=64)
 def _executed(path: str, program: _Frozen) -> ModuleType:
-    return with_torchvision(lambda: _execute(path, *program))
+    return _with_torchvision(lambda: _execute(path, *program))
 
 
 def _execute(
@@ -95,6 +94,18 @@ def _execute(
 
 
 _held: dict[str, ModuleType] = {}
+
+
+def _with_torchvision(load: Callable[[], ModuleType]) -> ModuleType:
+    """`load`, and again with torchvision mended where that is what failed. (Policies are loaded without torch.)"""
+    try:
+        return load()
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        compat = importlib.import_module("fedge.torchvision_compat")
+        module: ModuleType = compat.with_torchvision(load)
+        return module
 
 
 def error_in(path: str, error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Finds scenarios, client programs and policies, by name or by path.
 
-Names are those of the files in `scenarios/`, `clients/` and `policies/`: beside the package in a checkout, inside it when
-installed from a wheel.
+Names are those of the files in `scenarios/`, `clients/` and `policies/`: beside the package in a checkout, inside it
+when installed from a wheel.
 """
 
 from pathlib import Path
