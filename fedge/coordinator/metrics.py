@@ -11,6 +11,7 @@ from typing import Any
 
 from fedge.coordinator.paired import hurt, mean, worst_decile
 from fedge.fleet.selection import Closing
+from fedge.protocol.figures import PREFIX
 
 Row = Mapping[str, Any]
 
@@ -37,6 +38,7 @@ def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Cl
         "accuracy": accuracy(ok),
         "hurt": hurt(ok),
         "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
+        **own_figures(ok),
         "parameters_left": parameters_left(ok),
         "time_s": closing.time_s,
         "energy_j": math.fsum(row["energy_j"] for row in ok),
@@ -73,6 +75,36 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
         "min": min(values),
         "max": max(values),
     }
+
+
+def own_figures(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:
+    """`{"own": {NAME: ...}}`: mean and std over the clients, weighted by their test rows, and extremes.
+
+    Where nobody has test rows every client weighs the same. Empty where no report holds figures of a program's own.
+    """
+    names = sorted({key for row in rows for key in row if key.startswith(PREFIX)})
+    return {"own": {name.removeprefix(PREFIX): _weighted(rows, name) for name in names}} if names else {}
+
+
+def _weighted(rows: Sequence[Row], name: str) -> dict[str, float | int]:
+    held = [row for row in rows if name in row]
+    weights = [row["test_count"] for row in held]
+    if not any(weights):
+        weights = [1] * len(held)
+    values = [row[name] for row in held]
+    middle = _weighted_mean(values, weights)
+    return {
+        "clients": len(held),
+        "mean": middle,
+        "std": math.sqrt(_weighted_mean([(value - middle) ** 2 for value in values], weights)),
+        "min": min(values),
+        "max": max(values),
+    }
+
+
+def _weighted_mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    pairs = zip(values, weights, strict=True)
+    return math.fsum(value * weight for value, weight in pairs) / sum(weights)
 
 
 def saved(done: int, dense: int) -> float:

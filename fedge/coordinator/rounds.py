@@ -14,10 +14,11 @@ from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s, reply_bytes
 from fedge.coordinator.memory import Memory
-from fedge.coordinator.metrics import accuracy, parameters_left, saved, summarise_round
+from fedge.coordinator.metrics import accuracy, own_figures, parameters_left, saved, summarise_round
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
-from fedge.protocol import EXPLAINED, REPORT, RoundPlan, RoundReport, Status, status_of
+from fedge.protocol import EXPLAINED, REPORT, DeviceFailure, RoundPlan, RoundReport, Status, status_of
+from fedge.protocol.figures import require_declared
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
@@ -135,8 +136,9 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
     if status is not Status.OK:
         return row | {"status": status.value}
     try:
-        report = RoundReport.model_validate(dict(reply.content[REPORT]))
-    except (ValidationError, KeyError, TypeError):
+        report = RoundReport.from_record(reply.content[REPORT])
+        require_declared(report.own, scenario.report.figures)
+    except (ValidationError, KeyError, TypeError, AttributeError, DeviceFailure):
         return row | {"status": Status.CORRUPT_REPORT.value}
     if (report.round, report.client) != (round, client) or not _tallies_agree(report):
         return row | {"status": Status.CORRUPT_REPORT.value}
@@ -184,6 +186,7 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         "time_s": sum(figures["time_s"] for figures in rounds),
         "energy_j": sum(figures["energy_j"] for figures in rounds),
         "egress": {"messages": messages, "bytes": sent_bytes, "fields": fields},
+        **own_figures(rows),
         "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
         "never_reported": scenario.clients - len(rows),
         "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),

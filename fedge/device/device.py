@@ -22,6 +22,7 @@ from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
+from fedge.protocol.figures import as_declared
 from fedge.scenario.section import read_only
 from fedge.scenario.training import Training
 from fedge.training.error_map.pruner import ErrorMapPruner
@@ -47,6 +48,7 @@ class Device:
         self._cutter = Cutter(self._round)
         self._trainer = Trainer(self._round, self._cutter)
         self._said: RoundReport | None = None
+        self._figures: dict[str, float] = {}
 
     @property
     def args(self) -> Mapping[str, Any]:
@@ -175,9 +177,11 @@ class Device:
         """Count right answers on one part of the shard: train, validation or test; `classes`: among these alone."""
         return self._round.evaluate(split, model or self.model, classes)
 
-    def report(self) -> RoundReport:
+    def report(self, **figures: Any) -> RoundReport:
         """Evaluate on the client's validation and test data and say what the round brought and cost.
 
+        figures: numbers of your own, all that the scenario declares in `[report.figures]` and no others; each is
+        rounded to its steps. DeviceFailure for one that is undeclared, missing, no number or out of its range,
         UserError where `model` changed and nothing was counted, or is no longer of the shapes that were loaded.
         """
         if self._round.count is not None:
@@ -186,13 +190,14 @@ class Device:
         if not finite_weights(self.model):  # the loss of a step is of before it
             raise DeviceFailure(Status.DIVERGED, "the network's weights are no numbers any more")
         wall_s = time.perf_counter() - self._started
-        self._said = report_of(self._round, self._cutter, self._trainer, wall_s)
+        self._figures = as_declared(figures, self._round.simulated.figures)
+        self._said = report_of(self._round, self._cutter, self._trainer, wall_s, self._figures)
         return self._said
 
     def last_report(self) -> RoundReport:
         """The report on the network as it is now: the last one made, unless something was done since."""
         self._round.require_counted()
-        return self._said or self.report()
+        return self._said or self.report(**self._figures)
 
     def state_after(self, report: RoundReport, charge: Charge) -> DeviceState:
         """What the device keeps of this round."""

@@ -62,7 +62,7 @@ def _execute(
     if not finished:
         folder.write(before.aged(plan.round, charge))
         raise DeviceFailure(Status.DROPPED_OUT)
-    checked_report(report.reply_to(message), message)  # what could not leave is not kept either
+    checked_report(report.reply_to(message), message, simulated.figures)  # what could not leave is not kept
     folder.write(device.state_after(report, charge))
     return report
 
@@ -73,7 +73,7 @@ def _run(step: Step, device: Device, plan: RoundPlan, message: Message) -> Round
     Freed memory is not kept under a hard limit, which counts the gaps between what is in use.
     """
     with memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
-        require_report(step(device, plan), message)
+        require_report(step(device, plan), message, device.location.simulated.figures)
         return device.last_report()
 
 

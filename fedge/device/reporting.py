@@ -1,5 +1,6 @@
 """What a device says of its round: evaluated, counted and named by the device, whatever the program says."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flwr.app import Message
@@ -11,11 +12,14 @@ from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundReport, Status, finite
+from fedge.protocol.figures import Figures
 from fedge.protocol.report import MOST_EPOCHS, coded
 
 
-def report_of(round: Round, cutter: Cutter, trainer: Trainer, wall_s: float) -> RoundReport:
-    """Evaluate the network on the client's validation and test data and add up what it cost."""
+def report_of(
+    round: Round, cutter: Cutter, trainer: Trainer, wall_s: float, own: Mapping[str, float]
+) -> RoundReport:
+    """Evaluate the network on the client's validation and test data and add up what it cost; `own` figures go along."""
     network, total = round.network, trainer.total
     validation, test = (round.evaluate(split, network.model) for split in ("validation", "test"))
     epochs = [stats for stats in trainer.epochs if stats.samples_seen]
@@ -42,10 +46,11 @@ def report_of(round: Round, cutter: Cutter, trainer: Trainer, wall_s: float) -> 
         **_memory_figures(trainer),
         **coded(criterion=cutter.ran, **trainer.ran),
         wall_s=wall_s,
+        own=dict(own),
     )
 
 
-def require_report(said: object, message: Message) -> None:
+def require_report(said: object, message: Message, figures: Figures) -> None:
     """Hold what a program returns against the egress gate's schema, before anything is kept of the round.
 
     UserError where it is no report, DeviceFailure where the gate would not let it leave.
@@ -59,7 +64,7 @@ def require_report(said: object, message: Message) -> None:
         raise DeviceFailure(
             Status.BLOCKED_FIELD, f"the report has fields that no report has: {', '.join(unknown)}"
         )
-    checked_report(said.reply_to(message), message)
+    checked_report(said.reply_to(message), message, figures)
 
 
 def _memory_figures(trainer: Trainer) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The egress gate: what a device's message must be before it leaves.
 
 Attach it outermost: `ClientApp(mods=[egress_gate])`. A reply leaves only when it holds one MetricRecord called
-"report" whose fields and ranges are RoundReport's, in at most 4 KiB. Anything else - an array, bytes, text, an
+"report" whose fields and ranges are RoundReport's, and whose figures of the program's own are those that the scenario
+declares (`[report.figures]`), rounded, in at most 4 KiB. Anything else - an array, bytes, text, an
 unknown field, a NaN, a long list, an exception and its message - is replaced by a `Status` word.
 
 `fedge run` refuses a program without it; Flower's own runtimes do not. It guards against mistakes and curious
@@ -30,7 +31,8 @@ from fedge.protocol import (
     content_bytes,
     failure_reply,
 )
-from fedge.protocol.run_config import device_folder
+from fedge.protocol.figures import Figures, require_declared
+from fedge.protocol.run_config import device_folder, scenario_of
 
 MAX_BYTES = 4096
 
@@ -46,7 +48,8 @@ def egress_gate(message: Message, context: Context, call_next: Handler) -> Messa
     folder = _own_folder(context)
     with printing_into(folder and folder / "output.log"):
         try:
-            return checked_report(call_next(message, context), message).reply_to(message)
+            reply = call_next(message, context)
+            return checked_report(reply, message, _figures(context)).reply_to(message)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -55,8 +58,11 @@ def egress_gate(message: Message, context: Context, call_next: Handler) -> Messa
             return failure_reply(status, message)
 
 
-def checked_report(reply: object, message: Message) -> RoundReport:
-    """The report in a reply to `message`, or DeviceFailure with what was wrong about it."""
+def checked_report(reply: object, message: Message, figures: Figures) -> RoundReport:
+    """The report in a reply to `message`, or DeviceFailure with what was wrong about it.
+
+    figures: of the program's own, that it holds; the answer to "hello" holds none.
+    """
     if not isinstance(reply, Message) or reply.has_error():
         raise DeviceFailure(Status.CLIENT_RAISED, "the client program returned no report")
     records = dict(reply.content.items())
@@ -67,18 +73,18 @@ def checked_report(reply: object, message: Message) -> RoundReport:
     if content_bytes(reply.content) > MAX_BYTES:
         raise DeviceFailure(Status.BLOCKED_SIZE, f"the report is larger than {MAX_BYTES} bytes")
     try:
-        report = RoundReport.model_validate(dict(records[REPORT]))
+        report = RoundReport.from_record(records[REPORT])
     except ValidationError as error:
         raise DeviceFailure(_reason(error), str(error)) from None
-    _require_planned_epochs(report, message)
+    plan = RoundPlan.from_message(message) if PLAN in message.content else None
+    require_declared(report.own, {} if plan and plan.phase == "hello" else figures)
+    if plan:
+        _require_planned_epochs(report, plan.training.epochs)
     return report
 
 
-def _require_planned_epochs(report: RoundReport, message: Message) -> None:
+def _require_planned_epochs(report: RoundReport, planned: int) -> None:
     """A list that may be of any length is room for anything: it has an entry per local epoch at most."""
-    if PLAN not in message.content:
-        return
-    planned = RoundPlan.from_message(message).training.epochs
     if len(report.epoch_loss) > planned:
         raise DeviceFailure(
             Status.BLOCKED_VALUE,
@@ -97,6 +103,13 @@ def _reason(error: ValidationError) -> Status:
     if kinds & {"extra_forbidden", "missing"}:
         return Status.BLOCKED_FIELD
     return Status.BLOCKED_TYPE if any(kind.endswith("_type") for kind in kinds) else Status.BLOCKED_VALUE
+
+
+def _figures(context: Context) -> Figures:
+    """What the scenario declares; nothing where the run's configuration names no scenario."""
+    with contextlib.suppress(OSError, FedgeError, KeyError):
+        return scenario_of(context.run_config).report.figures
+    return {}
 
 
 def _own_folder(context: Context) -> Path | None:

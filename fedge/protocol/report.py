@@ -5,13 +5,14 @@ a `Status` and nothing else.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
 from flwr.app import Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES
+from fedge.protocol.figures import apart, prefixed
 from fedge.protocol.status import DeviceFailure, Status
 
 REPORT = "report"  # the record's name in a message's content
@@ -20,6 +21,7 @@ Tally = Annotated[int, Field(ge=0, le=10**9)]
 Macs = Annotated[int, Field(ge=0, le=10**18)]
 Loss = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
 MOST_EPOCHS = 64  # whose losses are reported
@@ -75,10 +77,18 @@ class RoundReport(BaseModel):
     time_s: Amount = 0.0  # virtual
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run
+    own: dict[str, Number] = {}  # figures of the program's own, as the scenario's [report.figures] declare them
 
     def content(self) -> RecordDict:
         """What a message of it holds. Wrong values are told by the gate, not by a warning here."""
-        return RecordDict({REPORT: MetricRecord(self.model_dump(warnings=False))})
+        fields = self.model_dump(warnings=False, exclude={"own"})
+        return RecordDict({REPORT: MetricRecord(fields | prefixed(self.own))})
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The report in a message's record; ValidationError where it is none. Figures are not held against anything."""
+        fields, own = apart(record)
+        return cls.model_validate(fields | ({"own": own} if own else {}))
 
     def reply_to(self, message: Message) -> Message:
         return Message(self.content(), reply_to=message)
@@ -90,7 +100,8 @@ class RoundReport(BaseModel):
 
     def row(self) -> dict[str, Any]:
         """The fields as results show them: words for their places; without whose report of which round it is."""
-        return self.model_dump(exclude={"round", "client"}) | {field: self.word(field) for field in WORDS}
+        fields = self.model_dump(exclude={"round", "client", "own"})
+        return fields | prefixed(self.own) | {field: self.word(field) for field in WORDS}
 
     @classmethod
     def from_json(cls, text: str | None) -> Self | None:
