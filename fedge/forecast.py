@@ -23,7 +23,7 @@ from fedge.network import NetworkSource
 from fedge.network.check import check_network
 from fedge.prepare import initial_model
 from fedge.protocol import RoundReport, content_bytes
-from fedge.protocol.report import MOST_EPOCHS
+from fedge.protocol.report import MOST_EPOCHS, bits_at_most
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.seeding import derive_seed
@@ -52,6 +52,7 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
 def _plan_class(
     scenario: Scenario, device_class: DeviceClass, model: nn.Module, shape: tuple[int, int, int], samples: int
 ) -> dict[str, Any]:
+    scenario = scenario.model_copy(update={"training": scenario.training_of(device_class)})
     training, device = scenario.training, profile(device_class.device)
     request = host_request(device_class)
     fit = fit_to_memory(
@@ -67,7 +68,7 @@ def _plan_class(
         steps=-(-samples // fit.batch_size) * training.epochs,
         memory_bytes=int(scenario.limits.overhead * peak_bytes(pruned, training, fit.batch_size, shape)),
         received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
-        sent_bytes=_report_bytes(training.epochs),
+        sent_bytes=_report_bytes(scenario),
     )
     cost = round_cost(device, work, scenario.clock)
     return {
@@ -86,6 +87,7 @@ def _plan_class(
         "macs_done": macs_done,
         "received_bytes": work.received_bytes,
         "sent_bytes": work.sent_bytes,
+        "sent_bits_at_most": bits_at_most(training.epochs, scenario.report.figures),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
     }
@@ -154,9 +156,10 @@ def _dry_run(
     return sum(done, start=TrainStats())
 
 
-def _report_bytes(epochs: int) -> int:
-    report = RoundReport(round=1, client=0, epoch_loss=[0.0] * min(epochs, MOST_EPOCHS))
-    return content_bytes(report.content())
+def _report_bytes(scenario: Scenario) -> int:
+    own = {name: figure.least for name, figure in scenario.report.figures.items()}
+    losses = [0.0] * min(scenario.training.epochs, MOST_EPOCHS)
+    return content_bytes(RoundReport(round=1, client=0, epoch_loss=losses, own=own).content())
 
 
 def _parameters(model: nn.Module) -> int:

@@ -25,16 +25,20 @@ from fedge.scenario.schema import Scenario
 Programs = Mapping[str, Program]
 
 
-def resolve(reference: str, programs: Programs, *, key: str) -> Any:
-    """What `reference` names. UserError, which begins with the scenario's `key`, where it cannot be had."""
+def resolve(reference: str, programs: Programs, *, key: str, afresh: bool = False) -> Any:
+    """What `reference` names. UserError, which begins with the scenario's `key`, where it cannot be had.
+
+    afresh: from a module that nobody else has, executed for this call.
+    """
     where, _, attribute = reference.rpartition(":")
     program = programs.get(where)
     try:
         with installed_only():
+            execute = _executed.__wrapped__ if afresh else _executed
             module = (
                 _with_torchvision(lambda: importlib.import_module(where))
                 if program is None
-                else _executed(where, _frozen(program))
+                else execute(where, _frozen(program))
             )
     except (Exception, SystemExit) as error:
         raise UserError(f"{key} is {reference!r}, which does not load: {error_in(where, error)}") from error
@@ -46,9 +50,9 @@ def resolve(reference: str, programs: Programs, *, key: str) -> Any:
     return getattr(module, attribute)
 
 
-def resolve_callable(reference: str, programs: Programs, *, key: str) -> Any:
+def resolve_callable(reference: str, programs: Programs, *, key: str, afresh: bool = False) -> Any:
     """The same for a function or class."""
-    found = resolve(reference, programs, key=key)
+    found = resolve(reference, programs, key=key, afresh=afresh)
     if not callable(found):
         raise UserError(f"{key} is {reference!r}, a {type(found).__name__}; a function or class is wanted")
     return found

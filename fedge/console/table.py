@@ -29,6 +29,7 @@ def summary_table(summary: Mapping[str, Any], out: object) -> Table:
         ("virtual energy", f"{summary['energy_j']:,.1f} J"),
         ("left the devices", f"{egress['messages']} messages, {egress['bytes']:,} bytes"),
         ("failed client rounds", str(summary["failures"])),
+        *_own_figures(summary),
         *_never_reported(summary),
         ("wall clock", f"{summary['wall_s']:.1f} s"),
         ("results", str(out)),
@@ -45,6 +46,12 @@ def points(difference: float | None) -> str:
 
 def _interval(interval: Sequence[float] | None) -> str:
     return "" if interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in interval))
+
+
+def _own_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A line per figure of the program's own."""
+    own = summary.get("own", {})
+    return [(name, f"{figure['mean']:.4g} ± {figure['std']:.3g}") for name, figure in own.items()]
 
 
 def _never_reported(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -116,6 +123,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "saved": lambda row: percent(1 - row["macs_done"] / row["macs_dense"]),
         "virtual time": lambda row: f"{row['time_s']:.3g} s",
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
+        "leaves per report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
     }
     for name, cell in lines.items():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedge.coordinator.policy import Policy
 from fedge.coordinator.schedule import plan_round
 from fedge.errors import UserError
 from fedge.results.record import Record, refuse_changed_programs
@@ -36,13 +37,15 @@ class RunRequest:
     named: frozenset[str] = frozenset()
 
     def refuse(self) -> None:
-        """Raise UserError where `out` cannot take this run, or where an earlier run's results would be lost unasked.
+        """Raise UserError where `out` cannot take this run, where an earlier run's results would be lost unasked, or
+        where the policy does not load.
 
         A finished run may be run again, and a run may be resumed on another engine or for more rounds, not with other
         numbers or other programs. Nothing is written.
         """
         if self.resume and self.overwrite:
             raise UserError("--resume goes on with the run in --out, --overwrite drops it; give one of them")
+        Policy.of(self.scenario)  # it must load
         refuse_unusable(self.out, resume=self.resume)
         done = rounds_held(self.out)
         if self.overwrite or not (done or self.resume):

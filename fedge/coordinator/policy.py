@@ -42,7 +42,9 @@ class Policy:
         self.name = Path(self._path).name
         self._args = read_only(scenario.schedule.args)
         with torch_free():
-            self._plan = resolve_callable(f"{self._path}:plan", scenario.programs, key="schedule.program")
+            self._plan = resolve_callable(
+                f"{self._path}:plan", scenario.programs, key="schedule.program", afresh=True
+            )
         self._require_signature()
 
     @classmethod

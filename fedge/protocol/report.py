@@ -12,8 +12,9 @@ from flwr.app import Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES
-from fedge.protocol.figures import apart, prefixed
+from fedge.protocol.figures import Figures, apart, prefixed
 from fedge.protocol.status import DeviceFailure, Status
+from fedge.scenario.report import figure_bits
 
 REPORT = "report"  # the record's name in a message's content
 
@@ -121,6 +122,20 @@ def one_word(words: Iterable[str]) -> str:
     """The word for all that ran of a kind: no one name says it where there were several."""
     ran = set(words) - {NONE}
     return ran.pop() if len(ran) == 1 else OWN if ran else NONE
+
+
+def bits_at_most(epochs: int, figures: Figures) -> int:
+    """What one report can tell at most, whoever wrote the client program: each field by its type and range."""
+    fields = RoundReport.model_json_schema()["properties"]
+    losses = 64 * min(epochs, MOST_EPOCHS)
+    return losses + sum(map(_bits, fields.values())) + figure_bits(figures)
+
+
+def _bits(field: Mapping[str, Any]) -> int:
+    if field["type"] == "integer":
+        most = field.get("maximum", field.get("exclusiveMaximum", 1) - 1)
+        return int(most).bit_length()
+    return 64 if field["type"] == "number" else 0
 
 
 TIMING_FIELDS = ("wall_s",)  # the fields of a report that two equal runs may differ in
