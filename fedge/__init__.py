@@ -4,19 +4,24 @@
     result = fedge.run(fedge.load_scenario("quickstart"), out="runs/quickstart")
     result.summary["accuracy"]["mean"]
 
-Importing fedge imports neither torch nor ray; the two names below bring what they need when they are first used.
+Importing fedge imports neither torch nor ray; the names below bring what they need when they are first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedge.data.own.folder import write_dataset
     from fedge.launch import run
     from fedge.scenario.load import load_scenario
 
-__all__ = ["load_scenario", "run"]
+__all__ = ["load_scenario", "run", "write_dataset"]
 
-_HOMES = {"load_scenario": "fedge.scenario.load", "run": "fedge.launch"}
+_HOMES = {
+    "load_scenario": "fedge.scenario.load",
+    "run": "fedge.launch",
+    "write_dataset": "fedge.data.own.folder",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from fedge.errors import FedgeError, RunError
+from fedge.import_command import import_app
 
 _STOPPED = 130  # by SIGINT, as shells say it; a run also hears SIGTERM
 
@@ -25,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain text: [default: ...] is no markup
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(import_app, name="import")
 
 # Arguments are explained in their command's docstring: click 8.5 drops the help that typer 0.20 gives them.
 ScenarioName = Annotated[str, typer.Argument(metavar="SCENARIO", hidden=True)]

@@ -23,11 +23,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fedge.data.datasets import DataSet, load_dataset
+from fedge.catalog.text import read_text
+from fedge.data.dataset import DataSet
+from fedge.data.datasets import load_dataset
 from fedge.data.digests import damage, write_digests
-from fedge.data.notices import division_notices
+from fedge.data.dividing.notices import division_notices
+from fedge.data.known.pictures import first_line
 from fedge.data.partition import divide
-from fedge.data.pictures import first_line
 from fedge.data.shard import Shard, write_shards
 from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
@@ -36,6 +38,7 @@ from fedge.network.check import check_network
 from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import cache_folder, data_root
 from fedge.references import require_references
+from fedge.scenario.data import Given
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.model import Factory, Model
 from fedge.scenario.schema import Scenario
@@ -52,7 +55,7 @@ FORMAT = 4  # raised when what lies in a prepared folder changes
 class Prepared:
     """Where the clients' shards and the factory model lie, the size of that model, and what a person should know.
 
-    `notices`: one line each, of rows that are nobody's and the like (fedge.data.notices).
+    `notices`: one line each, of rows that are nobody's and the like (fedge.data.dividing.notices).
     """
 
     folder: str
@@ -120,7 +123,7 @@ def prepare(scenario: Scenario) -> Prepared:
     torch.set_num_threads(scenario.engine.threads)
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
     base = cache_folder() / "prepared"
-    folder = base / f"{dataset.name}-{scenario.model.label}-{_content_hash(scenario, dataset)}"
+    folder = base / f"{dataset.name.rstrip('/')}-{scenario.model.label}-{_content_hash(scenario, dataset)}"
     with _locked(base, folder.name):
         wrong = damage(folder) if folder.is_dir() else ""
         if wrong is not None:
@@ -134,12 +137,15 @@ def prepare(scenario: Scenario) -> Prepared:
 
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     """Changes with anything that the prepared folder depends on: the data's bytes, the sections read, the versions."""
-    data = scenario.data.model_dump(exclude={"root"})
+    data = scenario.data.model_dump(exclude={"root"}) | {"dataset": dataset.name}
+    if isinstance(given := scenario.data.partition, Given):
+        data["partition"]["file"] = read_text(Path(given.file))
     choices = [scenario.seed, scenario.clients, scenario.engine.threads, data, _network_key(scenario)]
     key = json.dumps([FORMAT, torch.__version__, *choices], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=8)
+    digest.update(dataset.digest.encode())
     for array in (dataset.x, dataset.y, dataset.subject):
-        if array is not None:
+        if array is not None and not dataset.digest:
             digest.update(np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()
 
@@ -164,10 +170,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     check_network(network, scenario, dataset.num_classes, (channels, height, width))
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
     if not len(division.factory.train) and scenario.model.factory.epochs:
-        raise UserError(
-            f"data.factory_fraction is {scenario.data.factory_fraction:g}, which of {len(dataset):,} rows leaves the "
-            "factory model none to train on: raise it, or set model.factory.epochs to 0"
-        )
+        raise UserError(_no_factory_rows(scenario, len(dataset)))
     notices = division_notices(dataset, division, scenario.data)
     for left in folder.parent.glob(f".{folder.name}-*"):  # by a preparation that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -188,6 +191,15 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _no_factory_rows(scenario: Scenario, rows: int) -> str:
+    data = scenario.data
+    if isinstance(data.partition, Given):
+        why = f"data.partition.file {data.partition.file} gives every row to a client, which leaves the"
+        return f"{why} factory model none to train on: leave rows out, or set model.factory.epochs to 0"
+    why = f"data.factory_fraction is {data.factory_fraction:g}, which of {rows:,} rows leaves the"
+    return f"{why} factory model none to train on: raise it, or set model.factory.epochs to 0"
 
 
 def _factory(scenario: Scenario, folder: Path) -> Prepared:

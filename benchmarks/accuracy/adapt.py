@@ -29,7 +29,7 @@ from benchmarks.accuracy.adapt_protocol import RECIPES, Adapt, Outcome, Split
 from benchmarks.accuracy.adapt_tables import page
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.results import Results, Row
-from fedge.data.cifar100_classes import SUBSETS
+from fedge.data.known.cifar100_classes import SUBSETS
 from fedge.paths import data_root
 from fedge.training.macs import count_macs
 

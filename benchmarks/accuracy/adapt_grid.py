@@ -6,7 +6,7 @@ from itertools import product
 
 from benchmarks.accuracy.adapt_controls import CONTROLS
 from benchmarks.accuracy.adapt_protocol import Budget
-from fedge.data.cifar100_classes import SUBSETS
+from fedge.data.known.cifar100_classes import SUBSETS
 from fedge.training.pruning.level_search import LEVELS
 
 Criteria = Mapping[str, tuple[str, ...]]  # of each arm

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from fedge.data.augment import crop_flip
-from fedge.data.datasets import DataSet, load_dataset
+from fedge.data.dataset import DataSet
+from fedge.data.datasets import load_dataset
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
 

@@ -4,32 +4,12 @@ Shapes are [C, H, W] as a network sees them: a HAR window is 9 channels of 1 x 1
 16 x 16 because scikit-learn's 8 x 8 digits have each pixel repeated 2 x 2 (LeNet needs at least 16).
 """
 
-from dataclasses import dataclass
+from pathlib import Path
 
+from fedge.catalog.data_folder import folder_facts
+from fedge.catalog.facts import DatasetFacts
 from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """One data set: `shape` [C, H, W]; `size` rows in all, the first `train_count` its training split;
-    `people` who recorded it (None: unknown); `files` looked for under the data root ("": embedded).
-
-    `ordered`: each owner's rows are in the order of their recording. `stride`: samples from the beginning of one
-    row to that of the owner's next, where rows are windows of one signal (None: no row shares a sample with another).
-    """
-
-    name: str
-    title: str
-    shape: tuple[int, int, int]
-    num_classes: int
-    size: int
-    train_count: int
-    people: int | None = None
-    files: str = ""
-    ordered: bool = False
-    stride: int | None = None
-
 
 DATASETS: dict[str, DatasetFacts] = {
     facts.name: facts
@@ -68,7 +48,19 @@ DATASETS: dict[str, DatasetFacts] = {
 
 
 def dataset_facts(name: str) -> DatasetFacts:
-    """The facts of one data set; UserError, with the nearest name, where there is no such set."""
+    """The facts of one data set: a name, or the path of a data folder, whose facts.json is read and nothing else.
+
+    UserError, with the nearest name, where there is neither.
+    """
     if name in DATASETS:
         return DATASETS[name]
-    raise UserError(f"data.dataset is '{name}'; {did_you_mean(name, DATASETS)}")
+    if is_folder(name):
+        return folder_facts(name)
+    raise UserError(
+        f"data.dataset is '{name}'; {did_you_mean(name, DATASETS)}, or give a data folder (`fedge import` makes one)"
+    )
+
+
+def is_folder(name: str, beside: Path | None = None) -> bool:
+    """Whether `data.dataset` means a folder, and no name: it has a slash, or is a folder in `beside`."""
+    return name not in DATASETS and ("/" in name or ((beside or Path()) / name).is_dir())

@@ -4,11 +4,11 @@ Each function raises UserError with one line: whose data, what was found, what i
 Legend: N rows, C channels, H height, W width, K classes numbered 0..K-1.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from fedge.data.blocks import blocks
 from fedge.errors import UserError
 
 X_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
@@ -146,7 +146,7 @@ def _check_subjects(subject_N: Any, who: str) -> None:
 
 def _check_finite(x_NCHW: np.ndarray, who: str) -> None:
     """A sum is finite only where all its terms are, or where it overflows: then the terms are looked at."""
-    for start, rows in _slices(x_NCHW):
+    for start, rows in blocks(x_NCHW):
         if np.isfinite(rows.sum(dtype=np.float64)):
             continue
         bad = ~np.isfinite(rows).all(axis=(1, 2, 3))
@@ -158,10 +158,6 @@ def _check_finite(x_NCHW: np.ndarray, who: str) -> None:
                 f"{who}: x is {value} in row {row} (channel {place[0]}, at {place[1]}, {place[2]}); "
                 "wanted finite numbers: mend the row or leave it out"
             )
-
-
-def _slices(x_NCHW: np.ndarray, rows: int = 4096) -> Iterator[tuple[int, np.ndarray]]:
-    return ((start, x_NCHW[start : start + rows]) for start in range(0, len(x_NCHW), rows))
 
 
 def _first_bad_row(bad_N: np.ndarray) -> str:

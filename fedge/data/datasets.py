@@ -1,60 +1,37 @@
 """Load a whole data set into arrays, official training rows first.
 
-Legend: N rows, C channels, H height, W width. Pictures stay uint8 (a quarter of the memory) until a batch
-is made; `mean` and `std` are per channel, of the training rows on the 0..1 scale, and normalise a batch.
+Legend: N rows, C channels, H height, W width, T moments.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fedge.catalog.datasets import DatasetFacts, dataset_facts
+from fedge.catalog.data_folder import FolderFacts
+from fedge.catalog.datasets import dataset_facts
+from fedge.catalog.facts import DatasetFacts
 from fedge.data.checks import check_rows, check_size
-from fedge.data.cifar100_classes import COARSE_OF_FINE
-from fedge.data.pictures import first_line, read_pictures
+from fedge.data.dataset import DataSet, channel_statistics
+from fedge.data.known.cifar100_classes import COARSE_OF_FINE
+from fedge.data.known.pictures import first_line, read_pictures
+from fedge.data.own.reading import load_folder
 from fedge.errors import UserError
 
 # The people whose windows are the official training split (UCI HAR, README: 70 % of the volunteers).
 _HAR_TRAIN_PEOPLE = (1, 3, 5, 6, 7, 8, 11, 14, 15, 16, 17, 19, 21, 22, 23, 25, 26, 27, 28, 29, 30)
 
 
-@dataclass(frozen=True, eq=False)
-class DataSet:
-    """`x` [N, C, H, W] uint8 (0..255) or float32; `y` [N] int64; `subject` [N] who recorded a row; `coarse`
-    [N] CIFAR-100's superclass; None where there is none. The first `train_count` rows are the official
-    training split. `ordered` and `stride` as in `DatasetFacts`: an owner's rows stand in the order of recording, and
-    a row begins so many samples after the owner's row before it."""
-
-    name: str
-    x: np.ndarray
-    y: np.ndarray
-    num_classes: int
-    train_count: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    subject: np.ndarray | None = None
-    coarse: np.ndarray | None = None
-    ordered: bool = False
-    stride: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    @property
-    def overlap(self) -> int:
-        """How many of its owner's next rows share samples with a row: windows of 128, one every 64, make it 1."""
-        return 0 if self.stride is None else -(-self.x.shape[-1] // self.stride) - 1
-
-
 def load_dataset(name: str, root: Path | str) -> DataSet:
-    """The data set from its files under `root`, fetched first where they are absent and the network allows.
+    """A data folder's, memory-mapped; or the data set called `name` from its files under `root`, fetched first where
+    they are absent and the network allows.
 
     `digits` needs neither. UserError: no such set; files missing and not to be had; files unreadable, or not what is
     known of the set (dtypes, shapes, counts, classes, finite numbers).
     """
     facts = dataset_facts(name)
+    if isinstance(facts, FolderFacts):
+        return load_folder(facts)
     loaders: dict[str, Callable[[DatasetFacts, Path], DataSet]] = {"digits": _digits, "har": _har}
     return loaders.get(name, _pictures)(facts, Path(root).expanduser())
 
@@ -81,22 +58,6 @@ def _make(
         ordered=facts.ordered,
         stride=facts.stride,
     )
-
-
-def channel_statistics(x_NCHW: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel; uint8 counts as 0..1. Exact for uint8: from its histogram."""
-    means, stds = [], []
-    for x_NHW in np.moveaxis(x_NCHW, 1, 0):
-        if x_NHW.dtype == np.uint8:
-            share = np.bincount(x_NHW.ravel(), minlength=256) / x_NHW.size
-            levels = np.arange(256) / 255
-            mean = float(share @ levels)
-            std = float(np.sqrt(share @ (levels - mean) ** 2))
-        else:
-            mean, std = float(x_NHW.mean(dtype=np.float64)), float(x_NHW.std(dtype=np.float64))
-        means.append(mean)
-        stds.append(std or 1.0)  # a constant channel is centred and left at that
-    return tuple(means), tuple(stds)
 
 
 def _digits(facts: DatasetFacts, root: Path) -> DataSet:

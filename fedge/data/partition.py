@@ -8,13 +8,13 @@ tested on data like its own, so its test rows come out of its own share. The cut
     share    -> train | validation | test (fractions, at random)
 
 That is `split.by` "row". Where rows are windows that overlap, a random cut puts neighbours on both sides of it and
-its figures flatter, for the factory model as for the clients: "run" and "time" (fedge.data.recorded) settle for all
-rows what they are for, before they are given to clients.
+its figures flatter, for the factory model as for the clients: "run" and "time" (fedge.data.dividing.recorded) settle
+for all rows what they are for, before they are given to clients. "given" takes what a file says (.given).
 
 No row is in two places. Who gets what is decided by flwr-datasets' partitioners (slow to import, so late).
 Rows left over: `shards` leaves fewer than one per shard; `pathological` the classes nobody drew (none once
 there are as many clients as classes); `natural` the people beyond the number of clients; `subsets` the
-classes that no named subset contains. fedge.data.notices tells of them.
+classes that no named subset contains. fedge.data.dividing.notices tells of them.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fedge.data.cifar100_classes import SUBSETS
-from fedge.data.datasets import DataSet
-from fedge.data.parts import ClientRows, DividedRows, split_rows
-from fedge.data.recorded import FACTORY, GAP, TEST, TRAIN, VALIDATION, assign_parts
+from fedge.data.dataset import DataSet
+from fedge.data.dividing.given import read_given
+from fedge.data.dividing.parts import ClientRows, DividedRows, split_rows
+from fedge.data.dividing.recorded import FACTORY, GAP, TEST, TRAIN, VALIDATION, assign_parts
+from fedge.data.known.cifar100_classes import SUBSETS
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
@@ -34,8 +35,9 @@ PARTITIONS: dict[str, str] = {
     "dirichlet": "per class, the clients' shares are drawn from Dirichlet(alpha); at least 5 rows each",
     "pathological": "every client holds `classes` classes",
     "shards": "sorted by label, cut into equal shards, `per_client` shards each",
-    "natural": "one client per person who recorded the data (har)",
+    "natural": "one client per person who recorded the data (har, and data of one's own with owners)",
     "subsets": "CIFAR-100 by ADaPT's subsets; the clients form one group per name, in order",
+    "given": "a csv file says it: row,client and, if wanted, part",
 }
 
 
@@ -51,20 +53,46 @@ def divide(dataset: DataSet, choice: Division, *, clients: int, seed: int) -> Di
     """All cuts at once. UserError: more clients than the rows allow, a kind that the data cannot have, or a split
     that leaves a client nothing to train on."""
     by: Any = getattr(choice.split, "by", "row")
+    if choice.partition.kind == "given":
+        return _divide_given(dataset, choice, by, clients=clients, seed=seed)
     fractions = (choice.split.train, choice.split.validation, choice.split.test)
     if by != "row":
-        part_N = assign_parts(dataset, by, choice.factory_fraction, fractions, seed)
+        part_N = assign_parts(
+            dataset, by, choice.factory_fraction, fractions, seed, gap=getattr(choice.split, "gap", None)
+        )
         return _divide_assigned(dataset, part_N, choice, clients=clients, seed=seed)
     rows = _generator(seed, "factory split").permutation(len(dataset))
     cut = round(choice.factory_fraction * len(rows))
     factory, pool = np.sort(rows[:cut]), rows[cut:]
     shares = partition(dataset, pool, choice.partition, clients=clients, seed=seed)
-    return DividedRows(
-        _factory_rows(factory),
-        tuple(
-            split_rows(share, fractions, derive_seed(seed, client, "split"))
-            for client, share in enumerate(shares)
-        ),
+    return DividedRows(_factory_rows(factory), _split_each(shares, fractions, seed))
+
+
+def _divide_given(dataset: DataSet, choice: Division, by: Any, *, clients: int, seed: int) -> DividedRows:
+    """As the file says; the factory's rows at random out of those that it gives to nobody."""
+    given = read_given(choice.partition.file, size=len(dataset), clients=clients)
+    drawn = _generator(seed, "factory split").permutation(given.nobodys)
+    factory = np.sort(drawn[: round(choice.factory_fraction * len(dataset))])
+    shares = given.shares(clients)
+    fractions = (choice.split.train, choice.split.validation, choice.split.test)
+    if given.part_N is not None:
+        return DividedRows(_factory_rows(factory), tuple(given.parts(share) for share in shares))
+    if by == "row":
+        return DividedRows(_factory_rows(factory), _split_each(shares, fractions, seed))
+    gap = getattr(choice.split, "gap", None)
+    part_N = assign_parts(
+        dataset, by, 0, fractions, seed, gap=gap, factory_N=np.isin(np.arange(len(dataset)), factory)
+    )
+    return _cut_assigned(part_N, shares, by)
+
+
+def _split_each(
+    shares: Sequence[np.ndarray], fractions: Sequence[float], seed: int
+) -> tuple[ClientRows, ...]:
+    """Each client's rows at random, row by row."""
+    return tuple(
+        split_rows(share, fractions, derive_seed(seed, client, "split"))
+        for client, share in enumerate(shares)
     )
 
 
@@ -73,12 +101,18 @@ def _divide_assigned(
 ) -> DividedRows:
     """Who gets what, where it is settled what each row is for."""
     shares = partition(dataset, np.flatnonzero(part_N >= TRAIN), choice.partition, clients=clients, seed=seed)
+    return _cut_assigned(part_N, shares, choice.split.by)
+
+
+def _cut_assigned(part_N: np.ndarray, shares: Sequence[np.ndarray], by: str) -> DividedRows:
+    """Each client's rows by what they are for."""
+    clients = len(shares)
     parts = (TRAIN, VALIDATION, TEST)
     rows = tuple(ClientRows(*(share[part_N[share] == part] for part in parts)) for share in shares)
     for client, own in enumerate(rows):
         if len(own.train) == 0:
             raise UserError(
-                f"data.split.by '{choice.split.by}' leaves client {client} of {clients} without a training row: "
+                f"data.split.by '{by}' leaves client {client} of {clients} without a training row: "
                 "raise data.split.train or have fewer clients"
             )
     return DividedRows(_factory_rows(np.flatnonzero(part_N == FACTORY)), rows, gap=int((part_N == GAP).sum()))
@@ -114,7 +148,7 @@ def _generator(seed: int, purpose: str) -> np.random.Generator:
 
 
 def _by_flwr(dataset: DataSet, pool: np.ndarray, choice: Any, clients: int, seed: int) -> list[np.ndarray]:
-    from fedge.data.flwr_partitioners import positions  # slow
+    from fedge.data.dividing.flwr_partitioners import positions  # slow
 
     key = _people(dataset, pool, clients) if choice.kind == "natural" else dataset.y
     if choice.kind == "shards":
@@ -134,7 +168,7 @@ def _people(dataset: DataSet, pool: np.ndarray, clients: int) -> np.ndarray:
     if dataset.subject is None:
         raise UserError(
             f"data.partition.kind 'natural' needs to know who recorded each row; '{dataset.name}' does not"
-            " say (har does): choose another kind"
+            " say (har does; data of one's own where they were imported with owners): choose another kind"
         )
     people = len(np.unique(dataset.subject[pool]))
     if clients > people:

@@ -27,9 +27,10 @@ import torch
 from numpy.lib.format import open_memmap
 
 from fedge.data.augment import crop_flip
+from fedge.data.blocks import BLOCK_BYTES, gathered, release, row_bytes
 from fedge.data.checks import check_row_numbers, check_rows
-from fedge.data.datasets import DataSet
-from fedge.data.parts import ClientRows
+from fedge.data.dataset import DataSet
+from fedge.data.dividing.parts import ClientRows
 from fedge.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -156,12 +157,16 @@ class Shard:
             raise UserError("augment needs a seed: give batches() one")
         x_NCHW, y_N = (rows.open() for rows in self._part(split))
         generator = torch.Generator().manual_seed(seed or 0)
-        count = len(y_N)
+        count, most = len(y_N), max(1, BLOCK_BYTES // row_bytes(x_NCHW))
+        unreleased = 0
         order_N = torch.arange(count) if seed is None else torch.randperm(count, generator=generator)
         for rows_B in order_N.split(batch_size) if count else ():
             x_BCHW = torch.from_numpy(x_NCHW[rows_B.numpy()])
             if augment:
                 x_BCHW = crop_flip(x_BCHW, generator)
+            if (unreleased := unreleased + len(rows_B)) > most:
+                release(x_NCHW)
+                unreleased = 0
             yield self._normalised(x_BCHW, order), torch.from_numpy(y_N[rows_B.numpy()])
 
     def _normalised(
@@ -199,8 +204,8 @@ def write_shards(dataset: DataSet, clients: Sequence[ClientRows], directory: Pat
         "std": dataset.std,
         "clients": len(clients),
     }
-    rows_per_client = (np.concatenate(rows.parts) for rows in clients)
-    pieces = ((dataset.x[rows], dataset.y[rows]) for rows in rows_per_client)
+    rows = np.concatenate([part for own in clients for part in own.parts] or [np.empty(0, np.int64)])
+    pieces = ((x, dataset.y[rows[start : start + len(x)]]) for start, x in gathered(dataset.x, rows))
     _write(Path(directory), meta, dataset.x.dtype, offsets_K4, pieces)
 
 
@@ -231,8 +236,12 @@ def _write(
         total = int(offsets_K4[-1, 3])
         x = open_memmap(partial / "x.npy", "w+", dtype, (total, *meta["shape"]))
         y = open_memmap(partial / "y.npy", "w+", np.int64, (total,))
-        for (start, _, _, end), (x_rows, y_rows) in zip(offsets_K4, pieces, strict=True):
+        start = 0
+        for x_rows, y_rows in pieces:
+            end = start + len(y_rows)
             x[start:end], y[start:end] = x_rows, y_rows
+            release(x)
+            start = end
         x.flush()
         y.flush()
         np.save(partial / "offsets.npy", offsets_K4)

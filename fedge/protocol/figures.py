@@ -65,7 +65,8 @@ def _number(name: str, value: Any, figure: Figure) -> float:
         number = float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise DeviceFailure(
-            Status.BLOCKED_TYPE, f"report figure {name!r} is a {type(value).__name__}; it should be one number"
+            Status.BLOCKED_TYPE,
+            f"report figure {name!r} is a {type(value).__name__}; it should be one number",
         ) from None
     if math.isnan(number) or not figure.least <= number <= figure.most:
         raise DeviceFailure(

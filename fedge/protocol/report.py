@@ -78,7 +78,9 @@ class RoundReport(BaseModel):
     time_s: Amount = 0.0  # virtual
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run
-    own: dict[str, Number] = {}  # figures of the program's own, as the scenario's [report.figures] declare them
+    own: dict[
+        str, Number
+    ] = {}  # figures of the program's own, as the scenario's [report.figures] declare them
 
     def content(self) -> RecordDict:
         """What a message of it holds. Wrong values are told by the gate, not by a warning here."""

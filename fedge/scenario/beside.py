@@ -13,6 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from fedge.catalog.datasets import is_folder
+
 Keys = tuple[str, ...]  # of a field, from the scenario's top; an entry of an array has its array's
 
 
@@ -33,6 +35,15 @@ class Beside:
         """A path and, of a reference, what it names in the file."""
         head, colon, name = text.rpartition(":")
         return (head, colon, name) if self.suffix and head.endswith(self.suffix) else (text, "", "")
+
+
+class BesideFolder(Beside):
+    """Marks a text that is a data set's name or a data folder's path (`fedge.catalog.datasets.is_folder`)."""
+
+    def resolved(self, text: str, folder: Path) -> str:
+        """An absolute path where `text` is a folder's; a name as it is."""
+        path = Path(text).expanduser()
+        return os.path.abspath(folder / path) if is_folder(text, folder) else text
 
 
 def resolve(value: Any, folder: Path, marks: dict[Keys, Beside], keys: Keys = ()) -> Any:

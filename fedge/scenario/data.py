@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fedge.scenario.beside import Beside
+from fedge.scenario.beside import Beside, BesideFolder
 from fedge.scenario.section import Count, Fraction, Positive, Section, Share
 
 
@@ -36,7 +36,7 @@ class Shards(Section):
 
 
 class Natural(Section):
-    """The data's own owners: one client per person (har)."""
+    """The data's own owners: one client per person (har; data of one's own that were imported with owners)."""
 
     kind: Literal["natural"]
 
@@ -54,8 +54,18 @@ class Subsets(Section):
     )
 
 
+class Given(Section):
+    """A csv file says who holds what: `row,client`, and `part` (train, validation, test) instead of data.split.
+
+    The factory's rows are drawn from those that the file gives to nobody.
+    """
+
+    kind: Literal["given"]
+    file: Annotated[str, Beside()]
+
+
 Partition = Annotated[
-    Iid | Dirichlet | Pathological | Shards | Natural | Subsets, Field(discriminator="kind")
+    Iid | Dirichlet | Pathological | Shards | Natural | Subsets | Given, Field(discriminator="kind")
 ]
 
 
@@ -64,12 +74,21 @@ class Split(Section):
 
     row: at random, row by row. run: whole runs, what one owner recorded under one label without a break. time: the
     first rows train, the last test. The latter two are for data in the order of recording (har), whose windows overlap.
+    gap: rows that are dropped where two parts meet; None: as many as share samples, if that is known (har, windows that
+    fedge import cut), else 0.
     """
 
     by: Literal["row", "run", "time"] = "row"
     train: Share = 0.6
     validation: Fraction = 0.2
     test: Fraction = 0.2
+    gap: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _gap_is_of_an_order(self) -> "Split":
+        if self.gap and self.by == "row":
+            raise ValueError("gap is for splits by 'run' or 'time'; by 'row' no two rows are neighbours")
+        return self
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Split":
@@ -80,7 +99,7 @@ class Split(Section):
 
 
 class Data(Section):
-    dataset: str
+    dataset: Annotated[str, BesideFolder()]  # a name, or the path of a data folder
     root: Annotated[str, Beside()] | None = (
         None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
     )

@@ -4,12 +4,15 @@ Torch-free and without opening a data file: these are the mistakes that can be n
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from fedge.catalog.datasets import DATASETS, DatasetFacts, dataset_facts
+from fedge.catalog.data_folder import FolderFacts
+from fedge.catalog.datasets import DATASETS, dataset_facts
 from fedge.catalog.devices import profile
+from fedge.catalog.facts import DatasetFacts
 from fedge.catalog.files import client_path, policy_path, scenario_path
 from fedge.errors import UserError
-from fedge.scenario.data import Natural, Pathological, Shards
+from fedge.scenario.data import Given, Natural, Pathological, Shards
 from fedge.scenario.file import read_scenario
 from fedge.scenario.schema import Scenario
 
@@ -33,9 +36,18 @@ def check(scenario: Scenario) -> None:
     client_path(scenario.client_program)
     if policy := scenario.schedule.named:
         policy_path(policy)
+    _check_task(facts)
     _check_samples(scenario, facts)
     _check_split(scenario, facts)
     _PARTITION_CHECKS.get(scenario.data.partition.kind, lambda *_: None)(scenario, facts)
+
+
+def _check_task(facts: DatasetFacts) -> None:
+    if isinstance(facts, FolderFacts) and facts.task != "classes":
+        raise UserError(
+            f"data.dataset {facts.name!r} has task {facts.task!r}; so far networks are trained for task 'classes' "
+            "alone: import the data with class numbers or names as targets"
+        )
 
 
 def _rows_left(scenario: Scenario, facts: DatasetFacts) -> int:
@@ -63,7 +75,7 @@ def _check_split(scenario: Scenario, facts: DatasetFacts) -> None:
         ordered = ", ".join(name for name, other in DATASETS.items() if other.ordered)
         raise UserError(
             f"data.split.by is {by!r}, which needs rows in the order of their recording; {facts.name!r} has none "
-            f"({ordered} has): take 'row'"
+            f"({ordered} has; data of one's own where they were imported with a time): take 'row'"
         )
 
 
@@ -110,7 +122,8 @@ def _check_shards(scenario: Scenario, facts: DatasetFacts) -> None:
 def _check_natural(scenario: Scenario, facts: DatasetFacts) -> None:
     if facts.people is None:
         raise UserError(
-            f"data.partition kind 'natural' needs data with owners; {facts.name!r} has none (har does)"
+            f"data.partition kind 'natural' needs data with owners; {facts.name!r} has none (har does; data "
+            "of one's own where they were imported with owners): choose another kind"
         )
     if scenario.clients > facts.people:
         raise UserError(
@@ -124,9 +137,16 @@ def _check_subsets(scenario: Scenario, facts: DatasetFacts) -> None:
         raise UserError(f"data.partition kind 'subsets' is for cifar100; data.dataset is {facts.name!r}")
 
 
+def _check_given(scenario: Scenario, facts: DatasetFacts) -> None:
+    partition = scenario.data.partition
+    if isinstance(partition, Given) and not Path(partition.file).is_file():
+        raise UserError(f"data.partition.file {partition.file}: no such file; a csv of row,client is wanted")
+
+
 _PARTITION_CHECKS: dict[str, Callable[[Scenario, DatasetFacts], None]] = {
     "pathological": _check_pathological,
     "shards": _check_shards,
     "natural": _check_natural,
     "subsets": _check_subsets,
+    "given": _check_given,
 }

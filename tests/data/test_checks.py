@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedge.data.checks import check_rows, check_size, named_classes
-from fedge.data.datasets import DataSet
-from fedge.data.parts import ClientRows
+from fedge.data.dataset import DataSet
+from fedge.data.dividing.parts import ClientRows
 from fedge.data.shard import Shard, write_shards
 from fedge.errors import UserError
 

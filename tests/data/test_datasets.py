@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fedge.catalog.datasets import DATASETS
-from fedge.data.datasets import channel_statistics, load_dataset
+from fedge.data.dataset import channel_statistics
+from fedge.data.datasets import load_dataset
 from fedge.errors import UserError
 from fedge.paths import data_root
 

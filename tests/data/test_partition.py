@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedge.data.cifar100_classes import COARSE_OF_FINE, FINE_CLASSES, SUBSETS
-from fedge.data.datasets import DataSet
+from fedge.data.dataset import DataSet
+from fedge.data.known.cifar100_classes import COARSE_OF_FINE, FINE_CLASSES, SUBSETS
 from fedge.data.partition import divide, partition, split_rows
 from fedge.errors import UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedge.data.datasets import DataSet
+from fedge.data.dataset import DataSet
 from fedge.data.partition import ClientRows
 from fedge.data.shard import Shard, export_shard, write_shards
 from fedge.errors import UserError

@@ -1,13 +1,6 @@
 """A network of one's own, from its file to the reports."""
 
-import json
-
-import pytest
-import torch
-from safetensors.torch import load_file, save_file
-
 import fedge
-from fedge.prepare import Prepared, prepare
 
 
 def rows(result) -> list[dict]:

@@ -11,7 +11,8 @@ from fedge.scenario.load import left_out
 def test_only_recorded_rows_can_be_cut_by_runs_or_time(small, by):
     """Pictures in no order would be cut as if they were a recording."""
     with pytest.raises(
-        UserError, match=f"data.split.by is '{by}'.*'digits' has none \\(har has\\): take 'row'"
+        UserError,
+        match=f"data.split.by is '{by}'.*'digits' has none \\(har has;.*imported with a time\\)",
     ):
         small(f"data.split.by={by}")
     scenario = small(f"data.split.by={by}", "data.dataset=har", "model.name=har_cnn")

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedge.data.folder import write_dataset
-from fedge.data.importing.images import Imported
-from fedge.data.own_arrays import Task
+from fedge.data.own.arrays import Task
+from fedge.data.own.folder import write_dataset
+from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError
 
 
@@ -61,6 +61,7 @@ def import_table(
         np.asarray(y),
         owner=owners,
         order=times,
+        stride=(step or window) if window is not None and times is not None else None,
         task=task,
         title=Path(source).stem,
         overwrite=overwrite,

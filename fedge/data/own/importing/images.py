@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fedge.data.folder import ArrayFile, new_folder, write_facts
+from fedge.catalog.data_folder import PARTS, PICTURES
+from fedge.data.own.folder import ArrayFile, new_folder, write_facts
 from fedge.errors import UserError
 
 Mode = Literal["grey", "rgb"]
 _PIL_MODE = {"grey": "L", "rgb": "RGB"}
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-_PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _find(source: Path) -> tuple[list[_Picture], list[Path]]:
     """The pictures, official training ones first, in the order of their paths; and what else lies there."""
     if not source.is_dir():
         raise UserError(f"{source} is no folder; give the folder that holds a folder of pictures per class")
-    parts = {sub: _PARTS[sub.name.lower()] for sub in _folders(source) if sub.name.lower() in _PARTS}
+    parts = {sub: PARTS[sub.name.lower()] for sub in _folders(source) if sub.name.lower() in PARTS}
     if parts and len(parts) < len(_folders(source)):
         other = next(sub.name for sub in _folders(source) if sub not in parts)
         raise UserError(
@@ -103,14 +102,14 @@ def _find(source: Path) -> tuple[list[_Picture], list[Path]]:
     for top, part in sorted((parts or {source: 0}).items(), key=lambda item: (item[1], item[0])):
         for sub in _folders(top):
             for file in sorted(path for path in sub.rglob("*") if path.is_file()):
-                if file.suffix.lower() in _SUFFIXES:
+                if file.suffix.lower() in PICTURES:
                     pictures.append(_Picture(file, sub.name, part))
                 else:
                     odd.append(file)
     if not pictures:
         raise UserError(
             f"{source} holds no pictures in folders; wanted: a folder per class, of "
-            f"{', '.join(sorted(_SUFFIXES))} files"
+            f"{', '.join(sorted(PICTURES))} files"
         )
     return pictures, [file for file in odd if not file.name.startswith(".")]
 

@@ -9,7 +9,7 @@ import pytest
 
 from fedge.catalog.datasets import DATASETS
 from fedge.data.datasets import load_dataset
-from fedge.data.idx import read_idx
+from fedge.data.known.idx import read_idx
 from fedge.errors import UserError
 
 

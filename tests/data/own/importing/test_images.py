@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedge.data.importing import import_images
+from fedge.data.own.importing import import_images
 from fedge.errors import UserError
 
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedge.data.datasets import DataSet
-from fedge.data.notices import division_notices
+from fedge.data.dataset import DataSet
+from fedge.data.dividing.notices import division_notices
+from fedge.data.dividing.parts import ClientRows, DividedRows
+from fedge.data.dividing.repeats import equal_groups, repeated_test_rows
 from fedge.data.partition import divide
-from fedge.data.parts import ClientRows, DividedRows
-from fedge.data.repeats import equal_groups, repeated_test_rows
 
 
 def data(rows: int = 400, classes: int = 10, people: int | None = None) -> DataSet:

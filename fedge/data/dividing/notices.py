@@ -3,19 +3,26 @@
 import numpy as np
 
 from fedge.data.checks import absent_classes, named_classes
-from fedge.data.datasets import DataSet
+from fedge.data.dataset import DataSet
+from fedge.data.dividing.parts import DividedRows
+from fedge.data.dividing.repeats import repeated_test_rows
 from fedge.data.partition import Division
-from fedge.data.parts import DividedRows
-from fedge.data.repeats import repeated_test_rows
+
+_IMBALANCE = 10  # times as many rows of one class as of another
+_FEW = 10  # rows of one client
 
 
 def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -> list[str]:
-    """Rows and classes that are nobody's, parts that are empty, test rows that stand among training rows too."""
+    """Rows and classes that are nobody's, parts that are empty or small, classes out of balance, test rows that stand
+    among training rows too."""
     lines = [
         _empty_classes(dataset),
+        _imbalance(dataset),
+        _overlapping(dataset, getattr(choice.split, "by", "row")),
         _nobodys(dataset, divided, choice.partition.kind),
         _gap(dataset, divided),
         _untested(divided) if choice.split.test else "",
+        _few(divided),
         _unknown_to_factory(dataset, divided),
         _repeated(dataset, divided),
     ]
@@ -25,6 +32,46 @@ def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -
 def _empty_classes(dataset: DataSet) -> str:
     classes = absent_classes(dataset.y, dataset.num_classes)
     return f"data set '{dataset.name}' holds no row of {named_classes(classes)}" if classes else ""
+
+
+def _imbalance(dataset: DataSet) -> str:
+    """Told where the commonest class has ten times the samples of the rarest: accuracy then hides the rare ones."""
+    count_K = np.bincount(dataset.y, minlength=dataset.num_classes)
+    held = np.flatnonzero(count_K)
+    if len(held) < 2 or (most := int(count_K.max())) < _IMBALANCE * (least := int(count_K[held].min())):
+        return ""
+    rare, common = int(held[count_K[held].argmin()]), int(count_K.argmax())
+    return (
+        f"the classes of '{dataset.name}' are out of balance: {_class(dataset, common)} has {most:,} of "
+        f"{len(dataset):,} rows, {_class(dataset, rare)} {least:,}; always to answer {_class(dataset, common)} is "
+        f"right in {most / len(dataset):.1%}"
+    )
+
+
+def _class(dataset: DataSet, label: int) -> str:
+    return f"'{dataset.classes[label]}'" if dataset.classes else f"class {label}"
+
+
+def _overlapping(dataset: DataSet, by: str) -> str:
+    """Told of data of one's own: HAR's own split is documented."""
+    if by != "row" or not dataset.overlap or not dataset.digest:
+        return ""
+    return (
+        f"the windows of '{dataset.name}' overlap and data.split.by is 'row': parts of test rows are trained on, and "
+        "accuracy is too good; take 'run' or 'time'"
+    )
+
+
+def _few(divided: DividedRows) -> str:
+    """Told where a client holds no more than a handful of rows, training, validation and test together."""
+    held = [sum(map(len, rows.parts)) for rows in divided.clients]
+    few = [client for client, rows in enumerate(held) if rows < _FEW]
+    if not few:
+        return ""
+    return (
+        f"{len(few)} of {len(held)} clients hold fewer than {_FEW} rows (client {few[0]}: {held[few[0]]}): "
+        "what they report is chance more than anything"
+    )
 
 
 def _missing_among(dataset: DataSet, rows: np.ndarray) -> list[int]:

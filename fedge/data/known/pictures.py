@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fedge.catalog.datasets import DatasetFacts
-from fedge.data.idx import read_idx
+from fedge.catalog.facts import DatasetFacts
+from fedge.data.known.idx import read_idx
 from fedge.errors import UserError
 
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -88,7 +88,11 @@ def _damage(reader: Any, folder: Path) -> str | None:
 
 
 def _reader(facts: DatasetFacts) -> Any:
+<<<<<<< HEAD:fedge/data/pictures.py
     from fedge.torchvision_compat import import_torchvision_datasets
+=======
+    from fedge.data.known.torchvision_compat import import_torchvision_datasets
+>>>>>>> da7d7ad (Data folders: a scenario takes them, fedge import and fedge.write_dataset make them; partition given, natural for all with owners; data in blocks; rooms in data/):fedge/data/known/pictures.py
 
     return getattr(import_torchvision_datasets(), _READERS[facts.name])
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedge.data.datasets import DataSet
+from fedge.data.dataset import DataSet
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
@@ -30,23 +30,30 @@ def assign_parts(
     factory_fraction: float,
     fractions: Sequence[float],
     seed: int,
+    *,
+    gap: int | None = None,
+    factory_N: np.ndarray | None = None,
 ) -> np.ndarray:
     """What each row is for [N]: GAP (nobody's), FACTORY, TRAIN, VALIDATION or TEST.
 
     `fractions`: of training, validation and test, for each owner and but for whole runs. An owner's runs are cut by
-    (seed, owner) alone. UserError: the rows have no order, or are not in it.
+    (seed, owner) alone. `gap`: rows dropped where two parts meet; None: as many as are known to share samples.
+    `factory_N`: which rows are the factory's, where that is settled. UserError: the rows have no order, or are not
+    in it.
     """
     require_order(dataset, by)
-    owner_N = np.zeros(len(dataset), np.int64) if dataset.subject is None else dataset.subject
-    order_N = np.argsort(owner_N, kind="stable")
-    run_N = _runs(owner_N[order_N], dataset.y[order_N])
-    part_N = _factory_runs(run_N, factory_fraction, derive_seed(seed, "factory split"))
+    order_N, owner_N = dataset.in_order()
+    run_N = _runs(owner_N, dataset.y[order_N])
+    if factory_N is None:
+        part_N = _factory_runs(run_N, factory_fraction, derive_seed(seed, "factory split"))
+    else:
+        part_N = np.where(factory_N[order_N], FACTORY, TRAIN).astype(np.int8)
     cut = _cut_by_run if by == "run" else _cut_by_time
     for owner in np.unique(owner_N):
-        own = np.flatnonzero((owner_N[order_N] == owner) & (part_N != FACTORY))
+        own = np.flatnonzero((owner_N == owner) & (part_N != FACTORY))
         generator = np.random.default_rng(derive_seed(seed, int(owner), "runs"))
         part_N[own] = cut(run_N[own], dataset.y[order_N][own], fractions, generator)
-    _drop_gap(part_N, owner_N[order_N], dataset.overlap)
+    _drop_gap(part_N, owner_N, dataset.overlap if gap is None else gap)
     result_N = np.empty_like(part_N)
     result_N[order_N] = part_N
     return result_N
@@ -55,17 +62,17 @@ def assign_parts(
 def require_order(dataset: DataSet, by: str) -> None:
     """UserError unless the rows of each owner are in the order of recording, as far as their samples tell.
 
-    Where a row begins with the samples that another ends with, it must be that one's next.
+    Where a row begins with the samples that another ends with, it must be that one's next. An order that came with the
+    data is taken at its word.
     """
     if not dataset.ordered:
         raise UserError(
             f"data.split.by is '{by}', and the rows of '{dataset.name}' are in no order of recording: take 'row'"
         )
-    if dataset.stride is None or not dataset.overlap:
+    if dataset.stride is None or not dataset.overlap or dataset.order is not None:
         return
     follower = {head: row for row, head in _ends(dataset.x[..., : -dataset.stride])}
-    owner_N = np.zeros(len(dataset), np.int64) if dataset.subject is None else dataset.subject
-    order_N = np.argsort(owner_N, kind="stable")
+    order_N, _ = dataset.in_order()
     place_N = np.empty_like(order_N)
     place_N[order_N] = np.arange(len(order_N))
     for row, tail in _ends(dataset.x[..., dataset.stride :]):
@@ -133,6 +140,6 @@ def _cut_by_time(
 def _drop_gap(part_N: np.ndarray, owner_N: np.ndarray, overlap: int) -> None:
     """Drop a row if one of its owner's next `overlap` rows is of another part."""
     whole_N = part_N.copy()
-    for ahead in range(1, overlap + 1):
+    for ahead in range(1, min(overlap, len(part_N) - 1) + 1):
         differs = (whole_N[ahead:] != whole_N[:-ahead]) & (owner_N[ahead:] == owner_N[:-ahead])
         part_N[:-ahead][differs] = GAP

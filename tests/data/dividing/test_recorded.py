@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedge.data.datasets import DataSet, load_dataset
+from fedge.data.dataset import DataSet
+from fedge.data.datasets import load_dataset
+from fedge.data.dividing.recorded import FACTORY, GAP, TEST, TRAIN, VALIDATION, assign_parts
 from fedge.data.partition import divide
-from fedge.data.recorded import FACTORY, GAP, TEST, TRAIN, VALIDATION, assign_parts
 from fedge.errors import UserError
 
 FRACTIONS = (0.6, 0.2, 0.2)

@@ -11,7 +11,6 @@ filled beside its place and moved there whole: nothing half-made is ever found.
 """
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,13 +21,13 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedge.data.own_arrays import Task, as_order, as_owners, as_samples, as_targets
+from fedge.catalog.data_folder import FACTS, facts_text
+from fedge.data.blocks import blocks
+from fedge.data.own.arrays import Task, as_order, as_owners, as_samples, as_targets
 from fedge.errors import UserError
 
-FACTS = "facts.json"
-FORMAT, VERSION = "fedge-data", 1
 ARRAYS = ("x", "y", "owner", "order")
-_CHUNK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 24
 
 
 def write_dataset(
@@ -41,6 +40,7 @@ def write_dataset(
     classes: Sequence[str] | None = None,
     task: Task | None = None,
     train_count: int | None = None,
+    stride: int | None = None,
     title: str = "",
     overwrite: bool = False,
 ) -> Path:
@@ -50,7 +50,9 @@ def write_dataset(
     float32 get their missing axis. y: by `task` (left out: by y's type): class numbers 0..K-1 or names [N]; labels
     [N, K] of 0 and 1; numbers [N, K]. owner: whose each sample is, names or numbers [N]. order: when it was taken [N],
     comparable within an owner. classes: the names of the K classes. train_count: the first rows that are the official
-    training split; left out: all. A folder that holds something is refused unless `overwrite`.
+    training split; left out: all. stride: of windows of one signal, moments from one's beginning to that of its owner's
+    next, so that none that overlap are on both sides of a split; left out: no two share a moment. A folder that holds
+    something is refused unless `overwrite`.
 
     Raises UserError, in one line, for arrays that fedge does not mean; nothing is left behind then.
     """
@@ -64,19 +66,34 @@ def write_dataset(
     for name, array in arrays.items():
         if len(array) != len(samples):
             raise UserError(f"{name} has {len(array)} rows and x {len(samples)}; each sample needs one")
+    if stride is not None and (stride < 1 or order is None):
+        raise UserError(
+            f"stride is {stride}; it is a number of moments, 1 or more, of rows that have an order"
+        )
     with new_folder(Path(folder), overwrite=overwrite) as partial:
         for name, array in arrays.items():
             with ArrayFile(partial / f"{name}.npy", array.dtype, array.shape[1:]) as file:
-                for block in _blocks(array):
+                for _, block in blocks(array, _BLOCK_BYTES):
                     file.append(block)
         write_facts(
-            partial, title=title or Path(folder).name, task=kind, classes=names, train_count=train_count
+            partial,
+            title=title or Path(folder).name,
+            task=kind,
+            classes=names,
+            train_count=train_count,
+            stride=stride,
         )
     return Path(folder)
 
 
 def write_facts(
-    folder: Path, *, title: str, task: Task, classes: Sequence[str], train_count: int | None
+    folder: Path,
+    *,
+    title: str,
+    task: Task,
+    classes: Sequence[str],
+    train_count: int | None = None,
+    stride: int | None = None,
 ) -> None:
     """Write facts.json of the arrays that lie in `folder`."""
     arrays = {
@@ -85,20 +102,19 @@ def write_facts(
     size = len(arrays["x"])
     if train_count is not None and not 0 < train_count <= size:
         raise UserError(f"train_count is {train_count}; it is a number of samples, 1 to {size}")
-    facts = {
-        "format": FORMAT,
-        "version": VERSION,
-        "title": title,
-        "task": task,
-        "shape": list(arrays["x"].shape[1:]),
-        "classes": list(classes),
-        "size": size,
-        "train_count": train_count or size,
-        "owners": int(arrays["owner"].max()) + 1 if "owner" in arrays else None,
-        "ordered": "order" in arrays,
-        "digest": f"blake2b:{digest(arrays)}",
-    }
-    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    text = facts_text(
+        title=title,
+        task=task,
+        shape=list(arrays["x"].shape[1:]),
+        classes=list(classes),
+        size=size,
+        train_count=train_count or size,
+        owners=int(arrays["owner"].max()) + 1 if "owner" in arrays else None,
+        ordered="order" in arrays,
+        stride=stride,
+        digest=f"blake2b:{digest(arrays)}",
+    )
+    (folder / FACTS).write_text(text, encoding="utf-8")
 
 
 def digest(arrays: dict[str, NDArray[Any]]) -> str:
@@ -106,7 +122,7 @@ def digest(arrays: dict[str, NDArray[Any]]) -> str:
     summed = hashlib.blake2b(digest_size=16)
     for name, array in arrays.items():
         summed.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        for block in _blocks(array):
+        for _, block in blocks(array, _BLOCK_BYTES):
             summed.update(np.ascontiguousarray(block).data.cast("B") if block.size else b"")
     return summed.hexdigest()
 
@@ -117,7 +133,11 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give another folder")
     if folder.is_dir() and any(folder.iterdir()) and not (overwrite and (folder / FACTS).is_file()):
-        held = "a data folder: say so to overwrite it" if (folder / FACTS).is_file() else "not a data folder"
+        held = (
+            "a data folder: --overwrite, overwrite=True, replaces it"
+            if (folder / FACTS).is_file()
+            else "not a data folder"
+        )
         raise UserError(f"{folder} is not empty ({held}), or give another folder")
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -162,11 +182,3 @@ class ArrayFile:
         self._file.write(magic + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n")
         self._file.close()
         return False
-
-
-def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The rows in order, some megabytes at a time."""
-    row_bytes = max(1, array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
-    step = max(1, _CHUNK_BYTES // row_bytes)
-    for start in range(0, len(array), step):
-        yield array[start : start + step]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedge.data.importing import import_arrays, import_program, import_table
+from fedge.data.own.importing import import_arrays, import_program, import_table
 from fedge.errors import UserError
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fedge.data.folder import write_dataset
-from fedge.data.importing.images import Imported
-from fedge.data.own_arrays import Task
+from fedge.data.own.arrays import Task
+from fedge.data.own.folder import write_dataset
+from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedge.data.parts import ClientRows
+from fedge.data.blocks import blocks, gathered, row_bytes
+from fedge.data.dividing.parts import ClientRows
 
-_SLICE = 4096  # rows summed at a time
+_BLOCK_BYTES = 1 << 24  # summed at a time
 
 
 def repeated_test_rows(
@@ -36,28 +37,40 @@ def equal_groups(x_NCHW: np.ndarray) -> np.ndarray | None:
     twice_N = sum_N[order_N][1:] == sum_N[order_N][:-1]
     if not twice_N.any():
         return None
-    group_N = np.arange(len(x_NCHW))
-    for place in np.flatnonzero(twice_N):
-        earlier, later = order_N[place], order_N[place + 1]
-        if x_NCHW[earlier].tobytes() == x_NCHW[later].tobytes():
-            group_N[later] = group_N[earlier]
+    first, second = order_N[:-1][twice_N], order_N[1:][twice_N]
+    same_M = np.concatenate(
+        [
+            (_bytes(earlier) == _bytes(later)).all(1)
+            for (_, earlier), (_, later) in zip(
+                gathered(x_NCHW, first), gathered(x_NCHW, second), strict=True
+            )
+        ]
+    )
+    begins_N = np.ones(len(order_N), bool)
+    begins_N[1:][twice_N] = ~same_M
+    group_N = np.empty(len(order_N), np.int64)
+    group_N[order_N] = order_N[begins_N][np.cumsum(begins_N) - 1]
     return group_N
 
 
+def _bytes(rows_NCHW: np.ndarray) -> np.ndarray:
+    """The bytes of each row [N, B]."""
+    return np.ascontiguousarray(rows_NCHW).reshape(len(rows_NCHW), -1).view(np.uint8)
+
+
 def _sums(x_NCHW: np.ndarray) -> np.ndarray:
-    flat = np.ascontiguousarray(x_NCHW).reshape(len(x_NCHW), -1)
-    bytes_NB = flat.view(np.uint8).reshape(len(flat), -1)
-    spare = -bytes_NB.shape[1] % 8
-    words = (bytes_NB.shape[1] + spare) // 8
+    row = row_bytes(x_NCHW)
+    spare = -row % 8
+    words = (row + spare) // 8
     factor_W = np.random.default_rng(0).integers(0, 1 << 63, words, dtype=np.uint64) * np.uint64(
         2
     ) + np.uint64(1)
-    sum_N = np.zeros(len(flat), np.uint64)
-    for start in range(0, len(flat), _SLICE):
-        piece = bytes_NB[start : start + _SLICE]
+    sum_N = np.zeros(len(x_NCHW), np.uint64)
+    for start, rows in blocks(x_NCHW, _BLOCK_BYTES):
+        piece = _bytes(rows)
         if spare:
             piece = np.pad(piece, ((0, 0), (0, spare)))
         word_NW = np.ascontiguousarray(piece).view(np.uint64)
         mixed_NW = word_NW ^ (word_NW >> np.uint64(29))
-        sum_N[start : start + _SLICE] = (mixed_NW * factor_W).sum(1, dtype=np.uint64)
+        sum_N[start : start + len(rows)] = (mixed_NW * factor_W).sum(1, dtype=np.uint64)
     return sum_N

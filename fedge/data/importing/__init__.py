@@ -1,8 +1,0 @@
-"""`fedge import`: a user's pictures, tables, arrays or generator, once, into a data folder."""
-
-from fedge.data.importing.arrays import import_arrays
-from fedge.data.importing.images import import_images
-from fedge.data.importing.program import import_program
-from fedge.data.importing.table import import_table
-
-__all__ = ["import_arrays", "import_images", "import_program", "import_table"]

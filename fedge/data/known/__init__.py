@@ -1,0 +1,1 @@
+"""What the data sets that fedge knows by name lie in: files, how they are fetched and read, their classes."""

@@ -1,0 +1,188 @@
+"""`fedge import`: pictures, a table, arrays or a generator of one's own become a data folder."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedge.errors import UserError
+
+if TYPE_CHECKING:
+    from fedge.data.own.arrays import Task
+    from fedge.data.own.importing.images import Imported, Mode
+
+import_app = typer.Typer(
+    help="Make a data folder, which a scenario names as data.dataset.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+# Arguments are explained in their command's docstring, as in fedge.cli.
+Source = Annotated[str, typer.Argument(metavar="SOURCE", hidden=True)]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The data folder to make.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data folder that --out holds.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", metavar="classes|labels|numbers", help="What y is [default: by its type]"),
+]
+
+
+@import_app.command("images")
+def images_command(
+    source: Source,
+    out: Out,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to so many pixels."),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(metavar="grey|rgb", help="Convert every picture.")] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read pictures from a folder per class.
+
+    SOURCE: that holds a folder per class, or train, val and test, each with a folder per class.
+    """
+    from fedge.data.own.importing import import_images
+
+    sides = _numbers(size, "--size", (1, 2))
+    side = None if sides is None else (sides[0], sides[-1])
+    colours: Mode | None = mode  # type: ignore[assignment]  # import_images refuses other words
+    with _reported():
+        _say(
+            import_images(source, out, size=side, mode=colours, skip_broken=skip_broken, overwrite=overwrite)
+        )
+
+
+@import_app.command("table")
+def table_command(
+    source: Source,
+    out: Out,
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="The column of what is to be told.")],
+    owner: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of whose row it is.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of when it was taken.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="C,T|C,H,W", help="Of one row's numbers: a row is a sample.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="A row is a moment: cut windows of so many.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="From a window to the next [default: --window]")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column to leave out; may be repeated.")
+    ] = None,
+    task: TaskName = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read a table of sensor data.
+
+    SOURCE: a .csv or .parquet file; a row is a sample of --shape, or a moment of which --window make a sample.
+    """
+    from fedge.data.own.importing import import_table
+
+    if step is not None and window is None:
+        raise UserError(f"--step is {step}, and there is no --window that it goes on from: give --window too")
+    if shape is not None and window is not None:
+        raise UserError("--shape is for rows that are samples, --window for rows that are moments: give one")
+    with _reported():
+        _say(
+            import_table(
+                source,
+                out,
+                label=label,
+                owner=owner,
+                time=time,
+                shape=_numbers(shape, "--shape", (2, 3)),
+                window=window,
+                step=step,
+                drop=drop or (),
+                task=_task(task),
+                overwrite=overwrite,
+            )
+        )
+
+
+@import_app.command("arrays")
+def arrays_command(source: Source, out: Out, task: TaskName = None, overwrite: Overwrite = False) -> None:
+    """Read NumPy arrays.
+
+    SOURCE: an .npz of x and y, and owner, order, classes if there are any (numpy.savez).
+    """
+    from fedge.data.own.importing import import_arrays
+
+    with _reported():
+        _say(import_arrays(source, out, task=_task(task), overwrite=overwrite))
+
+
+@import_app.command("program")
+def program_command(source: Source, out: Out, task: TaskName = None, overwrite: Overwrite = False) -> None:
+    """Run a program of one's own that yields samples.
+
+    SOURCE: a Python file with a function rows(), which yields (x, y), (x, y, owner) or (x, y, owner, time).
+    """
+    from fedge.data.own.importing import import_program
+
+    with _reported():
+        _say(import_program(source, out, task=_task(task), overwrite=overwrite))
+
+
+def _task(name: str | None) -> "Task | None":
+    kinds = ("classes", "labels", "numbers")
+    if name is not None and name not in kinds:
+        raise UserError(f"--task is {name!r}; take one of {', '.join(kinds)}")
+    return name  # type: ignore[return-value]
+
+
+def _numbers(text: str | None, option: str, lengths: Sequence[int]) -> tuple[int, ...] | None:
+    """ "6,1,128" as numbers."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.lower().replace("x", ",").split(",")]
+    if len(words) not in lengths or not all(
+        word.isascii() and word.isdigit() and int(word) for word in words
+    ):
+        wanted = " or ".join(map(str, lengths))
+        raise UserError(
+            f"{option} is {text!r}; {wanted} whole numbers from 1 are wanted, with commas between"
+        )
+    return tuple(map(int, words))
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What no importer foresaw, of files and of memory, in one line."""
+    try:
+        yield
+    except MemoryError:
+        raise UserError(
+            "the data do not fit into memory: import them in parts, or write x.npy by a program"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{error.filename or 'a file'}: {error.strerror or error}") from None
+
+
+def _say(made: "Imported") -> None:
+    """One line of what was made on stdout, and what a person should know on stderr."""
+    from fedge.catalog.data_folder import folder_facts
+
+    facts = folder_facts(made.folder)
+    parts = [
+        f"{facts.size:,} samples of {' x '.join(map(str, facts.shape))}",
+        f"{facts.num_classes} {facts.task}",
+        *([f"{facts.people} owners"] if facts.people else []),
+        *(["in order of time"] if facts.ordered else []),
+    ]
+    print(f"{made.folder}: {', '.join(parts)}")
+    for note in made.notes:
+        print(f"fedge: {note}", file=sys.stderr)
