@@ -30,7 +30,7 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
     """Run every round that `folder` does not hold yet and return the summary, which is also written there."""
     since_s = time.perf_counter()  # of a round: the end of the one before, so that their sum is the run's
     nodes = find_clients(grid, scenario)
-    fleet, own = Fleet(scenario), tuple(scenario.report.figures)
+    fleet = Fleet(scenario)
     memory = Memory(keep_history=fleet.by_history)
     memory.take(folder.rows("reports.jsonl"))
     for round in range(folder.round + 1, scenario.rounds + 1):

@@ -88,11 +88,7 @@ def _damage(reader: Any, folder: Path) -> str | None:
 
 
 def _reader(facts: DatasetFacts) -> Any:
-<<<<<<< HEAD:fedge/data/pictures.py
     from fedge.torchvision_compat import import_torchvision_datasets
-=======
-    from fedge.data.known.torchvision_compat import import_torchvision_datasets
->>>>>>> da7d7ad (Data folders: a scenario takes them, fedge import and fedge.write_dataset make them; partition given, natural for all with owners; data in blocks; rooms in data/):fedge/data/known/pictures.py
 
     return getattr(import_torchvision_datasets(), _READERS[facts.name])
 
