@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from flwr.app import Context, RecordDict
 
@@ -193,7 +193,15 @@ class FleetRoster(Sequence[Member]):
     def __len__(self) -> int:
         return self._clients
 
-    def __getitem__(self, client: int) -> Member:
+    @overload
+    def __getitem__(self, client: int) -> Member: ...
+
+    @overload
+    def __getitem__(self, client: slice) -> Sequence[Member]: ...
+
+    def __getitem__(self, client: int | slice) -> Member | Sequence[Member]:
+        if isinstance(client, slice):
+            return [self[index] for index in range(*client.indices(self._clients))]
         if not 0 <= client < self._clients:
             raise IndexError(client)
         device_class = self._scenario.device_class_of(client).label

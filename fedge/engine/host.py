@@ -12,6 +12,9 @@ from fedge.engine.program import answer, load
 from fedge.engine.roster import ClientProgram, NodeConfig
 from fedge.errors import UserError
 
+Started = tuple[int, str | None]
+"""A host's process id, and in one line why its program does not load (None if it does)."""
+
 
 class Host:
     """Holds the loaded program. Handles one message at a time and keeps nothing between two."""
@@ -21,10 +24,8 @@ class Host:
         self._run_config = run_config
         self._threads = threads
 
-    def start(self) -> tuple[int, str | None]:
-        """Load the program: this process's id, and in one line why the program does not load (None if it
-        does).
-        """
+    def start(self) -> Started:
+        """Load the program."""
         try:
             TravelledModules(self._program.files).install()
             self._app = load(self._program, self._threads)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ray.actor import ActorHandle
 
+from fedge.engine.host import Host
 from fedge.engine.roster import HostRequest
 
 EventKind = Literal["host_started", "host_released", "host_died", "deadline_exceeded"]
@@ -35,7 +36,7 @@ class Job:
 class HostHandle:
     """A Ray actor, the Ray node its share is booked on, and the process it runs in."""
 
-    actor: ActorHandle
+    actor: ActorHandle[Host]
     node_id: str
     pid: int = 0
 

@@ -13,15 +13,17 @@ nothing waiting, is released when another class has messages but no host.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import ray
 from ray import ObjectRef
+from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedge.engine.base import FleetGrid
 from fedge.engine.cluster import RayCluster
-from fedge.engine.host import Host
+from fedge.engine.host import Host, Started
 from fedge.engine.payload import unseal
 from fedge.engine.placement import Placement
 from fedge.engine.pool import EventKind, HostEvent, HostHandle, Job, Pool
@@ -63,8 +65,10 @@ class RayGrid(FleetGrid):
         on_event: Callable[[HostEvent], None] | None = None,
     ) -> None:
         super().__init__(roster)
-        self._own_cluster = RayCluster() if cluster is None else None
-        self._cluster = self._own_cluster or cluster
+        self._own_cluster: RayCluster | None = None
+        if cluster is None:
+            cluster = self._own_cluster = RayCluster()
+        self._cluster = cluster
         self._placement = Placement(self._cluster.nodes())
         self._program_arguments = (program, dict(run_config), threads)
         self._requests = dict(requests)
@@ -74,8 +78,8 @@ class RayGrid(FleetGrid):
         self._sticky = sticky
         self._on_event = on_event or (lambda event: None)
         self._pools: dict[tuple[str, str | None], Pool] = {}
-        self._starting: dict[ObjectRef, tuple[Pool, HostHandle, float]] = {}
-        self._flying: dict[ObjectRef, tuple[Pool, HostHandle, Job, float]] = {}  # oldest first
+        self._starting: dict[ObjectRef[Started], tuple[Pool, HostHandle, float]] = {}
+        self._flying: dict[ObjectRef[bytes], tuple[Pool, HostHandle, Job, float]] = {}  # oldest first
         self._settled = True  # False when a pool may need a host, or may have one to spare
         try:
             self._placement.check(self._requests)
@@ -138,10 +142,10 @@ class RayGrid(FleetGrid):
             return
         job = pool.queue.popleft()
         node_config = self.roster[job.client].node_config
-        ref = host.actor.handle.remote(job.packed, node_id_of(job.client), node_config)
+        ref: ObjectRef[bytes] = host.actor.handle.remote(job.packed, node_id_of(job.client), node_config)
         self._flying[ref] = (pool, host, job, time.monotonic())
 
-    def _land(self, ref: ObjectRef) -> None:
+    def _land(self, ref: ObjectRef[bytes]) -> None:
         """Take a reply, or learn that the host died under the message."""
         pool, host, job, _ = self._flying.pop(ref)
         try:
@@ -226,13 +230,14 @@ class RayGrid(FleetGrid):
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         )
-        host = HostHandle(actor_class.remote(*self._program_arguments), node_id)
+        actor = cast(ActorHandle[Host], actor_class.remote(*self._program_arguments))
+        host = HostHandle(actor, node_id)
         self._starting[host.actor.start.remote()] = (pool, host, time.monotonic())
         pool.hosts.add(host)
         pool.starting += 1
         return True
 
-    def _open(self, ref: ObjectRef) -> None:
+    def _open(self, ref: ObjectRef[Started]) -> None:
         """A host has started, or died while starting; or its program does not load, which ends the run."""
         pool, host, _ = self._starting.pop(ref)
         pool.starting -= 1
