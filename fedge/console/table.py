@@ -1,6 +1,6 @@
 """The table at a run's end: what it brought and what it cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -110,7 +110,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("per client")
     for row in rows:
         table.add_column(f"{row['class']} x {row['clients']}", justify="right")
-    lines = {
+    lines: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "memory needed / there is": lambda row: (
             f"{_mb(row['memory_need_bytes'])} / {_mb(row['memory_have_bytes'])}"
         ),

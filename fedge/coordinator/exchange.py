@@ -9,7 +9,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedge.errors import RunError
-from fedge.protocol import RoundPlan, content_bytes, status_of
+from fedge.protocol import REPORT, RoundPlan, content_bytes, status_of
 from fedge.scenario.schema import Engine, Scenario
 from fedge.scenario.training import Training
 
@@ -79,13 +79,21 @@ def find_clients(grid: Grid, scenario: Scenario) -> dict[int, int]:
         if reply is None or reply.has_error():
             status = status_of(reply) if reply else "no reply"
             raise RunError(f"node {nodes[index]} did not say which client it is: {status}")
-        found[int(reply.content["report"]["client"])] = nodes[index]
+        found[_client_in(reply)] = nodes[index]
     if sorted(found) != list(range(scenario.clients)):
         raise RunError(
             f"the scenario has {scenario.clients} clients and the nodes answered for {len(found)} of them; "
             "start one node per client, each with its own partition-id"
         )
     return dict(sorted(found.items()))
+
+
+def _client_in(reply: Message) -> int:
+    report = reply.content.metric_records.get(REPORT)
+    client = report.get("client") if report else None
+    if not isinstance(client, int):
+        raise RunError(f"a node says that its client is {client!r}; that must be a whole number")
+    return client
 
 
 def _wait_for_nodes(grid: Grid, wanted: int) -> list[int]:
@@ -104,4 +112,4 @@ def _wait_for_nodes(grid: Grid, wanted: int) -> list[int]:
 
 def reply_bytes(reply: Message) -> int:
     """What the reply's payload weighs: its records, or its error's reason."""
-    return len(reply.error.reason.encode()) if reply.has_error() else content_bytes(reply.content)
+    return len((reply.error.reason or "").encode()) if reply.has_error() else content_bytes(reply.content)

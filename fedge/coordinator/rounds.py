@@ -132,7 +132,9 @@ def _refuse_to_go_on(row: Row, scenario: Scenario, plan: RoundPlan, folder: RunF
 def report_row(scenario: Scenario, round: int, client: int, reply: Message | None) -> Row:
     """One line of reports.jsonl: the report where it is one for this round and client, else only its status."""
     row: Row = {"round": round, "client": client, "device": scenario.device_class_of(client).label}
-    status = Status.NO_REPLY if reply is None else status_of(reply)
+    if reply is None:
+        return row | {"status": Status.NO_REPLY.value}
+    status = status_of(reply)
     if status is not Status.OK:
         return row | {"status": status.value}
     try:

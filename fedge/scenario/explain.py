@@ -119,4 +119,5 @@ def _is_kind(section: Schema, part: str | int) -> bool:
 
 
 def _keys(section: Schema) -> Schema:
-    return section.get("properties", {})
+    keys: Schema = section.get("properties", {})
+    return keys

@@ -82,7 +82,8 @@ class Faults(Section):
     duplicate: FaultRule = FaultRule()
 
     def rule(self, fault: Fault) -> FaultRule:
-        return getattr(self, fault.value)
+        rule: FaultRule = getattr(self, fault.value)
+        return rule
 
     @model_validator(mode="after")
     def _rates_are_shares(self) -> "Faults":

@@ -3,7 +3,7 @@
 Torch-free and without opening a data file: these are the mistakes that can be named from facts alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedge.catalog.data_folder import FolderFacts
@@ -12,7 +12,7 @@ from fedge.catalog.devices import profile
 from fedge.catalog.facts import DatasetFacts
 from fedge.catalog.files import client_path, policy_path, scenario_path
 from fedge.errors import UserError
-from fedge.scenario.data import Given, Natural, Pathological, Shards
+from fedge.scenario.data import Given, Natural, Pathological, Shards, Subsets
 from fedge.scenario.file import read_scenario
 from fedge.scenario.schema import Scenario
 
@@ -39,7 +39,17 @@ def check(scenario: Scenario) -> None:
     _check_task(facts)
     _check_samples(scenario, facts)
     _check_split(scenario, facts)
-    _PARTITION_CHECKS.get(scenario.data.partition.kind, lambda *_: None)(scenario, facts)
+    match scenario.data.partition:
+        case Pathological(classes=classes):
+            _check_pathological(classes, facts)
+        case Shards(per_client=per_client):
+            _check_shards(per_client, scenario, facts)
+        case Natural():
+            _check_natural(scenario, facts)
+        case Subsets():
+            _check_subsets(facts)
+        case Given(file=file):
+            _check_given(file)
 
 
 def _check_task(facts: DatasetFacts) -> None:
@@ -102,15 +112,13 @@ def left_out(scenario: Scenario) -> list[str]:
     return []
 
 
-def _check_pathological(scenario: Scenario, facts: DatasetFacts) -> None:
-    if scenario.data.partition.classes > facts.num_classes:
-        raise UserError(
-            f"data.partition.classes is {scenario.data.partition.classes}; {facts.name!r} has {facts.num_classes}"
-        )
+def _check_pathological(classes: int, facts: DatasetFacts) -> None:
+    if classes > facts.num_classes:
+        raise UserError(f"data.partition.classes is {classes}; {facts.name!r} has {facts.num_classes}")
 
 
-def _check_shards(scenario: Scenario, facts: DatasetFacts) -> None:
-    left, per_client = _rows_left(scenario, facts), scenario.data.partition.per_client
+def _check_shards(per_client: int, scenario: Scenario, facts: DatasetFacts) -> None:
+    left = _rows_left(scenario, facts)
     if scenario.clients * per_client > left:
         raise UserError(
             f"data.partition.per_client is {per_client}: {scenario.clients} clients need "
@@ -132,21 +140,11 @@ def _check_natural(scenario: Scenario, facts: DatasetFacts) -> None:
         )
 
 
-def _check_subsets(scenario: Scenario, facts: DatasetFacts) -> None:
+def _check_subsets(facts: DatasetFacts) -> None:
     if facts.name != "cifar100":
         raise UserError(f"data.partition kind 'subsets' is for cifar100; data.dataset is {facts.name!r}")
 
 
-def _check_given(scenario: Scenario, facts: DatasetFacts) -> None:
-    partition = scenario.data.partition
-    if isinstance(partition, Given) and not Path(partition.file).is_file():
-        raise UserError(f"data.partition.file {partition.file}: no such file; a csv of row,client is wanted")
-
-
-_PARTITION_CHECKS: dict[str, Callable[[Scenario, DatasetFacts], None]] = {
-    "pathological": _check_pathological,
-    "shards": _check_shards,
-    "natural": _check_natural,
-    "subsets": _check_subsets,
-    "given": _check_given,
-}
+def _check_given(file: str) -> None:
+    if not Path(file).is_file():
+        raise UserError(f"data.partition.file {file}: no such file; a csv of row,client is wanted")
