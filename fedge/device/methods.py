@@ -6,7 +6,7 @@ A report says what ran by a word: a name that scenarios know, "none", or "own" f
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,7 +17,8 @@ from fedge.errors import UserError
 from fedge.protocol.report import NONE, OWN
 from fedge.references import Programs, resolve_callable
 from fedge.scenario.training import OtherFilter, Training
-from fedge.training.error_map.pruner import ErrorMapPruner
+from fedge.training.error_map.pruner import ErrorMapPruner, ScoreName
+from fedge.training.error_map.scores import Score
 from fedge.training.instance_filter.filters import FILTERS, InstanceFilter, make_filter
 from fedge.training.pruning.criteria import CRITERIA, Criterion
 from fedge.training.quantization import Quantization
@@ -58,24 +59,31 @@ class Methods:
         """A filter that has learnt nothing yet; None: every instance is trained on."""
         choice = self.training.instance_filter
         channels, height, width = self.input_shape
-        shape = {"in_channels": channels, "image_size": (height, width)}
         if isinstance(choice, OtherFilter) and is_reference(choice.kind):
             make = self._own("training.instance_filter.kind", choice.kind)
+            shape = {"in_channels": channels, "image_size": (height, width)}
             taken = {
                 name: value for name, value in shape.items() if name in inspect.signature(make).parameters
             }
             own: InstanceFilter = make(keep=choice.keep, seed=self.filter_seed, **taken, **choice.args)
             return own
-        options = choice.model_dump(exclude={"args"})
-        return make_filter(**options, **shape, seed=self.filter_seed)
+        return make_filter(
+            choice.kind,
+            choice.keep,
+            in_channels=channels,
+            image_size=(height, width),
+            seed=self.filter_seed,
+            **choice.model_dump(exclude={"kind", "keep", "args"}),
+        )
 
     def error_maps(self, model: nn.Module, epochs_before: int = 0) -> ErrorMapPruner | None:
         """The pruner of the model's error maps; None where all are kept. `alternate` goes on from `epochs_before`."""
         choice = self.training.error_maps
         if choice.keep == 1:
             return None
-        own = is_reference(choice.score)
-        score = self._own("training.error_maps.score", choice.score) if own else choice.score
+        score: ScoreName | Score = cast(ScoreName, choice.score)  # the scenario has checked it
+        if is_reference(choice.score):
+            score = self._own("training.error_maps.score", choice.score)
         options = choice.model_dump(exclude={"score"})
         pruner = ErrorMapPruner(model, **options, score=score, seed=self.seed("error_maps"))
         pruner.epoch = epochs_before

@@ -20,7 +20,7 @@ DIRICHLET_MIN_ROWS = 5
 _KEY = "key"
 
 
-class _Positions(Dataset):
+class _Positions(Dataset):  # type: ignore[misc]  # a library without types
     """A table of one column, `key`, in order already where the partitioner wants it sorted."""
 
     def select(self, indices: Any, *_: Any, **__: Any) -> np.ndarray:

@@ -73,11 +73,12 @@ def peak_training_memory(
     def peak(fake: FakeTensorMode | None) -> int:
         with stand_in(model, fake, aside=False), fake or contextlib.nullcontext():
             model.train()
-            with LiveBytes(itertools.chain(model.parameters(), model.buffers())) as live:
+            live = LiveBytes(itertools.chain(model.parameters(), model.buffers()))
+            with live:
                 update = OPTIMIZERS[optimizer](model.parameters())
                 _make_state(update, model)
                 train_steps(1, model, update, batch_size, input_shape, error_maps, order)
-                return live.peak
+            return live.peak
 
     # what an LSTM keeps for its backward pass has no shape on a fake tensor
     return on_fake_or_real(peak, fake=not any(isinstance(layer, nn.LSTM) for layer in model.modules()))
@@ -124,14 +125,16 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of storages alive: of `tensors`, and of all that is made inside; and their peak."""
 
     def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's has no annotations
         self.now = 0
         self.peak = 0
-        self._known: dict[int, weakref.finalize] = {}
+        self._known: dict[int, weakref.finalize[[int, int], torch.UntypedStorage]] = {}
         for tensor in tensors:
             self._add(tensor)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         self.peak = max(self.peak, self.now + inside_bytes(func, args, result))
         for tensor in tree_iter(result):

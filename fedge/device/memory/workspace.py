@@ -24,7 +24,7 @@ _BLOCK = 16  # channels; fixed rather than asked of this machine's CPU, so that 
 _PLAIN_CHANNELS = 3
 
 
-def inside_bytes(func: Any, args: tuple, result: Any) -> int:
+def inside_bytes(func: Any, args: tuple[Any, ...], result: Any) -> int:
     """Bytes the operator holds at its own peak, its results included; 0 where it is the results alone."""
     inside = _INSIDE.get(func)
     return inside(result, *args) if inside else 0

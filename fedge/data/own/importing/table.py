@@ -89,7 +89,8 @@ def _numbers(features: pd.DataFrame, source: str | Path) -> NDArray[np.float32]:
             )
     if not len(features.columns):
         raise UserError(f"{source} has no column left for x")
-    return features.to_numpy(np.float32)
+    x_NF: NDArray[np.float32] = features.to_numpy(np.float32)
+    return x_NF
 
 
 def _shaped(
