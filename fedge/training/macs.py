@@ -31,6 +31,7 @@ from fedge.training.outputs import one_tensor
 from fedge.training.torch_private import BatchNorm, FakeTensorMode, InstanceNorm, has_parameters, tree_iter
 
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+Counted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _WITHOUT_PRODUCTS = (BatchNorm, InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.PReLU)
 SMALL = 1 << 27
 """Parameters times numbers in an instance, of a network that is counted by computing."""
@@ -103,7 +104,7 @@ class BackwardCost(NamedTuple):
         """Both products."""
         return self.error_propagation + self.weight_gradient
 
-    def __add__(self, other: "BackwardCost") -> "BackwardCost":
+    def __add__(self, other: "BackwardCost") -> "BackwardCost":  # type: ignore[override]  # a sum, not a longer tuple
         return BackwardCost(
             self.error_propagation + other.error_propagation,
             self.weight_gradient + other.weight_gradient,

@@ -100,7 +100,7 @@ def losses(logits_BK: Tensor, y_B: Tensor) -> Tensor:
 
 def finite_weights(model: nn.Module) -> bool:
     """Whether parameters and running statistics are numbers: a loss is of before the step that made them."""
-    state = [*model.parameters()]
+    state: list[Tensor] = [*model.parameters()]
     for layer in model.modules():
         state += [t for t in (getattr(layer, n, None) for n in _STATISTICS) if isinstance(t, Tensor)]
     return all(bool(tensor.isfinite().all()) for tensor in state)

@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Self
+from typing import Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import COUNTED, BackwardCost, MacTable
 from fedge.training.torch_private import ConvTranspose, parameters_of
 
+Quantised = nn.Conv2d | nn.Linear
 RANGE_CHUNKS = 16
 _NOT_QUANTISED = (ConvTranspose, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
 
@@ -54,7 +55,8 @@ def quantize(value: Tensor, bits: int, generator: torch.Generator | None = None)
     level = (value - low) / step
     if generator is not None:
         level = level + torch.rand(value.shape, generator=generator).to(value.device) - 0.5
-    return low + step * level.round().clamp(0, 2**bits - 1)
+    rounded: Tensor = low + step * level.round().clamp(0, 2**bits - 1)
+    return rounded
 
 
 class Quantization:
@@ -102,10 +104,11 @@ class Quantization:
     @property
     def roundings(self) -> tuple[Rounding, Rounding]:
         """What is done to the error before error propagation and before the weight gradient."""
-        return tuple(
+        narrow, wide = (
             partial(quantize, bits=bits, generator=self.generator)
             for bits in (self.bits, self.weight_gradient_bits)
         )
+        return narrow, wide
 
     def bit_operations(self, macs_forward: int, backward: BackwardCost) -> int:
         """Products weighed by the bits of both factors."""
@@ -148,7 +151,7 @@ class Quantization:
     def __exit__(self, *exception: object) -> None:
         self._leave.close()
 
-    def _layer(self, layer: nn.Module, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def _layer(self, layer: Quantised, inner: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The layer's own forward on rounded inputs and weights; its parameter stays in float."""
         if in_dry_run():
             return inner(x)
@@ -167,7 +170,7 @@ def _unrounded(name: str, layer: nn.Module) -> UserError:
     )
 
 
-def _quantises(layer: nn.Module) -> bool:
+def _quantises(layer: nn.Module) -> TypeGuard[Quantised]:
     """A parametrised weight is computed anew at every use, where no rounded one can stand in for it."""
     own_forward = computes_as(layer, nn.Conv2d) or computes_as(layer, nn.Linear)
     return own_forward and "weight" in parameters_of(layer)
@@ -198,7 +201,7 @@ def _range_norm(layer: nn.BatchNorm2d, batch_norm: Callable[[Tensor], Tensor], y
 
 def _track(layer: nn.BatchNorm2d, mean_C: Tensor, variance_C: Tensor) -> None:
     """Running statistics as batch norm keeps them."""
-    if layer.running_mean is None:
+    if layer.running_mean is None or layer.running_var is None:
         return
     momentum = next_momentum(layer)
     layer.running_mean.lerp_(mean_C, momentum)

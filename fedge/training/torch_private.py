@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # shapes without storage
+from torch.autograd.graph import Node
 from torch.nn.modules import module as _module
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]  # not in torch's stub
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_iter  # the tensors in an operator's result
 
@@ -58,7 +59,7 @@ modes_off = _disable_current_modes
 
 def children_of(layer: nn.Module) -> Iterable[tuple[str, nn.Module]]:
     """By name, one that stands there twice twice."""
-    return layer._modules.items()
+    return [(name, child) for name, child in layer._modules.items() if child is not None]
 
 
 def parameters_of(layer: nn.Module) -> dict[str, nn.Parameter | None]:
@@ -71,7 +72,7 @@ def has_parameters(layer: nn.Module) -> bool:
     return any(parameter is not None for parameter in layer._parameters.values())
 
 
-def padding_pairs(layer: nn.Module) -> list[int]:
+def padding_pairs(layer: _ConvNd) -> list[int]:
     """A convolution's padding as F.pad takes it."""
     return layer._reversed_padding_repeated_twice
 
@@ -89,7 +90,8 @@ def is_lazy(parameter: Tensor) -> bool:
 
 def storage_key(tensor: Tensor) -> int:
     """The same for all views of one storage, while that is alive."""
-    return tensor.untyped_storage()._cdata
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 def operator_of(func: Any) -> Any:
@@ -109,12 +111,14 @@ def in_backward() -> bool:
 
 def node_number(node: Any) -> int:
     """Nodes are numbered as they are made."""
-    return node._sequence_nr()
+    number: int = node._sequence_nr()
+    return number
 
 
 def next_node_number() -> int:
     """What the next node will be numbered: an operator's own is made before the operator runs."""
-    return torch._C._autograd._get_sequence_nr()
+    number: int = torch._C._autograd._get_sequence_nr()
+    return number
 
 
 def saves_specially() -> bool:
@@ -122,12 +126,12 @@ def saves_specially() -> bool:
     return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
-def graph_nodes(output: Tensor) -> Iterator[Any]:
+def graph_nodes(output: Tensor) -> Iterator[Node]:
     """Every node behind `output`."""
-    waiting, known = [output.grad_fn], {None}
+    waiting, known = [output.grad_fn], set[Node]()
     while waiting:
         node = waiting.pop()
-        if node not in known:
+        if node is not None and node not in known:
             known.add(node)
             yield node
             waiting += [before for before, _ in node.next_functions]

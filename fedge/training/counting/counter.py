@@ -55,7 +55,7 @@ class ProductCounter(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's has no annotations
         self.products = Products()
         self.planned = Products(forward=self.products.forward)
         self.per_instance = True

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.training.counting.dry_run import in_dry_run
-from fedge.training.error_map.backward import PrunedBlock, PrunedConv, PrunedLayer, norm_after
-from fedge.training.error_map.blocks import Block, blocks_of, computes_as, replace_forward
+from fedge.training.error_map.backward import PrunedBlock, PrunedConv, PrunedLayer, apply, norm_after
+from fedge.training.error_map.blocks import blocks_of, computes_as, replace_forward
 from fedge.training.error_map.geometry import Geometry, geometry
+from fedge.training.macs import Counted
 from fedge.training.torch_private import padding_pairs
 
 
@@ -36,7 +37,7 @@ class BlockPasses(ABC):
         """The same for a convolution together with what is behind it."""
         return self._passes(name, layer, x_BIHW)
 
-    def _dense(self, layer: nn.Module, dense: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def _dense(self, layer: Counted, dense: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """PyTorch's own layer."""
         return dense(x)
 
@@ -79,12 +80,12 @@ class BlockPasses(ABC):
         if passes is None:
             return self._dense(layer, dense, x_BIHW)
         x_BIHW, how = passes
-        return PrunedConv.apply(x_BIHW, layer.weight, layer.bias, how)
+        return apply(PrunedConv, x_BIHW, layer.weight, layer.bias, how)
 
     def _sequence(self, name: str, layers: nn.Sequential, x: Tensor) -> Tensor:
         """The layers in turn, a block as one."""
         for child, block in blocks_of(layers):
-            out = self._block(f"{name}.{child}" if name else child, block, x) if len(block) > 1 else None
+            out = self._block(f"{name}.{child}" if name else child, block, x) if len(block) == 2 else None
             if out is not None:
                 x = out
                 continue
@@ -92,14 +93,14 @@ class BlockPasses(ABC):
                 x = layer(x)
         return x
 
-    def _block(self, name: str, block: Block, x_BIHW: Tensor) -> Tensor | None:
+    def _block(self, name: str, block: tuple[nn.Conv2d, nn.BatchNorm2d], x_BIHW: Tensor) -> Tensor | None:
         """Its output; None where it must be run layer by layer."""
-        passes = None if in_dry_run() else self._block_passes(name, block[0], x_BIHW)
+        conv, norm = block
+        passes = None if in_dry_run() else self._block_passes(name, conv, x_BIHW)
         if passes is None:
             return None
         x_BIHW, how = passes
-        conv, norm = block
-        return PrunedBlock.apply(x_BIHW, conv.weight, conv.bias, norm.weight, norm.bias, None, how, norm)
+        return apply(PrunedBlock, x_BIHW, conv.weight, conv.bias, norm.weight, norm.bias, None, how, norm)
 
 
 def _norm(layer: nn.BatchNorm2d, dense: Callable[[Tensor], Tensor], y_BCHW: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ Shapes: B instances, C channels out (K kept), I channels in, H x W pixels, J, L 
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fedge.training.error_map.batch_norm import block_norms, norm_backward, norm_forward
+from fedge.training.error_map.batch_norm import NormState, block_norms, norm_backward, norm_forward
 from fedge.training.error_map.channels import CHANNELS_LAST, gather, norm_per_channel, spread
 from fedge.training.error_map.convolution import convolve, propagate, weight_gradient
 from fedge.training.error_map.geometry import Geometry
@@ -48,19 +48,52 @@ class PrunedLayer(NamedTuple):
         return self.best(norms(error_BCHW))
 
 
+class _Context(Protocol):
+    """What torch hands to a Function's two passes; each Function adds what it saves."""
+
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+
+
+class _ConvContext(_Context, Protocol):
+    saved_tensors: tuple[Tensor, Tensor, Tensor | None]
+    layer: PrunedLayer
+
+
+class _BlockContext(_Context, Protocol):
+    saved_tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor]
+    layer: PrunedLayer
+    norm: NormState
+
+
+class _LinearContext(_Context, Protocol):
+    saved_tensors: tuple[Tensor, Tensor]
+    roundings: tuple[Rounding, Rounding]
+    has_bias: bool
+
+
+def apply(function: type[torch.autograd.Function], *inputs: object) -> Tensor:
+    """Run it as a node of the graph."""
+    output: Tensor = function.apply(*inputs)
+    return output
+
+
 class PrunedConv(torch.autograd.Function):
     """Convolution whose backward multiplies the kept error maps only. x is in channels-last order, and padded already
     where zeros do not do."""
 
     @staticmethod
-    def forward(ctx, x_BIHW, weight_CIJL, bias_C, layer: PrunedLayer):
+    def forward(
+        ctx: _ConvContext, x_BIHW: Tensor, weight_CIJL: Tensor, bias_C: Tensor | None, layer: PrunedLayer
+    ) -> Tensor:
         ctx.save_for_backward(x_BIHW, weight_CIJL, bias_C)
         ctx.layer = layer
         return convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, error_BCHW):
+    def backward(ctx: _ConvContext, error_BCHW: Tensor) -> tuple[Tensor | None, ...]:
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         channel_K = ctx.layer.select(error_BCHW, norm_per_channel)
         error_BKHW = gather(error_BCHW, channel_K)
@@ -73,9 +106,16 @@ class PrunedBlock(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x_BIHW, weight_CIJL, bias_C, gamma_C, beta_C, y_BCHW,
-        layer: PrunedLayer, norm: nn.BatchNorm2d,
-    ):  # fmt: skip
+        ctx: _BlockContext,
+        x_BIHW: Tensor,
+        weight_CIJL: Tensor,
+        bias_C: Tensor | None,
+        gamma_C: Tensor | None,
+        beta_C: Tensor | None,
+        y_BCHW: Tensor | None,
+        layer: PrunedLayer,
+        norm: nn.BatchNorm2d,
+    ) -> Tensor:
         if y_BCHW is None:
             y_BCHW = convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
             y_BCHW = y_BCHW.contiguous(memory_format=CHANNELS_LAST)
@@ -86,11 +126,12 @@ class PrunedBlock(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, error_BCHW):
-        *convolution, gamma_C, y_BCHW = ctx.saved_tensors
+    def backward(ctx: _BlockContext, error_BCHW: Tensor) -> tuple[Tensor | None, ...]:
+        x_BIHW, weight_CIJL, bias_C, gamma_C, y_BCHW = ctx.saved_tensors
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         channel_K = ctx.layer.select(error_BCHW, partial(block_norms, norm=ctx.norm))
         error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm)
+        convolution = x_BIHW, weight_CIJL, bias_C
         gradients = conv_gradients(error_BKHW, channel_K, *convolution, ctx.layer, ctx.needs_input_grad)
         return *gradients, *(gammas if gamma_C is not None else (None, None)), *(None,) * 3
 
@@ -101,8 +142,10 @@ def norm_after(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> Tensor | None:
     node = y_BCHW.grad_fn
     if not is_node_of(node, PrunedConv):
         return None
-    convolution = node.saved_tensors
-    return PrunedBlock.apply(*convolution, norm.weight, norm.bias, y_BCHW.detach(), node.layer, norm)
+    context = cast(_ConvContext, node)  # a node is the context of its function
+    x_BIHW, weight_CIJL, bias_C = context.saved_tensors
+    own = norm.weight, norm.bias, y_BCHW.detach()
+    return apply(PrunedBlock, x_BIHW, weight_CIJL, bias_C, *own, context.layer, norm)
 
 
 def conv_gradients(
@@ -139,14 +182,20 @@ class RoundedLinear(torch.autograd.Function):
     """Linear layer whose backward rounds the error as quantised training does. x: [..., inputs]."""
 
     @staticmethod
-    def forward(ctx, x, weight_CI, bias_C, roundings: tuple[Rounding, Rounding]):
+    def forward(
+        ctx: _LinearContext,
+        x: Tensor,
+        weight_CI: Tensor,
+        bias_C: Tensor | None,
+        roundings: tuple[Rounding, Rounding],
+    ) -> Tensor:
         ctx.save_for_backward(x, weight_CI)
         ctx.roundings, ctx.has_bias = roundings, bias_C is not None
         return F.linear(x, weight_CI, bias_C)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, error):
+    def backward(ctx: _LinearContext, error: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_CI = ctx.saved_tensors
         for_x, for_weight = ctx.roundings
         grad_x = for_x(error) @ weight_CI if ctx.needs_input_grad[0] else None

@@ -34,16 +34,16 @@ class NormState(NamedTuple):
 
 def norm_forward(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, NormState]:
     """The layer's output. Running statistics move as in the layer's own forward."""
-    uses_batch = _uses_batch(norm)
+    mean_C, variance_C = norm.running_mean, norm.running_var
+    uses_batch = norm.training or mean_C is None
     if uses_batch and y_BCHW.numel() == y_BCHW.shape[1]:
         F.batch_norm(y_BCHW, None, None, training=True)  # which refuses one value, in PyTorch's words
-    running = norm.running_mean, norm.running_var
     out_BCHW, *statistics = torch.ops.aten.native_batch_norm.default(
-        y_BCHW, norm.weight, norm.bias, *running, uses_batch, next_momentum(norm), norm.eps
+        y_BCHW, norm.weight, norm.bias, mean_C, variance_C, uses_batch, next_momentum(norm), norm.eps
     )
-    if not uses_batch:
-        statistics = running[0], (running[1] + norm.eps).rsqrt()
-    return out_BCHW, NormState(torch.stack(tuple(statistics)), uses_batch, norm.eps)
+    if not uses_batch and mean_C is not None and variance_C is not None:
+        statistics = [mean_C, (variance_C + norm.eps).rsqrt()]
+    return out_BCHW, NormState(torch.stack(statistics), uses_batch, norm.eps)
 
 
 def block_norms(error_BCHW: Tensor, norm: NormState) -> Tensor:
@@ -75,10 +75,6 @@ def norm_backward(
     return error_BKHW, *(spread(grad_K, channel_K, y_BCHW.shape[1]) for grad_K in gradients)
 
 
-def _uses_batch(norm: nn.BatchNorm2d) -> bool:
-    return norm.training or norm.running_mean is None
-
-
 def _in_fast_order(maps_BKHW: Tensor) -> Tensor:
     fast = torch.channels_last if maps_BKHW.shape[1] >= VECTOR_WIDTH else torch.contiguous_format
     return maps_BKHW.contiguous(memory_format=fast)
@@ -88,5 +84,9 @@ def next_momentum(norm: nn.BatchNorm2d) -> float:
     """Of the running statistics; also counts the batch, as the layer's own forward does."""
     if not norm.training or norm.running_mean is None:
         return 0.0
-    norm.num_batches_tracked.add_(1)
-    return 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    batches = norm.num_batches_tracked
+    if batches is not None:
+        batches.add_(1)
+    if norm.momentum is not None:
+        return norm.momentum
+    return 0.0 if batches is None else 1 / float(batches)

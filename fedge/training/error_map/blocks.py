@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
 from fedge.training.counting.dry_run import stands_aside
 from fedge.training.torch_private import children_of, is_heard
 
-Block = list[nn.Module]
+Kind = TypeVar("Kind", bound=nn.Module)
+Block = tuple[nn.Conv2d, nn.BatchNorm2d] | tuple[nn.Module]
 """A convolution with the norm behind it; else a single layer."""
 
 
-def computes_as(layer: nn.Module, kind: type[nn.Module]) -> bool:
+def computes_as(layer: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     """Whether `layer` is of that kind and runs the kind's own forward, not a subclass's, which may compute anything."""
     methods = ("forward", "_conv_forward")  # of convolutions the first calls the second
     return isinstance(layer, kind) and all(
@@ -36,14 +38,17 @@ def blocks_of(layers: nn.Sequential) -> Iterator[tuple[str, Block]]:
     """The layers in order, in blocks with the first one's name. Where somebody listens to a layer, it is on its own."""
     waiting = list(children_of(layers))
     while waiting:
-        count = _block_length([layer for _, layer in waiting[:2]])
-        yield waiting[0][0], [layer for _, layer in waiting[:count]]
-        del waiting[:count]
+        block = _first_block([layer for _, layer in waiting[:2]])
+        yield waiting[0][0], block
+        del waiting[: len(block)]
 
 
-def _block_length(layers: list[nn.Module]) -> int:
-    kinds = nn.Conv2d, nn.BatchNorm2d
-    fits = [
-        computes_as(layer, kind) and not is_heard(layer) for layer, kind in zip(layers, kinds, strict=False)
-    ]
-    return 2 if fits == [True, True] else 1
+def _first_block(layers: list[nn.Module]) -> Block:
+    match layers:
+        case [conv, norm] if _joins(conv, nn.Conv2d) and _joins(norm, nn.BatchNorm2d):
+            return conv, norm
+    return (layers[0],)
+
+
+def _joins(layer: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
+    return computes_as(layer, kind) and not is_heard(layer)

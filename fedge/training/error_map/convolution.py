@@ -86,7 +86,7 @@ def _backward(
     error: Tensor, x: Tensor, kernel: Tensor, geometry: Geometry, groups: int, of: Literal["x", "weight"]
 ) -> Tensor:
     mask = [of == "x", of == "weight", False]
-    gradients = torch.ops.aten.convolution_backward.default(
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward.default(
         error,
         x,
         kernel,

@@ -23,7 +23,7 @@ Attached to a model by attach.py.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Self
+from typing import Literal, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from fedge.errors import UserError
 from fedge.training.counting.dry_run import in_dry_run, stands_aside
 from fedge.training.error_map.attach import BlockPasses, padded
-from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding
+from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding, apply
 from fedge.training.error_map.blocks import computes_as
 from fedge.training.error_map.channels import CHANNELS_LAST
 from fedge.training.error_map.scores import SCORES, Score, keep_best, kept_channels
-from fedge.training.macs import COUNTED, BackwardCost, count_macs, has_plain_layers, kernel_macs
+from fedge.training.macs import COUNTED, BackwardCost, Counted, count_macs, has_plain_layers, kernel_macs
 from fedge.training.torch_private import FakeTensor
 
 ScoreName = Literal["error", "paper", "product", "random"]
@@ -179,13 +179,13 @@ class ErrorMapPruner(BlockPasses):
         self.kept[name] = keep_best(score_C, kept, groups)
         return self.kept[name]
 
-    def _dense(self, layer: nn.Module, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
+    def _dense(self, layer: Counted, dense: Callable[..., Tensor], x: Tensor) -> Tensor:
         """PyTorch's own layer (or its rounded one), its backward counted when it runs."""
         if in_dry_run():
             return dense(x)
         if isinstance(layer, nn.Linear) and self.roundings is not None:
             _refuse_autocast(x)
-            out = RoundedLinear.apply(x, layer.weight, layer.bias, self.roundings)
+            out = apply(RoundedLinear, x, layer.weight, layer.bias, self.roundings)
         else:
             out = dense(x)
         if out.requires_grad:
@@ -195,7 +195,7 @@ class ErrorMapPruner(BlockPasses):
         return out
 
 
-def _is_counted_here(layer: nn.Module) -> bool:
+def _is_counted_here(layer: nn.Module) -> TypeGuard[Counted]:
     """Whether the layer's backward costs what its output says: it is PyTorch's own."""
     return any(computes_as(layer, kind) for kind in COUNTED)
 

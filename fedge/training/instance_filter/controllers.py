@@ -201,7 +201,8 @@ class RunningShare:
 def entropy(margin_B: Tensor) -> Tensor:
     """Equation 4 in nats, of the two-class softmax with z_H - z_L = margin: 0 when sure, ln 2 at margin 0."""
     p_B = torch.sigmoid(margin_B.double())
-    return torch.special.entr(p_B) + torch.special.entr(1 - p_B)
+    entropy_B: Tensor = torch.special.entr(p_B) + torch.special.entr(1 - p_B)
+    return entropy_B
 
 
 def push(ring: Tensor, new: Tensor) -> Tensor:

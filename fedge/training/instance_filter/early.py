@@ -88,7 +88,8 @@ class EarlyInstanceFilter(Filter):
             )
         if not learning_rate > 0:
             raise UserError(f"instance filter: learning_rate is {learning_rate}; take a number above 0")
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        size = (height, width)
         self.distrust = distrust
         self.shape = (in_channels, *size)
         self.largest_batch = torch.tensor(0)

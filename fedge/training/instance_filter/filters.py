@@ -1,6 +1,6 @@
 """The filters by name, for scenarios; base.py says what a filter is and how to add one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fedge.catalog import names
 from fedge.errors import UserError
@@ -10,7 +10,7 @@ from fedge.training.named import Named
 
 __all__ = ["FILTERS", "EarlyInstanceFilter", "InstanceFilter", "MiniBatch", "make_filter"]
 
-FILTERS: Mapping[str, type[Filter] | None] = Named(names.FILTERS)
+FILTERS: Mapping[str, Callable[..., Filter] | None] = Named(names.FILTERS)
 
 
 def make_filter(

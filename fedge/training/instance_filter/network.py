@@ -31,14 +31,14 @@ def build_filter_network(
     """
     if downsample < 1:
         raise UserError(f"instance filter: downsample is {downsample}; take 1 (the whole image), 2, 4, ...")
-    factors = tuple(downsample if side >= 4 * downsample else 1 for side in image_size)
-    height, width = (side // factor for side, factor in zip(image_size, factors, strict=True))
+    down, across = (downsample if side >= 4 * downsample else 1 for side in image_size)
+    height, width = image_size[0] // down, image_size[1] // across
     if name == "auto":
         name = "slim_lenet" if in_channels == 1 else "resnet8"
     if name == "slim_lenet":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's alone
-            network = _slim_lenet(in_channels, height, width)
+            network: nn.Module = _slim_lenet(in_channels, height, width)
     elif name == "resnet8":
         network = build(
             "resnet8", num_classes=2, in_channels=in_channels, image_size=(height, width), seed=seed
@@ -46,7 +46,7 @@ def build_filter_network(
         _replace_batch_norms(network)
     else:
         raise UserError(f"instance filter: network is '{name}'; take 'auto', 'slim_lenet' or 'resnet8'")
-    return network if downsample == 1 else nn.Sequential(nn.AvgPool2d(factors), network)
+    return network if downsample == 1 else nn.Sequential(nn.AvgPool2d((down, across)), network)
 
 
 def _slim_lenet(in_channels: int, height: int, width: int) -> nn.Sequential:
