@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -31,7 +31,7 @@ def weights_digest(path: str) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _opened(path: str) -> BinaryIO:
+def _opened(path: str) -> BufferedReader:
     try:
         return open(path, "rb")
     except OSError as error:
@@ -81,7 +81,7 @@ def read_state(path: str) -> State:
     return _unwrapped(held, name)
 
 
-def _unwrapped(held: Any, name: str) -> State:
+def _unwrapped(held: object, name: str) -> State:
     for key in _WRAPPERS:
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]

@@ -48,13 +48,17 @@ def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> Changes:
     """`table` with the changed entries, tables in it entry by entry."""
     result = dict(table)
     for key, value in changes.items():
-        before = result.get(key)
-        same_kind = isinstance(before, Mapping) and isinstance(value, Mapping)
-        if same_kind and value.get("kind", before.get("kind")) == before.get("kind"):
-            result[key] = merged(before, value)
-        else:
-            result[key] = value
+        before: Any = result.get(key)
+        result[key] = merged(before, value) if _of_one_kind(before, value) else value
     return result
+
+
+def _of_one_kind(before: Any, value: Any) -> bool:
+    """Whether both are tables, and the second does not say that it is of another kind."""
+    if not (isinstance(before, Mapping) and isinstance(value, Mapping)):
+        return False
+    kind = before.get("kind")
+    return bool(value.get("kind", kind) == kind)
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
