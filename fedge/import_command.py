@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from fedge.data.own.arrays import Task
     from fedge.data.own.importing.images import Imported, Mode
 
-import_app = typer.Typer(
-    help="Make a data folder, which a scenario names as data.dataset.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
+import_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 # Arguments are explained in their command's docstring, as in fedge.cli.
 Source = Annotated[str, typer.Argument(metavar="SOURCE", hidden=True)]
@@ -28,6 +24,13 @@ TaskName = Annotated[
     str | None,
     typer.Option("--task", metavar="classes|labels|numbers", help="What y is [default: by its type]"),
 ]
+
+
+@import_app.callback()
+def bare_import(context: typer.Context) -> None:
+    """Make a data folder, which a scenario names as data.dataset."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @import_app.command("images")

@@ -12,11 +12,14 @@ import fedge.launch
 import fedge.scenario.load
 from fedge import cli
 from fedge.catalog.files import scenario_path
+from fedge.data.own.importing import import_images, import_table
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.load import check, load_scenario
+from tests.data.own.folders import pictures, recordings
 from tests.docs.snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
 
 FIRST = "docs/guide/first_scenario.md"
+OWN_DATA = "docs/guide/own_data.md"
 TINY = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1"]
 
 
@@ -30,9 +33,12 @@ def is_program(snippet: Snippet) -> bool:
 
 @pytest.fixture
 def tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds what a reader of the docs has by then: the tutorial's first.toml."""
-    first = next(block for block in snippets("toml") if block.page == FIRST)
-    (tmp_path / "first.toml").write_text(first.text)
+    """A folder that holds what a reader of the docs has by then: the tutorials' scenarios, and files to import."""
+    for block in snippets("toml"):
+        if block.page in (FIRST, OWN_DATA) and (name := tomllib.loads(block.text).get("name")):
+            (tmp_path / f"{name}.toml").write_text(block.text)
+    pictures(tmp_path / "photos")
+    recordings(tmp_path / "watch.csv")
     (tmp_path / "clients").symlink_to(ROOT / "clients")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -68,9 +74,20 @@ def test_client_programs_run(snippet: Snippet, tmp_path: Path) -> None:
     assert [row["status"] for row in result.reports()] == ["ok"] * 6
 
 
+def import_own_data() -> None:
+    """What the page on data of one's own has imported, by its own words."""
+    page = [block for block in snippets("bash") if block.page == OWN_DATA and "fedge import" in block.text]
+    kinds = {"images": import_images, "table": import_table}
+    for _, kind, source, *options in (call for block in page for call in commands(block.text, "fedge")):
+        given = dict(zip((name.strip("-") for name in options[::2]), options[1::2], strict=True))
+        out = given.pop("out")
+        kinds[kind](source, out, **{name: int(v) if v.isdigit() else v for name, v in given.items()})
+
+
 @named(snippets("toml"))
-def test_toml_is_a_scenario(snippet: Snippet) -> None:
+def test_toml_is_a_scenario(snippet: Snippet, tutorial: Path) -> None:
     """Breaks if a key in the docs is unknown, misspelt or out of range. A fragment is tried on top of quickstart."""
+    import_own_data()
     table = tomllib.loads(snippet.text)
     if "name" not in table:
         table = merged(tomllib.loads(scenario_path("quickstart").read_text()), table)
@@ -84,6 +101,8 @@ def test_fedge_commands_are_understood(
     """Breaks if a command in the docs has an option, a key or a scenario that there is not. Runs stop at their start;
     everything else is done."""
 
+    if "fedge import" not in snippet.text:
+        import_own_data()
     started = []
 
     def start(*arguments: object, **_: object) -> None:
