@@ -1,10 +1,11 @@
 """A device's network: as its last round left it, cut by this one, and held against what was counted."""
 
 import hashlib
+import weakref
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedge.device.state import DeviceState
 from fedge.errors import UserError
@@ -24,22 +25,36 @@ class Network:
         self.topology = Topology.from_json(state.topology) if state.topology else None
         self.model = _loaded(prepared, state, self.topology)
         self._shapes = _shapes(self.model)
-        self._digest = _digest(self.model)
+        self._digests = _digests(self.model)
+        self._cut_away: dict[int, weakref.ref[Tensor]] = {}
 
     def cut(self, level: float, **how: Any) -> None:
         """Remove the share `level` of the parameters; `how`: the arguments of `prune`."""
+        before = list(self.model.parameters())
         self.topology = prune(self.model, level, **how)
+        left = {id(parameter) for parameter in self.model.parameters()}
+        self._cut_away |= {id(weight): weakref.ref(weight) for weight in before if id(weight) not in left}
         self._shapes = _shapes(self.model)
         self.accept()
 
     def accept(self) -> None:
         """What has changed the network until now has been counted."""
-        self._digest = _digest(self.model)
+        self._digests = _digests(self.model)
 
     @property
     def changed(self) -> bool:
         """Whether the network is another than the last accepted one."""
-        return _digest(self.model) != self._digest
+        return _digests(self.model) != self._digests
+
+    @property
+    def weights_changed(self) -> bool:
+        """The same of its weights, whatever its statistics are."""
+        return _digests(self.model)[0] != self._digests[0]
+
+    def was_cut_away(self, parameter: Tensor) -> bool:
+        """Whether a cut in this round put another one in its place."""
+        held = self._cut_away.get(id(parameter))
+        return held is not None and held() is parameter
 
     def require_counted(self) -> None:
         """UserError where the network has changed and nobody has counted what changed it."""
@@ -73,10 +88,12 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
-def _digest(model: nn.Module) -> bytes:
-    """Of every weight and buffer that a state holds, bit for bit."""
-    digest = hashlib.blake2b(digest_size=16)
+def _digests(model: nn.Module) -> tuple[bytes, bytes]:
+    """Of every weight and of every buffer that a state holds, bit for bit."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    of_weights, of_buffers = (hashlib.blake2b(digest_size=16) for _ in range(2))
     for name, tensor in model.state_dict().items():
+        digest = of_weights if name in weights else of_buffers
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.digest()
+    return of_weights.digest(), of_buffers.digest()

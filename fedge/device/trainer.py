@@ -120,15 +120,17 @@ class Trainer:
         if not (optimizer is None or isinstance(optimizer, torch.optim.Optimizer)):
             optimizer = made_for(round.network.model, optimizer)
         self._fit_to_memory(optimizer, may_prune=False)
-        macs_before = self.total.macs_done
-        count = round.count = Count(round.network.model, self._require_memory)
+        macs_before, kept_before = self.total.macs_done, self.total.samples_kept
+        count = round.count = Count(round.network.model, self._require_memory, round.network.was_cut_away)
         try:
             with count.watching():
                 yield count
         finally:
             round.count = None
+        count.require_passes()
         self._take(count)
-        if self.total.macs_done > macs_before or not round.network.changed:
+        trained = self.total.samples_kept > kept_before or not round.network.weights_changed
+        if (trained and self.total.macs_done > macs_before) or not round.network.changed:
             round.network.accept()
 
     def _take(self, count: Count) -> None:

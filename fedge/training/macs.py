@@ -127,18 +127,20 @@ def count_macs(
     dtype: torch.dtype | None = None,
     *,
     nested: bool = False,
+    error_of_input: bool = False,
 ) -> MacTable:
     """Count what one training step costs per instance of `input_shape` (C, H, W).
 
     Counted is a step on zeros, of `dtype` or the parameters' own, in training mode: where products are those of
     convolutions and linear layers alone, its forward pass on two instances, else the whole step; without computing
     it, but for a small network and one that looks at its own numbers. `batch_size`: of a network that is not
-    `per_instance`. `nested`: it may return several tensors, in tuples or dictionaries. The model comes back as it was:
-    modes, buffers, gradients, hooks and random state untouched.
+    `per_instance`. `nested`: it may return several tensors, in tuples or dictionaries. `error_of_input`: the instances
+    are made by other layers, which want their error. The model comes back as it was: modes, buffers, gradients, hooks
+    and random state untouched.
     Raises UserError for a network that returns no tensor, that cannot run on such a batch, and for products in a
     number that is not known.
     """
-    return _counted(model, batch_size, _Batch(tuple(input_shape), dtype, nested), "step")
+    return _counted(model, batch_size, _Batch(tuple(input_shape), dtype, nested, error_of_input), "step")
 
 
 def count_forward(
@@ -148,10 +150,11 @@ def count_forward(
     dtype: torch.dtype | None = None,
     *,
     nested: bool = False,
+    error_of_input: bool = False,
 ) -> MacTable:
     """Count a forward pass in evaluation mode, which may do other things than one in training: no backward products.
     Otherwise as `count_macs`."""
-    return _counted(model, batch_size, _Batch(tuple(input_shape), dtype, nested), "look")
+    return _counted(model, batch_size, _Batch(tuple(input_shape), dtype, nested, error_of_input), "look")
 
 
 @remembered
@@ -180,11 +183,12 @@ def _share(sums: dict[str, int], name: str, count: int) -> int:
 
 
 class _Batch(NamedTuple):
-    """What the instances of a batch are, and whether the network may return several tensors."""
+    """What the instances of a batch are, whether they want their error, and whether several tensors may come out."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype | None
     nested: bool
+    error_of_input: bool
 
 
 Part = Literal["step", "forward", "look"]
@@ -252,7 +256,7 @@ def _attempt(model: nn.Module, of: _Batch, count: int, part: Part, *, fake: bool
 def _run(model: nn.Module, of: _Batch, count: int, part: Part, fake: FakeTensorMode | None) -> _Run:
     with stand_in(model, fake), fake or nullcontext(), _plain_attention():
         model.train(part != "look")
-        x = instances(model, of.shape, count, of.dtype)
+        x = instances(model, of.shape, count, of.dtype).requires_grad_(of.error_of_input)
         counter = ProductCounter(model, x, COUNTED)
         try:
             with counter, torch.set_grad_enabled(part != "look"):
