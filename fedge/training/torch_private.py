@@ -78,7 +78,7 @@ def padding_pairs(layer: _ConvNd) -> list[int]:
 
 
 def is_heard(layer: nn.Module) -> bool:
-    """Whether a hook would see the layer called; one that stands aside (dry_run.py) listens to the network as a whole."""
+    """Whether a hook would see the layer called; one that stands aside (dry_run.py) needs the whole network alone."""
     every = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
     heard = (not getattr(hook, "stands_aside", False) for hooks in every for hook in hooks.values())
     return any(heard) or _module._has_any_global_hook()
