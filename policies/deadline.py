@@ -1,0 +1,66 @@
+"""Every device ends its round in time: pruned as far, and fed as much, as its own reports say it can take.
+
+    [schedule]
+    policy = "deadline"
+    args = { deadline_s = 0.5 }
+
+args: deadline_s    virtual seconds that a round may take (required)
+      energy_j      joules that it may take (default: any number)
+      keep          share of instances in a device's first round, before it has reported (default 0.4)
+      least_keep    never fewer than this share (default 0.05)
+      most_level    never pruned further than this (default 0.8)
+      patience      after so many reports without a better validation accuracy, half the instances do (default 4)
+
+It looks at time_s, energy_j and the validation counts of one device's own reports, and at nothing else:
+
+    load   the larger of time_s / deadline_s and energy_j / energy_j allowed, over 0.9; at most 1 is in time
+    level  1 - 1 / load of the first report: cut once, to where the rest should be in time
+    keep   the share before / load, report by report: more instances where there is time left, fewer where not
+
+To write your own, copy this file, change `plan`, and name the copy: `program = "mine.py"`.
+"""
+
+AIM = 0.9  # of what is allowed: a device's speed differs from round to round
+MOST_CHANGE = 2.0  # of keep, from one report to the next
+
+
+def plan(round, client, history, args):
+    """Changes to one client's plan, by what it has reported so far."""
+    if "deadline_s" not in args:
+        raise ValueError("the deadline policy needs schedule.args.deadline_s, the seconds that a round may take")
+    reports = [row for row in history if row["status"] in ("ok", "late")]
+    keep = args.get("keep", 0.4)
+    if not reports:
+        return {"prune": False, "training.instance_filter.keep": keep}
+    level = level_for(load(reports[0], args), args)
+    for count in range(2 if level else 1, len(reports) + 1):  # what the cut will save is not saved twice
+        keep = next_keep(keep, reports[:count], args)
+    return {"prune": True, "training.pruning.level": level, "training.instance_filter.keep": keep}
+
+
+def load(report, args):
+    """How much of what a round may take this one took; up to 1 it was in time."""
+    time_load = report["time_s"] / args["deadline_s"]
+    energy_load = report["energy_j"] / args["energy_j"] if "energy_j" in args else 0.0
+    return max(time_load, energy_load) / AIM
+
+
+def level_for(first_load, args):
+    """Half the parameters take about half the time; in steps of a twentieth."""
+    level = max(0.0, 1 - 1 / first_load)
+    return min(args.get("most_level", 0.8), round(20 * level) / 20)
+
+
+def next_keep(keep, reports, args):
+    """The share of instances after these reports, the last of which was made with `keep`."""
+    change = 1 / load(reports[-1], args)
+    keep *= min(MOST_CHANGE, max(1 / MOST_CHANGE, change))
+    if has_settled(reports, args.get("patience", 4)):
+        keep /= 2
+    return min(1.0, max(args.get("least_keep", 0.05), keep))
+
+
+def has_settled(reports, patience):
+    """Whether validation accuracy has risen no further for `patience` reports."""
+    rates = [row["validation_correct"] / row["validation_count"] for row in reports if row["validation_count"]]
+    return len(rates) > patience and max(rates[-patience:]) <= max(rates[:-patience])
