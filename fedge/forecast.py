@@ -19,8 +19,6 @@ from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.device.methods import Methods
 from fedge.errors import UserError
 from fedge.launch import host_request
-from fedge.network import NetworkSource
-from fedge.network.check import check_network
 from fedge.prepare import initial_model
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.report import MOST_EPOCHS, bits_at_most
@@ -41,9 +39,7 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     facts = dataset_facts(scenario.data.dataset)
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
-    network = NetworkSource.of(scenario.model, scenario.programs)
-    check_network(network, scenario, facts.num_classes, facts.shape)
-    model = initial_model(scenario.model, network, facts.num_classes, facts.shape, seed=scenario.seed)
+    model = initial_model(scenario, facts.num_classes, facts.shape)
     return [
         _plan_class(scenario, device_class, model, facts.shape, samples) for device_class in scenario.fleet
     ]

@@ -40,7 +40,7 @@ from fedge.paths import cache_folder, data_root
 from fedge.references import require_references
 from fedge.scenario.data import Given
 from fedge.scenario.file import parse_scenario
-from fedge.scenario.model import Factory, Model
+from fedge.scenario.model import Factory
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
 from fedge.training.heap import kept_heap
@@ -97,7 +97,9 @@ def prepare_json(scenario_json: str) -> dict[str, object]:
     scenario = parse_scenario(json.loads(scenario_json))
     require_references(scenario)
     try:
-        return {**asdict(prepare(scenario)), "environment": host_environment()}
+        prepared, weights = prepare(scenario), scenario.model.weights
+        taken = {"weights": weights_digest(weights)} if weights else {}
+        return {**asdict(prepared), "environment": {**host_environment(), **taken}}
     except FedgeError:
         raise
     except Exception as error:
@@ -165,9 +167,7 @@ def _network_key(scenario: Scenario) -> dict[str, object]:
 
 def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     """Fill a folder beside `folder`, then move it there whole."""
-    network = NetworkSource.of(scenario.model, scenario.programs)
-    channels, height, width = dataset.x.shape[1:]
-    check_network(network, scenario, dataset.num_classes, (channels, height, width))
+    model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:])
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
     if not len(division.factory.train) and scenario.model.factory.epochs:
         raise UserError(_no_factory_rows(scenario, len(dataset)))
@@ -179,7 +179,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         write_shards(dataset, division.clients, partial / "shards")
         write_shards(dataset, [division.factory], partial / "factory-shard")
         with kept_heap():
-            prepared = replace(_factory(scenario, partial), notices=tuple(notices))
+            prepared = replace(_factory(scenario, model, partial), notices=tuple(notices))
         # Under its final name: equal preparations leave equal files.
         (partial / "prepared.json").write_text(json.dumps(asdict(replace(prepared, folder=folder.name))))
         write_digests(partial)
@@ -202,12 +202,10 @@ def _no_factory_rows(scenario: Scenario, rows: int) -> str:
     return f"{why} factory model none to train on: raise it, or set model.factory.epochs to 0"
 
 
-def _factory(scenario: Scenario, folder: Path) -> Prepared:
+def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     """Train the factory model on the factory split and save it. RunError: it diverged."""
     shard = Shard.open(folder / "factory-shard", 0)
     choice = scenario.model.factory
-    network = NetworkSource.of(scenario.model, scenario.programs)
-    model = initial_model(scenario.model, network, shard.num_classes, shard.shape, seed=scenario.seed)
     steps = choice.epochs * -(-shard.count("train") // choice.batch_size)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -229,7 +227,7 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
     save_file(state, folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),
-        network=network,
+        network=NetworkSource.of(scenario.model, scenario.programs),
         num_classes=shard.num_classes,
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -237,13 +235,18 @@ def _factory(scenario: Scenario, folder: Path) -> Prepared:
     )
 
 
-def initial_model(
-    choice: Model, network: NetworkSource, num_classes: int, shape: tuple[int, int, int], *, seed: int
-) -> nn.Module:
-    """The factory model before its training: fresh weights of the run's seed, and over them those of a file."""
-    model = network.build(num_classes, shape, seed=derive_seed(seed, "factory", "weights"))
-    if choice.weights is not None:
-        load_weights(model, choice.weights, choice.reset, who=network.name)
+def initial_model(scenario: Scenario, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """The factory model before its training: fresh weights of the run's seed, and over them those of a file.
+
+    shape: [C, H, W] of a sample. UserError where the network, or the file, will not do.
+    """
+    channels, height, width = shape
+    network = NetworkSource.of(scenario.model, scenario.programs)
+    check_network(network, scenario, num_classes, (channels, height, width))
+    seed = derive_seed(scenario.seed, "factory", "weights")
+    model = network.build(num_classes, (channels, height, width), seed=seed)
+    if scenario.model.weights is not None:
+        load_weights(model, scenario.model.weights, scenario.model.reset, who=network.name)
     return model
 
 

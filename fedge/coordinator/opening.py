@@ -8,7 +8,7 @@ from typing import Any
 from fedge.coordinator.policy import Policy
 from fedge.coordinator.schedule import plan_round
 from fedge.errors import UserError
-from fedge.results.record import Record, refuse_changed_programs
+from fedge.results.record import Record, refuse_changed_programs, refuse_changed_weights
 from fedge.results.run_folder import SCENARIO, SUMMARY, RunFolder, refuse_unusable, rounds_held
 from fedge.scenario.file import read_scenario, scenario_toml
 from fedge.scenario.schema import Scenario
@@ -92,6 +92,7 @@ class RunRequest:
         record = Record(self.programs, environment)
         text = scenario_toml(self.scenario)
         if self.resume:
+            refuse_changed_weights(self.out, environment)
             return RunFolder.resume(self.out, text, record)
         return RunFolder.start(self.out, text, record)
 

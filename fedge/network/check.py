@@ -15,6 +15,7 @@ from fedge.errors import UserError, is_out_of_memory
 from fedge.network.sandbox import bounded_time, sandboxed
 from fedge.network.source import NetworkSource, Shape
 from fedge.scenario.schema import Scenario
+from fedge.scenario.training import Pruning
 from fedge.training.macs import count_macs
 from fedge.training.pruning.one_shot import prune
 
@@ -41,8 +42,8 @@ def check_network(source: NetworkSource, scenario: Scenario, num_classes: int, s
             _check_rebuilt(model, build(1), shape, source.name)
         with _prefixed(source.name):
             count_macs(copy.deepcopy(model), shape)
-            if _prunes(scenario):
-                _check_cut(model, build, scenario, shape)
+            for pruning in _cuts(scenario):
+                _check_cut(model, build, pruning, shape)
 
 
 def _check_tensors(model: nn.Module, who: str) -> None:
@@ -144,16 +145,19 @@ def _check_rebuilt(model: nn.Module, again: nn.Module, shape: Shape, who: str) -
         )
 
 
-def _check_cut(model: nn.Module, build: Callable[[], nn.Module], scenario: Scenario, shape: Shape) -> None:
-    pruning = scenario.training.pruning
+def _check_cut(model: nn.Module, build: Callable[[], nn.Module], pruning: Pruning, shape: Shape) -> None:
     level = min(TRIED_LEVEL, pruning.level) if isinstance(pruning.level, float) else TRIED_LEVEL
     cut = copy.deepcopy(model)
     topology = prune(cut, level, example_input=torch.zeros(1, *shape), **pruning.cut)
     topology.rebuild(build).load_state_dict(cut.state_dict())
 
 
-def _prunes(scenario: Scenario) -> bool:
-    return scenario.schedule.kind != "train_only" and scenario.training.pruning.level != 0
+def _cuts(scenario: Scenario) -> list[Pruning]:
+    """How the device classes prune, each way once; none where the schedule prunes nothing."""
+    if scenario.schedule.kind == "train_only":
+        return []
+    ways = [scenario.training_of(device_class).pruning for device_class in scenario.fleet]
+    return [way for index, way in enumerate(ways) if way.level != 0 and way not in ways[:index]]
 
 
 def _noise(count: int, shape: Shape) -> Tensor:
@@ -169,7 +173,12 @@ def _in_words(source: NetworkSource, what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
-        raise UserError(f"{source.name} {what}: {source.in_words(error)}") from error
+        wrap = (
+            ""
+            if source.program
+            else "; a net.py of your own can wrap it, and gets in_channels and image_size"
+        )
+        raise UserError(f"{source.name} {what}: {source.in_words(error)}{wrap}") from error
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from fedge.engine.modules import installed_only
+
 LIMIT_S = 300.0  # for building a network and running it a few times on a batch
 
 
@@ -27,6 +29,7 @@ def sandboxed(seed: int) -> Iterator[None]:
             contextlib.redirect_stdout(nowhere),
             contextlib.redirect_stderr(nowhere),
             torch.random.fork_rng(devices=[]),
+            installed_only(),
         ):
             torch.default_generator.manual_seed(seed)
             np.random.seed(seed % 2**32)
@@ -41,11 +44,16 @@ def sandboxed(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bounded_time(seconds: float = LIMIT_S) -> Iterator[None]:
-    """TimeoutError from within what takes longer. Where no alarm can be set (not the main thread), no limit."""
+def bounded_time() -> Iterator[None]:
+    """TimeoutError, after `LIMIT_S`, from within what takes longer.
+
+    There is no limit outside the main thread, nor where somebody else has set the process's one alarm.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
+
+    seconds = LIMIT_S
 
     def ring(*_: object) -> None:
         raise TimeoutError(f"not done after {seconds:g} s")

@@ -101,10 +101,9 @@ class NetworkSource:
     def in_words(self, error: BaseException) -> str:
         """What the network's own code raised, in one line."""
         text = error_in(self.name.rpartition(":")[0], error)
-        offline = isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
-        hint = (
-            "; a network is built without the network: give its weights as a file, model.weights"
-            if offline
-            else ""
-        )
-        return text + hint
+        not_had = isinstance(error, OSError) and not isinstance(error, TimeoutError)  # a download, a file
+        if not_had or {"weights", "pretrained"} & set(self.args):
+            text += (
+                "; a network is built without files and downloads: give its first weights as model.weights"
+            )
+        return text

@@ -66,7 +66,7 @@ def read_state(path: str) -> State:
         pass
     try:
         if path.endswith(".safetensors"):
-            return load_file(path)
+            return dict(load_file(path))
         held = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise UserError(
@@ -94,7 +94,7 @@ def _unwrapped(held: object, name: str) -> State:
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in held):
             held = {key.removeprefix(prefix): value for key, value in held.items()}
-    return held
+    return dict(held)
 
 
 def _require_fit(found: State, wanted: State, differ: str) -> None:

@@ -85,6 +85,21 @@ def refuse_changed_programs(
     raise UserError(f"{changed[0]} has changed since round {round}: {way}, or another --out")
 
 
+def refuse_changed_weights(folder: Path, environment: Mapping[str, Any]) -> None:
+    """UserError where a run would go on with another file of first weights than it was begun with."""
+    begun, now = _weights(_environment(folder)), _weights(environment)
+    if begun and now and begun != now:
+        raise UserError(
+            "the file of model.weights has changed since the run was begun: put it back, take --overwrite, or another "
+            "--out"
+        )
+
+
+def _weights(environment: Mapping[str, Any]) -> set[str]:
+    """The digests of the files that the hosts took the network's first weights from."""
+    return {host["weights"] for host in environment.get("hosts", ()) if host.get("weights")}
+
+
 def digest(text: str) -> str:
     """Of a program's text."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

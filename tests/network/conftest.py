@@ -45,8 +45,6 @@ factory_fraction = 0.5
 [model]
 program = "net.py"
 args = { width = 6 }
-[model.factory]
-epochs = 1
 [[fleet]]
 device = "jetson-nano"
 count = 2
