@@ -27,7 +27,9 @@ MOST_CHANGE = 2.0  # of keep, from one report to the next
 def plan(round, client, history, args):
     """Changes to one client's plan, by what it has reported so far."""
     if "deadline_s" not in args:
-        raise ValueError("the deadline policy needs schedule.args.deadline_s, the seconds that a round may take")
+        raise ValueError(
+            "the deadline policy needs schedule.args.deadline_s, the seconds that a round may take"
+        )
     reports = [row for row in history if row["status"] in ("ok", "late")]
     keep = args.get("keep", 0.4)
     if not reports:
@@ -62,5 +64,7 @@ def next_keep(keep, reports, args):
 
 def has_settled(reports, patience):
     """Whether validation accuracy has risen no further for `patience` reports."""
-    rates = [row["validation_correct"] / row["validation_count"] for row in reports if row["validation_count"]]
+    rates = [
+        row["validation_correct"] / row["validation_count"] for row in reports if row["validation_count"]
+    ]
     return len(rates) > patience and max(rates[-patience:]) <= max(rates[:-patience])
