@@ -67,7 +67,7 @@ KEPT_BY_TORCH = {
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_only_one_module_touches_torchs_private_names(path: Path) -> None:
     """Breaks if a torch update can break more than training/torch_private.py."""
-    if path.name == "torch_private.py" or path.parent.name == "pruning":
+    if path.name == "torch_private.py":
         return
     assert not private_names_of_torch(path)
 

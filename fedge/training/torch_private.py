@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]  # not in torch's stub
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_iter  # the tensors in an operator's result
+from torch.utils._pytree import tree_iter, tree_leaves  # the tensors in an operator's result
 
 __all__ = [
     "BACKWARD_HOOKS",
@@ -30,6 +30,7 @@ __all__ = [
     "children_of",
     "current_node",
     "graph_nodes",
+    "has_forward_hooks",
     "has_parameters",
     "in_backward",
     "is_custom",
@@ -46,6 +47,8 @@ __all__ = [
     "saves_specially",
     "storage_key",
     "tree_iter",
+    "tree_leaves",
+    "unseen",
 ]
 
 BatchNorm, InstanceNorm = _BatchNorm, _InstanceNorm  # of any number of dimensions
@@ -55,6 +58,9 @@ BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")  # of a module, in d
 
 modes_off = _disable_current_modes
 """Context manager: a counter that the caller runs does not see what happens inside."""
+
+unseen = torch._C._DisableTorchDispatch
+"""Context manager: what runs inside is hidden from dispatch modes."""
 
 
 def children_of(layer: nn.Module) -> Iterable[tuple[str, nn.Module]]:
@@ -82,6 +88,11 @@ def is_heard(layer: nn.Module) -> bool:
     every = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
     heard = (not getattr(hook, "stands_aside", False) for hooks in every for hook in hooks.values())
     return any(heard) or _module._has_any_global_hook()
+
+
+def has_forward_hooks(layer: nn.Module) -> bool:
+    """Whether something may change what goes into the layer or comes out of it."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def is_lazy(parameter: Tensor) -> bool:

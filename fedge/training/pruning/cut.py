@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import cuttable_layers, narrow
 from fedge.training.pruning.spare import spare_copy
+from fedge.training.torch_private import tree_leaves
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-KEPT = 0
+from fedge.training import torch_private
 
-unseen = torch._C._DisableTorchDispatch  # context: what runs inside is hidden from dispatch modes
+KEPT = 0
 
 
 class Labels:
@@ -66,7 +66,7 @@ def _expired(reference: StorageWeakRef) -> bool:
 def storage_key(tensor: Tensor) -> int | None:
     """One number per storage, while it lives; None for a tensor without one (sparse)."""
     try:
-        return int(tensor.untyped_storage()._cdata)
+        return torch_private.storage_key(tensor)
     except (RuntimeError, NotImplementedError):
         return None
 

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrize import is_parametrized
+
+from fedge.training.torch_private import BatchNorm, Conv, InstanceNorm, has_forward_hooks
 
 
 class LayerShape(NamedTuple):
@@ -39,11 +38,11 @@ class LayerShape(NamedTuple):
 
 def shape_of(layer: nn.Module) -> LayerShape | None:
     """The layer's channels; None for a layer that pruning does not cut (it has none, or it mixes them)."""
-    if isinstance(layer, _ConvNd):
+    if isinstance(layer, Conv):
         return LayerShape(layer.out_channels, layer.in_channels, layer.groups)
     if isinstance(layer, nn.Linear):
         return LayerShape(layer.out_features, layer.in_features, 1)
-    if isinstance(layer, _BatchNorm | _InstanceNorm):
+    if isinstance(layer, BatchNorm | InstanceNorm):
         return LayerShape(*(layer.num_features,) * 3)
     if isinstance(layer, nn.PReLU) and layer.num_parameters > 1:
         return LayerShape(*(layer.num_parameters,) * 3)
@@ -60,7 +59,7 @@ def channels_of(layer: nn.Module) -> LayerShape:
 
 def is_channelwise(layer: nn.Module) -> bool:
     """True where a layer has one set of parameters per channel and no weights between channels."""
-    return isinstance(layer, _BatchNorm | _InstanceNorm | nn.PReLU)
+    return isinstance(layer, BatchNorm | InstanceNorm | nn.PReLU)
 
 
 def channel_axis(layer: nn.Module) -> int:
@@ -90,19 +89,19 @@ def is_derived(layer: nn.Module) -> bool:
 
 def norms_by_batch(model: nn.Module) -> bool:
     """True where a norm keeps no running statistics, so that even in evaluation one instance alone means nothing."""
-    return any(isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules())
+    return any(isinstance(module, BatchNorm) and module.running_mean is None for module in model.modules())
 
 
 def is_stock(layer: nn.Module) -> bool:
     """True where the layer computes what PyTorch's class does, with nothing hooked to it."""
-    hooked = bool(layer._forward_hooks or layer._forward_pre_hooks)
+    hooked = has_forward_hooks(layer)
     return type(layer).forward.__module__.startswith("torch.nn.") and not hooked
 
 
 def filters_of(layer: nn.Module) -> Tensor:
     """A convolution's or linear layer's weights, one row per output channel: [outputs, weights per filter]."""
     weight: Tensor = layer.get_parameter("weight").detach()
-    if isinstance(layer, _ConvNd) and layer.transposed:  # [I, O/g, *k] -> [O, I/g, *k]
+    if isinstance(layer, Conv) and layer.transposed:  # [I, O/g, *k] -> [O, I/g, *k]
         weight = weight.view(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
     return weight.flatten(1)
 
@@ -155,7 +154,7 @@ def narrow(layer: nn.Module, keep_outputs: Tensor, keep_inputs: Tensor) -> None:
         _keep(layer, "weight", 1, keep_inputs)
         _keep(layer, "bias", 0, keep_outputs)
         layer.out_features, layer.in_features = len(keep_outputs), len(keep_inputs)
-    elif isinstance(layer, _ConvNd):
+    elif isinstance(layer, Conv):
         _narrow_convolution(layer, keep_outputs, keep_inputs)
 
 
@@ -166,7 +165,7 @@ def _narrow_channelwise(layer: nn.Module, keep: Tensor) -> None:
     setattr(layer, size, len(keep))
 
 
-def _narrow_convolution(layer: _ConvNd, keep_outputs: Tensor, keep_inputs: Tensor) -> None:
+def _narrow_convolution(layer: Conv, keep_outputs: Tensor, keep_inputs: Tensor) -> None:
     shape = channels_of(layer)
     rows, columns = (keep_inputs, keep_outputs) if layer.transposed else (keep_outputs, keep_inputs)
     columns_per_group = shape.outputs_per_group if layer.transposed else shape.inputs_per_group

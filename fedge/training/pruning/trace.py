@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedge.training.macs import input_of
 from fedge.training.pruning.coupling import INPUT, OUTPUT, Slots
-from fedge.training.pruning.labels import KEPT, Labels, distinct, storage_key, unseen
+from fedge.training.pruning.labels import KEPT, Labels, distinct, storage_key
 from fedge.training.pruning.layers import channel_axis, cuttable_layers, is_stock
 from fedge.training.pruning.rules import follow
 from fedge.training.pruning.views import tensors_in
+from fedge.training.torch_private import TorchDispatchMode, unseen
 
 
 class Trace(TorchDispatchMode):
