@@ -99,8 +99,9 @@ def _har(facts: DatasetFacts, root: Path) -> DataSet:
 def _check_people(subject_N: np.ndarray, facts: DatasetFacts, who: str) -> None:
     people = np.unique(subject_N)
     if not np.array_equal(people, np.arange(1, (facts.people or 0) + 1)):
+        span = f", {people[0]} to {people[-1]}" if len(people) else ""
         raise UserError(
-            f"{who}: subject holds {len(people)} people, {people.min()} to {people.max()}; wanted {facts.people}, "
+            f"{who}: subject holds {len(people)} people{span}; wanted {facts.people}, "
             f"numbered 1 to {facts.people}"
         )
 

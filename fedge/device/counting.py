@@ -78,6 +78,11 @@ class Count:
         value = float(loss.detach().mean()) if isinstance(loss, Tensor) else float(loss)
         if kept and not math.isfinite(value):
             raise DeviceFailure(Status.DIVERGED, f"loss {value} in a counted step")
+        if kept and value < 0:
+            raise UserError(
+                f"count.step: loss is {value:g}, and a report holds 0 to 1e6: tell a loss that is never negative, such "
+                "as the cross-entropy"
+            )
         by_hand = int(kept > 0 and not self._unannounced_steps)  # an update without a torch optimizer
         self._unannounced_steps = 0
         loss_sum = value * kept if kept else 0.0

@@ -1,9 +1,9 @@
 """A device's private state on its own disk: one safetensors file per round, written atomically.
 
 The file holds the network's and the filter's tensors and the factory model's answers; its header holds the topology
-record, the report of the round and a digest over all of it. Keyed by round, so that a repeated plan is answered and
-not executed again, and so that a run taken up at round r finds the state of round r - 1 though later rounds had been
-written.
+record, the report of the round, whose and of which round it is, and a digest over all of it. Keyed by round, so that
+a repeated plan is answered and not executed again, and so that a run taken up at round r finds the state of round
+r - 1 though later rounds had been written.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class StateFolder:
     def at(self, round: int) -> DeviceState | None:
         """The state written by `round`, or None where there is none or it is damaged."""
         path = self._path(round)
-        return _read(path, round) if path.is_file() else None
+        return _read(path, round, self._place(round)) if path.is_file() else None
 
     def before(self, round: int, *, after: int = 0) -> DeviceState:
         """The newest state from before `round`; the factory's where there never was one.
@@ -72,7 +72,7 @@ class StateFolder:
             return DeviceState(round=0)
         state = self.at(newest)
         if state is None:
-            raise _lost(self._path(newest), "the file is damaged")
+            raise _lost(self._path(newest), "the file is damaged, or of another device or round")
         return state
 
     def write(self, state: DeviceState) -> None:
@@ -81,6 +81,7 @@ class StateFolder:
         tensors |= {f"filter.{key}": tensor.contiguous() for key, tensor in state.instance_filter.items()}
         tensors |= {f"factory.{key}": tensor for key, tensor in state.factory.items()}
         header = {
+            "place": self._place(state.round),
             "topology": json.dumps(state.topology),
             "report": json.dumps(state.report),
             "charge": json.dumps(state.charge and asdict(state.charge)),
@@ -100,6 +101,10 @@ class StateFolder:
             if old <= state.round - KEEP_ROUNDS:
                 self._path(old).unlink(missing_ok=True)
 
+    def _place(self, round: int) -> str:
+        """Of a file: one copied from another device, or from an older round, is known by it."""
+        return f"{self.folder.name}/{round}"
+
     def _path(self, round: int) -> Path:
         return self.folder / f"round-{round:06d}.safetensors"
 
@@ -113,14 +118,14 @@ def _lost(path: Path, reason: str) -> DeviceFailure:
     return DeviceFailure(Status.LOST_STATE, f"{path}: {reason}")
 
 
-def _read(path: Path, round: int) -> DeviceState | None:
+def _read(path: Path, round: int, place: str) -> DeviceState | None:
     try:
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError):
         return None
-    if header.pop("digest", None) != _digest(tensors, header):
+    if header.pop("digest", None) != _digest(tensors, header) or header.get("place") != place:
         return None
     return DeviceState(
         round=round,

@@ -36,6 +36,7 @@ from fedge.training.outputs import (
     logits_of,
     losses,
     require_finite_inputs,
+    require_gradient,
 )
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation, TrainStats
@@ -194,6 +195,7 @@ class _Step:
         self.optimizer.zero_grad()
         logits_KC = logits_of(self._logits(x_KCHW), len(x_KCHW))
         check_targets(y_K, logits_KC)
+        require_gradient(logits_KC)
         loss = loss_of(logits_KC)
         value = loss.item()
         if not math.isfinite(value):

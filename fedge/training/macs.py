@@ -23,9 +23,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fedge.errors import UserError, is_out_of_memory
 from fedge.training.counting.counter import ProductCounter, Products
-from fedge.training.counting.dry_run import instances, on_fake_or_real, stand_in
+from fedge.training.counting.dry_run import explained, instances, on_fake_or_real, stand_in
 from fedge.training.counting.memo import remembered
 from fedge.training.outputs import one_tensor
 from fedge.training.torch_private import BatchNorm, FakeTensorMode, InstanceNorm, has_parameters, tree_iter
@@ -239,18 +238,8 @@ def has_plain_layers(model: nn.Module) -> bool:
 
 def _attempt(model: nn.Module, of: _Batch, count: int, part: Part, *, fake: bool) -> _Run:
     """UserError where the network cannot run."""
-    try:
+    with explained([count, *of.shape], "evaluation" if part == "look" else "training"):
         return on_fake_or_real(partial(_run, model, of, count, part), fake=fake)
-    except UserError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(
-            f"the network cannot run on a batch of {[count, *of.shape]} in "
-            f"{'evaluation' if part == 'look' else 'training'} mode: {type(error).__name__}: {reason}"
-        ) from error
 
 
 def _run(model: nn.Module, of: _Batch, count: int, part: Part, fake: FakeTensorMode | None) -> _Run:

@@ -44,6 +44,15 @@ def logits_of(output: object, instances: int) -> Tensor:
     return logits
 
 
+def require_gradient(logits_BK: Tensor) -> None:
+    """UserError where a training step could change nothing."""
+    if not logits_BK.requires_grad:
+        raise UserError(
+            "the network's logits need no gradient, so that nothing can be trained: let a parameter require one, and "
+            "leave detach() and no_grad() out of its forward"
+        )
+
+
 def check_targets(y_B: object, logits_BK: Tensor) -> None:
     """UserError unless `y_B` holds a class number 0 .. K - 1 for each row of the logits."""
     if not isinstance(y_B, Tensor):

@@ -209,6 +209,7 @@ def test_weights_may_be_set_by_hand_beside_what_is_counted(opened) -> None:
     [
         ({"seen": 2, "kept": 3, "loss": 0.1}, UserError),
         ({"seen": 2, "kept": -1, "loss": 0.1}, UserError),
+        ({"seen": 2, "loss": -0.5}, UserError),
         ({"seen": 2, "loss": float("nan")}, DeviceFailure),
         ({"seen": 2, "loss": torch.tensor(float("inf"))}, DeviceFailure),
     ],

@@ -110,3 +110,16 @@ def test_a_state_newer_than_the_last_report_is_taken(tmp_path: Path) -> None:
     folder.write(state(1))
     folder.write(state(2))
     assert same(folder.before(3, after=1), state(2))
+
+
+@pytest.mark.parametrize("source", ["0/round-000001", "1/round-000002"])
+def test_a_state_of_another_round_or_device_is_lost_state(tmp_path: Path, source: str) -> None:
+    """Breaks if a file that was copied over this one's, whole as it is, is trained on as this device's own."""
+    for name in ("0", "1"):
+        for round in (1, 2):
+            StateFolder(tmp_path / name).write(state(round))
+    target = tmp_path / "0" / "round-000002.safetensors"
+    target.write_bytes((tmp_path / f"{source}.safetensors").read_bytes())
+    with pytest.raises(DeviceFailure, match="damaged") as caught:
+        StateFolder(tmp_path / "0").before(3, after=2)
+    assert caught.value.status is Status.LOST_STATE

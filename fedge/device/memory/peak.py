@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from fedge.device.memory.workspace import inside_bytes
 from fedge.errors import UserError
-from fedge.training.counting.dry_run import on_fake_or_real, stand_in
+from fedge.training.counting.dry_run import explained, on_fake_or_real, stand_in
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.memory_format import fast_order
 from fedge.training.norms import norms_for_one
@@ -57,7 +57,7 @@ def peak_training_memory(
     optimizer: Optimizer = "sgd",
     error_maps: float | None = None,
 ) -> int:
-    """Bytes at the peak of training `make_model()` on float32 batches [batch_size, *input_shape] (C, H, W).
+    """Bytes at the peak of training `make_model()` on batches [batch_size, *input_shape] (C, H, W) of its own floats.
 
     The model may be any, pruned or not; it is neither changed nor run. `error_maps` is the share of error-map
     channels kept (None or 1: all). A few seconds at most for the networks of fedge.models. UserError: an
@@ -81,7 +81,9 @@ def peak_training_memory(
             return live.peak
 
     # what an LSTM keeps for its backward pass has no shape on a fake tensor
-    return on_fake_or_real(peak, fake=not any(isinstance(layer, nn.LSTM) for layer in model.modules()))
+    fake = not any(isinstance(layer, nn.LSTM) for layer in model.modules())
+    with explained([batch_size, *input_shape]):
+        return on_fake_or_real(peak, fake=fake)
 
 
 def _make_state(update: torch.optim.Optimizer, model: nn.Module) -> None:
@@ -101,7 +103,8 @@ def train_steps(
     order: torch.memory_format,
 ) -> None:
     """What is estimated: plain training steps, on a batch of zeros in that order, as values have no size."""
-    x_BCHW = torch.empty(batch_size, *input_shape, memory_format=order).zero_()
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    x_BCHW = torch.empty(batch_size, *input_shape, dtype=dtype, memory_format=order).zero_()
     y_B = torch.zeros(batch_size, dtype=torch.long)
     with contextlib.ExitStack() as stack:
         if error_maps is not None:

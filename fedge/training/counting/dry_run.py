@@ -55,6 +55,31 @@ def stand_in(model: nn.Module, fake: FakeTensorMode | None = None, *, aside: boo
             kept.restore()
 
 
+def require_shapes(model: nn.Module) -> None:
+    """UserError for a lazy layer, which has none before its first batch."""
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise UserError(
+                f"the layer of '{name}' has no shape before its first batch: run the network on one batch first"
+            )
+
+
+@contextmanager
+def explained(shape: Sequence[int], mode: str = "training") -> Iterator[None]:
+    """UserError, in one line, where a network cannot run on such a batch."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"the network cannot run on a batch of {list(shape)} in {mode} mode: {type(error).__name__}: {reason}"
+        ) from error
+
+
 class _Kept:
     """What the modules hold now, and stand-ins for their tensors."""
 
@@ -72,11 +97,7 @@ class _Kept:
             for held in attributes.values()
             if isinstance(held, torch.Generator)
         ]
-        for name, parameter in model.named_parameters():
-            if is_lazy(parameter):
-                raise UserError(
-                    f"the layer of '{name}' has no shape before its first batch: run the network on one batch first"
-                )
+        require_shapes(model)
 
     def replace(self, fake: FakeTensorMode | None) -> None:
         made: dict[int, Any] = {}

@@ -7,6 +7,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 
+from fedge.training.counting.dry_run import require_shapes
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -25,6 +27,7 @@ def remembered(
 
     @functools.wraps(function)
     def remember(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        require_shapes(model)
         now = _structure(model)
         if known.get(model, (None, {}))[0] != now:
             known[model] = now, {}

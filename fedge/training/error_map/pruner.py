@@ -131,7 +131,8 @@ class ErrorMapPruner(BlockPasses):
                 "it takes one tensor and returns one: give it that form"
             )
         if output.requires_grad and not isinstance(output, FakeTensor):
-            cost = self._cost_of(inputs[0].shape)
+            whole = None if inputs[0].is_floating_point() else inputs[0].dtype  # word numbers, say
+            cost = self._cost_of(inputs[0].shape, whole)
             if cost.macs:
                 output.register_hook(lambda _: self._record(cost))
 
@@ -140,13 +141,13 @@ class ErrorMapPruner(BlockPasses):
         network all of whose layers are counted one by one."""
         return self._cost_of(shape) if self._only_plain_layers else BackwardCost()
 
-    def _cost_of(self, shape: Sequence[int]) -> BackwardCost:
+    def _cost_of(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> BackwardCost:
         """Of one dense backward pass through all that is not counted layer by layer here."""
         shape = tuple(shape)
         if shape not in self._others:
-            table = count_macs(self.model, shape[1:])
+            table = count_macs(self.model, shape[1:], None, dtype)
             if not table.per_instance:
-                table = count_macs(self.model, shape[1:], shape[0])
+                table = count_macs(self.model, shape[1:], shape[0], dtype)
             others = [layer for layer in table.layers if layer.name not in self._own]
             self._others[shape] = BackwardCost(
                 shape[0] * sum(layer.error_propagation for layer in others),

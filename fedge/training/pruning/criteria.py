@@ -17,6 +17,7 @@ from fedge.errors import UserError
 from fedge.training.batches import Batches
 from fedge.training.macs import MacTable
 from fedge.training.named import Named
+from fedge.training.outputs import check_targets, logits_of
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import filters_of, norms_by_batch
 
@@ -161,9 +162,12 @@ def _slopes(evidence: Evidence, x_BCHW: Tensor, y_B: Tensor) -> Iterator[tuple[s
         return x_BC * gates[-1][1]
 
     with evidence.coupling.at_consumers(evidence.model, gate), torch.enable_grad():
-        loss = functional.cross_entropy(evidence.model(x_BCHW), y_B, reduction="sum")
-        slopes = torch.autograd.grad(loss, [z for _, z in gates])
-    for (name, _), slope in zip(gates, slopes, strict=True):
+        logits_BK = logits_of(evidence.model(x_BCHW), len(x_BCHW))
+        check_targets(y_B, logits_BK)
+        loss = functional.cross_entropy(logits_BK, y_B, reduction="sum")
+        passed = tuple(gates)  # a checkpoint passes its layers again on the way back
+        slopes = torch.autograd.grad(loss, [z for _, z in passed])
+    for (name, _), slope in zip(passed, slopes, strict=True):
         yield name, slope.flatten(1)
 
 

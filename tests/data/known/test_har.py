@@ -51,6 +51,10 @@ def nan() -> np.ndarray:
         ({"x": np.zeros((N - 1, 9, 128), np.float32)}, "x has 10,298, y has 10,299, subject has 10,299 rows"),
         ({"subject": np.arange(N) % 30}, "30 people, 0 to 29; wanted 30, numbered 1 to 30"),
         ({"subject": np.arange(N) % 21 + 1}, "21 people"),
+        (
+            {"x": np.zeros((0, 9, 128), np.float32), "y": np.arange(0), "subject": np.arange(0)},
+            "holds 0 people; wanted 30",
+        ),
         ({"subject": np.array(["p"] * N, object)}, "not the expected archive"),
     ],
 )
