@@ -63,4 +63,4 @@ def dataset_facts(name: str) -> DatasetFacts:
 
 def is_folder(name: str, beside: Path | None = None) -> bool:
     """Whether `data.dataset` means a folder, and no name: it has a slash, or is a folder in `beside`."""
-    return name not in DATASETS and ("/" in name or ((beside or Path()) / name).is_dir())
+    return bool(name) and name not in DATASETS and ("/" in name or ((beside or Path()) / name).is_dir())

@@ -67,6 +67,7 @@ print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, pre
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 20 GB are read five times and written once
 def test_twenty_gigabytes_are_prepared_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if any step of preparation takes the whole array into memory, as a copy or as pages that it keeps."""
     if shutil.disk_usage(tmp_path).free < 30 * GB:
