@@ -208,15 +208,16 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _every_training_can_be(self) -> "Scenario":
-        for training in (self.training, *map(self.training_of, self.fleet)):
-            self.require_possible(training)
+        self.require_possible(self.training)
+        for index, device_class in enumerate(self.fleet):
+            self.require_possible(self.training_of(device_class), f"fleet.{index}.")
         return self
 
-    def require_possible(self, training: Training) -> None:
+    def require_possible(self, training: Training, whose: str = "") -> None:
         """ValueError where `training` needs what the scenario's data do not have."""
         level = training.pruning.level
         if isinstance(level, LevelSearch) and level.search == "accuracy" and not self.data.split.validation:
             raise ValueError(
-                "training.pruning.level searches by accuracy and data.split.validation is 0; "
+                f"{whose}training.pruning.level searches by accuracy and data.split.validation is 0; "
                 "it needs validation data: raise data.split.validation, or search by memory or macs"
             )

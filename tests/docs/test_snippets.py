@@ -1,5 +1,6 @@
 """What the README and the docs tell people to type is typed here."""
 
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -31,14 +32,21 @@ def is_program(snippet: Snippet) -> bool:
     return "ClientApp(" in snippet.text
 
 
+def is_policy(snippet: Snippet) -> bool:
+    return "def plan(" in snippet.text
+
+
 @pytest.fixture
 def tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds what a reader of the docs has by then: the tutorials' scenarios, and files to import."""
+    """A folder that holds what a reader of the docs has by then: the tutorials' files."""
     for block in snippets("toml"):
         if block.page in (FIRST, OWN_DATA) and (name := tomllib.loads(block.text).get("name")):
             (tmp_path / f"{name}.toml").write_text(block.text)
     pictures(tmp_path / "photos")
     recordings(tmp_path / "watch.csv")
+    policy = next(block for block in snippets("python") if is_policy(block))
+    (tmp_path / "policy.py").write_text(policy.text)
+    (tmp_path / "mine.py").write_text((ROOT / "clients" / "edge.py").read_text())
     (tmp_path / "clients").symlink_to(ROOT / "clients")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -72,6 +80,17 @@ def test_client_programs_run(snippet: Snippet, tmp_path: Path) -> None:
     scenario = load_scenario("quickstart", [*TINY, *few, *norms, f"client={program}"])
     result = fedge.run(scenario, tmp_path / "run")
     assert [row["status"] for row in result.reports()] == ["ok"] * 6
+
+
+@named([block for block in snippets("python") if is_policy(block)])
+def test_policies_run(snippet: Snippet, tutorial: Path) -> None:
+    """Breaks if a policy that the docs offer is refused, or decides nothing."""
+    few = [f"fleet.{index}.count=1" for index in range(3)]
+    args = "schedule.args={slow_s=0.12, low=0.3, high=0.7}"
+    result = fedge.run(load_scenario("quickstart", [*TINY, *few, "schedule.program=policy.py", args]), "run")
+    assert [row["status"] for row in result.reports()] == ["ok"] * 6
+    sent = [json.loads(line) for line in (tutorial / "run" / "plans.jsonl").read_text().splitlines()]
+    assert {row.get("training.pruning.level") for row in sent if row["round"] == 2} <= {0.3, 0.7}
 
 
 def import_own_data() -> None:
