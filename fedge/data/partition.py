@@ -172,8 +172,10 @@ def _people(dataset: DataSet, pool: np.ndarray, clients: int) -> np.ndarray:
         )
     people = len(np.unique(dataset.subject[pool]))
     if clients > people:
+        lost = len(np.unique(dataset.subject)) - people
+        more = f" ({lost} more had so few rows that the factory got them all)" if lost else ""
         raise UserError(
-            f"{clients} clients, but '{dataset.name}' comes from {people} people and data.partition.kind is"
+            f"{clients} clients, but '{dataset.name}' comes from {people} people{more} and data.partition.kind is"
             f" 'natural': let the fleet's counts sum to at most {people}"
         )
     return dataset.subject

@@ -146,3 +146,11 @@ def test_an_impossible_division_is_one_clear_line(choice, clients, message):
     with pytest.raises(UserError, match=message) as caught:
         partition(toy(), np.arange(400), choice, clients=clients, seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_an_owner_whose_only_row_the_factory_got_is_told_of():
+    """Breaks if somebody who counts three owners in the data is told that there are two, and not why."""
+    x = np.zeros((20, 1, 2, 2), np.uint8)
+    owned = DataSet("toy", x, np.arange(20) % 2, 2, 20, (0.0,), (1.0,), np.array([0] * 10 + [1] * 9 + [2]))
+    with pytest.raises(UserError, match=r"comes from 2 people \(1 more had so few rows"):
+        partition(owned, np.arange(19), SimpleNamespace(kind="natural"), clients=3, seed=0)
