@@ -13,14 +13,19 @@ import fedge.launch
 import fedge.scenario.load
 from fedge import cli
 from fedge.catalog.files import scenario_path
+from fedge.catalog.program import Program
 from fedge.data.own.importing import import_images, import_table
+from fedge.network import NetworkSource
+from fedge.network.check import check_network
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.load import check, load_scenario
+from fedge.torchvision_compat import with_torchvision
 from tests.data.own.folders import pictures, recordings
 from tests.docs.snippets import PAGES, ROOT, Snippet, commands, merged, read, snippets
 
 FIRST = "docs/guide/first_scenario.md"
 OWN_DATA = "docs/guide/own_data.md"
+OWN_NETWORK = "docs/guide/own_network.md"
 TINY = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1"]
 
 
@@ -36,12 +41,19 @@ def is_policy(snippet: Snippet) -> bool:
     return "def plan(" in snippet.text
 
 
+def networks() -> list[Snippet]:
+    """The networks' programs, in the order of their page."""
+    return [block for block in snippets("python") if block.page == OWN_NETWORK and "def build(" in block.text]
+
+
 @pytest.fixture
 def tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds what a reader of the docs has by then: the tutorials' files."""
     for block in snippets("toml"):
-        if block.page in (FIRST, OWN_DATA) and (name := tomllib.loads(block.text).get("name")):
+        if block.page in (FIRST, OWN_DATA, OWN_NETWORK) and (name := tomllib.loads(block.text).get("name")):
             (tmp_path / f"{name}.toml").write_text(block.text)
+    (tmp_path / "net.py").write_text(networks()[0].text)
+    monkeypatch.syspath_prepend(tmp_path)
     pictures(tmp_path / "photos")
     recordings(tmp_path / "watch.csv")
     policy = next(block for block in snippets("python") if is_policy(block))
@@ -67,7 +79,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @named([block for block in snippets("python") if not is_program(block)])
 def test_python_runs(snippet: Snippet, tutorial: Path, tiny: None) -> None:
     """Breaks if somebody who copies a Python block gets an error."""
-    exec(compile(snippet.text, snippet.id, "exec"), {"__name__": "snippet"})
+    code = compile(snippet.text, snippet.id, "exec")
+    with_torchvision(lambda: exec(code, {"__name__": "snippet"}))
 
 
 @named([block for block in snippets("python") if is_program(block)])
@@ -91,6 +104,24 @@ def test_policies_run(snippet: Snippet, tutorial: Path) -> None:
     assert [row["status"] for row in result.reports()] == ["ok"] * 6
     sent = [json.loads(line) for line in (tutorial / "run" / "plans.jsonl").read_text().splitlines()]
     assert {row.get("training.pruning.level") for row in sent if row["round"] == 2} <= {0.3, 0.7}
+
+
+def test_the_network_of_ones_own_runs_and_hands_its_weights_on(tutorial: Path) -> None:
+    """Breaks if a reader of the page on networks does not get from net.py to reports, or from a file to its weights."""
+    tiny = [*TINY, "fleet.0.count=2"]
+    results = [fedge.run(load_scenario("own.toml", tiny), tutorial / "own")]
+    making = next(block for block in snippets("python") if "letters.pth" in block.text)
+    exec(compile(making.text, making.id, "exec"), {"__name__": "snippet"})
+    results.append(fedge.run(load_scenario("transfer.toml", tiny), tutorial / "transfer"))
+    for result in results:
+        assert [row["status"] for row in result.reports()] == ["ok"] * 4
+
+
+@pytest.mark.slow
+def test_the_wrapped_network_of_torchvisions_passes() -> None:
+    """Breaks if the page's way around a first layer of three channels is refused."""
+    source = NetworkSource("net.py:build", {}, Program("net", networks()[1].text, {}))
+    check_network(source, load_scenario("quickstart"), 10, (1, 28, 28))
 
 
 def import_own_data() -> None:
