@@ -7,9 +7,9 @@
 args: deadline_s    virtual seconds that a round may take (required)
       energy_j      joules that it may take (default: any number)
       keep          share of instances in a device's first round, before it has reported (default 0.4)
-      least_keep    never fewer than this share (default 0.05)
+      least_keep    never fewer than this share (default 0.2)
       most_level    never pruned further than this (default 0.8)
-      patience      after so many reports without a better validation accuracy, half the instances do (default 4)
+      patience      after so many reports without a better validation accuracy, half the instances do (default 8)
 
 It looks at time_s, energy_j and the validation counts of one device's own reports, and at nothing else:
 
@@ -57,9 +57,9 @@ def next_keep(keep, reports, args):
     """The share of instances after these reports, the last of which was made with `keep`."""
     change = 1 / load(reports[-1], args)
     keep *= min(MOST_CHANGE, max(1 / MOST_CHANGE, change))
-    if has_settled(reports, args.get("patience", 4)):
+    if has_settled(reports, args.get("patience", 8)):
         keep /= 2
-    return min(1.0, max(args.get("least_keep", 0.05), keep))
+    return min(1.0, max(args.get("least_keep", 0.2), keep))
 
 
 def has_settled(reports, patience):
