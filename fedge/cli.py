@@ -183,7 +183,9 @@ def main() -> None:
 def _usage_line(error: Any) -> str:
     """A usage error of click's; where a command was unknown, with those that there are."""
     text = error.format_message()
-    return f"{text} There are {', '.join(error.ctx.command.commands)}." if "No such command" in text else text
+    if "No such command" not in text:
+        return text
+    return f"{text.partition(' Did you mean')[0]} There are {', '.join(error.ctx.command.commands)}."
 
 
 def _one_line(error: Exception) -> str:

@@ -145,8 +145,10 @@ def test_help_says_what_can_be_given(fedge, arguments: tuple[str, ...]) -> None:
 
 
 def test_an_unknown_command_names_those_there_are(fedge) -> None:
-    """Breaks if somebody who guesses a command is not told the three."""
-    assert "There are run, plan, list." in fedge("report")[2]
+    """Breaks if somebody who guesses a command is not told all of them, once."""
+    code, _, err = fedge("reprot")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "There are run, plan, list, import." in err and err.count("mean") <= 1
 
 
 def test_an_out_that_is_a_file_is_refused_and_left_alone(fedge, tmp_path) -> None:

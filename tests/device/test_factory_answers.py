@@ -26,15 +26,21 @@ Y_N = torch.tensor([1, 2, 1, 0])
 
 
 class Says(nn.Module):
-    """A network whose logits are its input."""
+    """A network that answers its input, the number of a row, with that row of `logits_NC`."""
+
+    def __init__(self, logits_NC: Tensor) -> None:
+        super().__init__()
+        self.logits_NC = logits_NC
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return x_BCHW.flatten(1)
+        return self.logits_NC[x_BCHW.flatten().long()]
 
 
 def asked(logits_NC: Tensor, y_N: Tensor, classes: list[int] | None = None) -> list[bool]:
-    x_NCHW = logits_NC[:, :, None, None]
-    return evaluate(Says(), [(x_NCHW[:3], y_N[:3]), (x_NCHW[3:], y_N[3:])], classes=classes).right_N.tolist()
+    x_NCHW = torch.arange(len(y_N), dtype=torch.float32)[:, None, None, None]
+    return evaluate(
+        Says(logits_NC), [(x_NCHW[:3], y_N[:3]), (x_NCHW[3:], y_N[3:])], classes=classes
+    ).right_N.tolist()
 
 
 def test_told_by_hand() -> None:
@@ -50,13 +56,15 @@ def test_told_nothing_answers_nothing() -> None:
     assert asked(LOGITS_NC, torch.zeros(4, dtype=torch.long), []) == [False] * 4
 
 
-def test_nan_is_no_answer_and_infinity_is_one() -> None:
+def test_what_is_not_finite_is_no_answer() -> None:
     """Breaks if a diverged network is right wherever the label is 0, told or not."""
-    logits_NC = torch.tensor([[NAN, NAN, NAN], [NAN, 1.0, 2.0], [INF, 0.0, 0.0], [-INF, -INF, -INF]])
-    y_N = torch.tensor([0, 2, 0, 0])
-    assert asked(logits_NC, y_N) == [False, False, True, False]
-    assert asked(logits_NC, y_N, [0, 2]) == [False, False, True, False]
-    assert asked(logits_NC, y_N, [2]) == [False, False, False, False]
+    logits_NC = torch.tensor(
+        [[NAN, NAN, NAN], [NAN, 1.0, 2.0], [INF, 0.0, 0.0], [-INF, -INF, -INF], [2.0, 1.0, 0.0]]
+    )
+    y_N = torch.tensor([0, 2, 0, 0, 0])
+    assert asked(logits_NC, y_N) == [False, False, False, False, True]
+    assert asked(logits_NC, y_N, [0, 2]) == [False, False, False, False, True]
+    assert asked(logits_NC, y_N, [2]) == [False] * 5
 
 
 def test_tallies_by_hand() -> None:

@@ -66,6 +66,7 @@ class Keeps(nn.Module):
         return self.body[4:](self.kept[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")  # the old one is what is tried
 @pytest.mark.parametrize(
     "change", [masks.l1_unstructured, nn.utils.weight_norm, parametrizations.weight_norm]
 )
