@@ -182,7 +182,7 @@ def main() -> None:
 
 def _usage_line(error: Any) -> str:
     """A usage error of click's; where a command was unknown, with those that there are."""
-    text = error.format_message()
+    text = str(error.format_message())
     if "No such command" not in text:
         return text
     return f"{text.partition(' Did you mean')[0]} There are {', '.join(error.ctx.command.commands)}."

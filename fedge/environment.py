@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 PACKAGES = (
-    "fedge", "torch", "torchvision", "torch-pruning", "flwr", "flwr-datasets", "ray", "numpy", "scikit-learn",
+    "fedge", "torch", "torchvision", "flwr", "flwr-datasets", "ray", "numpy", "scikit-learn",
     "pydantic", "safetensors",
 )  # fmt: skip  # those on which numbers or the wire depend
 

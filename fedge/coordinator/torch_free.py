@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 REFUSED = (
-    "torch", "torchvision", "torch_pruning", "fedge.data", "fedge.models", "fedge.training", "fedge.device",
+    "torch", "torchvision", "fedge.data", "fedge.models", "fedge.training", "fedge.device",
     "fedge.prepare", "fedge.forecast",
 )  # fmt: skip
 

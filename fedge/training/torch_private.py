@@ -4,7 +4,7 @@ Tried with torch 2.13. What each is for stands beside it.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,11 @@ __all__ = [
     "unseen",
 ]
 
-BatchNorm, InstanceNorm = _BatchNorm, _InstanceNorm  # of any number of dimensions
-Conv, ConvTranspose = _ConvNd, _ConvTransposeNd
+# Of any number of dimensions.
+BatchNorm: TypeAlias = _BatchNorm
+InstanceNorm: TypeAlias = _InstanceNorm
+Conv: TypeAlias = _ConvNd
+ConvTranspose: TypeAlias = _ConvTransposeNd
 
 BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")  # of a module, in dictionaries
 
