@@ -264,12 +264,18 @@ def _require_finite(model: nn.Module, shard: Shard, choice: Factory, epoch: int)
 
 @contextmanager
 def _locked(base: Path, name: str) -> Iterator[None]:
-    """One preparation of `name` at a time, over all processes of this machine."""
+    """One preparation of `name` at a time, over all processes of this machine.
+
+    In a cache that cannot be written nothing changes, so that what is prepared there is used without a lock.
+    """
     try:
         base.mkdir(parents=True, exist_ok=True)
         lock = open(base / f".{name}.lock", "w")  # noqa: SIM115 - closed below
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
+        if damage(base / name) is None:
+            yield
+            return
         raise UserError(
             f"{base}: the cache cannot be written: {error.strerror}; set FEDGE_CACHE to a folder that can"
         ) from None

@@ -164,3 +164,18 @@ def test_half_a_preparation_is_not_taken_for_a_whole_one(small, tmp_path) -> Non
     (folder.parent / f".{folder.name}-left").mkdir()
     prepare(small()).factory_model()
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
+
+
+def test_what_is_prepared_in_a_cache_that_cannot_be_written_is_used(small, monkeypatch) -> None:
+    """Breaks if a cache that is shared read-only serves nobody, or if something new is looked for in it in vain."""
+    prepared = prepare(small())
+
+    def read_only(path: Path, mode: str = "r", **options: object) -> object:
+        if "w" in mode and str(path).endswith(".lock"):
+            raise OSError(30, "Read-only file system")
+        return open(path, mode, **options)
+
+    monkeypatch.setattr("fedge.prepare.open", read_only, raising=False)
+    assert prepare(small()) == prepared
+    with pytest.raises(UserError, match="Read-only file system; set FEDGE_CACHE"):
+        prepare(small("seed=99"))

@@ -17,6 +17,16 @@ from fedge.training.pruning.criteria import Criterion, macs_per_sample
 from fedge.training.pruning.level_search import Found
 
 
+class DrawnWhenLookedAt:
+    """Batches that are drawn, and counted, each time that a criterion goes through them; not where it does not."""
+
+    def __init__(self, draw: Callable[[], Iterator[Batch]]) -> None:
+        self._draw = draw
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._draw()
+
+
 class Cutter:
     """Cuts the round's network. `macs` is what ranking and searching cost, `tries` how many levels were tried."""
 
@@ -63,7 +73,7 @@ class Cutter:
         self._ran.add(word)
         return Ranking(
             criterion=remembered(known),
-            batches=partial(self._ranking_batches, known),
+            batches=lambda: DrawnWhenLookedAt(partial(self._ranking_batches, known)),
             example_input=torch.zeros(1, *self.round.prepared.input_shape),
             seed=self.round.seed("prune"),
         )

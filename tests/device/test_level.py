@@ -5,6 +5,7 @@ import copy
 import torch
 
 from fedge.device.level import Bounds, Ranking, find_level, remembered
+from fedge.device.pruning import DrawnWhenLookedAt
 from fedge.models import build
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.training.pruning.criteria import CRITERIA
@@ -33,3 +34,31 @@ def test_search_counts_as_the_scenario_does():
         pruned, found.level, example_input=example_input, criterion=criterion, accounting=pruning.accounting
     )
     assert parameters(pruned) <= limit
+
+
+def test_a_search_draws_what_it_ranks_by_once():
+    """Breaks if a search is charged for the ranking data at every level that it tries, though it looks at them once."""
+    model = build("lenet", num_classes=10, in_channels=1, image_size=16)
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        yield torch.randn(8, 1, 16, 16), torch.zeros(8, dtype=torch.int64)
+
+    ranking = Ranking(
+        criterion=remembered(CRITERIA["activation"]),
+        batches=lambda: DrawnWhenLookedAt(draw),
+        example_input=torch.zeros(1, 1, 16, 16),
+        seed=0,
+    )
+    bounds = Bounds(
+        batch_size=1,
+        memory_bytes=parameters(model),
+        peak_bytes=parameters,
+        dense_macs=0,
+        accuracy=lambda _: 0.0,
+        retrain=lambda _: 0.0,
+    )
+    found = find_level(model, Pruning(level=LevelSearch(search="memory", share=0.4)), ranking, bounds)
+    assert found.tries > 2
+    assert len(drawn) == 1
