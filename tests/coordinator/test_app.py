@@ -1,17 +1,20 @@
 """The ServerApp as Flower's own runtime calls it: with a configuration, and no fedge around it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, MetricRecord, RecordDict
 
 from fedge.catalog.files import client_path
 from fedge.coordinator.app import app
+from fedge.coordinator.exchange import find_clients
+from fedge.engine.flower_private import SERVER_NODE_ID, identify
 from fedge.engine.inline import InlineGrid
 from fedge.engine.roster import ClientProgram
-from fedge.errors import UserError
+from fedge.errors import RunError, UserError
 from fedge.launch import FleetRoster
 from fedge.results.owner import owned
 from fedge.scenario.file import scenario_toml
@@ -38,6 +41,41 @@ def test_flowers_runtime_gives_the_same_results_and_a_record(
     assert [{name: row[name] for name in whole[0]} for row in rows] == whole
     assert json.loads((out / "environment.json").read_text())["runtime"] == "flower"
     assert not (out / ".lock").exists()
+
+
+class SilentGrid:
+    """Six nodes of another runtime, whose program answers a hello with a report of its own making."""
+
+    def __init__(self, content: RecordDict) -> None:
+        self.content = content
+
+    def get_node_ids(self) -> list[int]:
+        return [1, 2, 3, 4, 5, 6]
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        self.replies = [Message(self.content, reply_to=message) for message in messages]
+        return [reply.metadata.reply_to_message_id for reply in self.replies]
+
+    def pull_messages(self, ids: Iterable[str]) -> list[Message]:
+        return self.replies
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"report": MetricRecord()}, {"report": MetricRecord({"client": [0]})}]
+)
+def test_a_hello_that_names_no_client_is_told(small: Any, content: dict[str, MetricRecord]) -> None:
+    """Breaks if nodes that run another program end the run with a traceback."""
+    identify(SERVER_NODE_ID)
+    grid: Any = SilentGrid(RecordDict(content))
+    with pytest.raises(RunError, match="says that its client is"):
+        find_clients(grid, small())
+
+
+def test_a_fleet_is_a_sequence(small: Any) -> None:
+    """Breaks if a part of a roster is not the members it is made of."""
+    roster = FleetRoster(small())
+    assert roster[1:3] == [roster[1], roster[2]] == list(roster)[1:3]
+    assert roster[::-1] == list(reversed(roster))
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
