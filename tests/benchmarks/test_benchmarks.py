@@ -30,6 +30,7 @@ SLOW = {"deployment"}  # it starts a SuperLink and a SuperNode, which take as lo
 RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODULES]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", RUNS)
 def test_every_benchmark_runs_small(name: str, no_files: None, tmp_path: Path) -> None:
     """A benchmark that nothing runs rots with the code that it calls; it must also need no data set here."""
