@@ -29,7 +29,8 @@ def listing(kind: str) -> list[Row]:
 
 
 def _datasets() -> list[Row]:
-    return [asdict(facts) for facts in DATASETS.values()]
+    rows = [asdict(facts) for facts in DATASETS.values()]
+    return [{key: value for key, value in row.items() if key != "reader"} for row in rows]
 
 
 def _models() -> list[Row]:

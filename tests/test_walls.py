@@ -3,12 +3,15 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import fedge
 from fedge.catalog import names
+from fedge.catalog.datasets import DATASETS
+from fedge.catalog.named import Named
 
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 ROOT = Path(fedge.__file__).parent
@@ -94,19 +97,16 @@ def test_the_coordinators_side_loads_without_torch_and_ray() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_scenarios_know_every_model_and_no_other() -> None:
-    """Breaks if a model is added that no scenario can name, or a name stays without a model."""
-    from fedge.models import MODELS
-
-    assert set(names.MODELS) == set(MODELS)
-
-
-def test_scenarios_know_every_filter_and_criterion() -> None:
-    """Breaks if a method is added that no scenario can name, or a name stays without a method."""
-    from fedge.training.error_map.scores import SCORES
-    from fedge.training.instance_filter.filters import FILTERS
-    from fedge.training.pruning.criteria import CRITERIA
-
-    assert set(names.FILTERS) == set(FILTERS)
-    assert set(names.CRITERIA) == set(CRITERIA)
-    assert set(names.SCORES) == set(SCORES)
+@pytest.mark.parametrize(
+    "words",
+    [
+        names.MODELS,
+        names.CRITERIA,
+        names.FILTERS,
+        names.SCORES,
+        {f.name: f.reader for f in DATASETS.values()},
+    ],
+)
+def test_every_word_stands_for_code(words: Mapping[str, str | None]) -> None:
+    """Breaks if a scenario can name what nothing computes, or what cannot be called."""
+    assert all(callable(code) for word, code in Named(words).items() if words[word] is not None)

@@ -10,6 +10,7 @@ class DatasetFacts:
 
     `ordered`: each owner's rows are in the order of their recording. `stride`: samples from the beginning of one
     row to that of the owner's next, where rows are windows of one signal (None: no row shares a sample with another).
+    `reader`: the function that reads it, as `package.module:function` (fedge.data.known).
     """
 
     name: str
@@ -22,3 +23,4 @@ class DatasetFacts:
     files: str = ""
     ordered: bool = False
     stride: int | None = None
+    reader: str = ""

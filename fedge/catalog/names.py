@@ -12,10 +12,21 @@ all that a new word needs, beside the file with its code.
 import difflib
 from collections.abc import Iterable
 
-MODELS = (
-    "lenet", "alexnet", "resnet8", "resnet20", "resnet32", "resnet56", "resnet74", "resnet110",
-    "vgg11", "vgg16", "mobilenet_v2", "squeezenet", "har_cnn",
-)  # fmt: skip
+MODELS = {
+    "lenet": "fedge.models.lenet:LeNet",
+    "alexnet": "fedge.models.alexnet:AlexNet",
+    "resnet8": "fedge.models.resnet:resnet8",
+    "resnet20": "fedge.models.resnet:resnet20",
+    "resnet32": "fedge.models.resnet:resnet32",
+    "resnet56": "fedge.models.resnet:resnet56",
+    "resnet74": "fedge.models.resnet:resnet74",
+    "resnet110": "fedge.models.resnet:resnet110",
+    "vgg11": "fedge.models.vgg:vgg11",
+    "vgg16": "fedge.models.vgg:vgg16",
+    "mobilenet_v2": "fedge.models.mobilenet_v2:MobileNetV2",
+    "squeezenet": "fedge.models.squeezenet:SqueezeNet",
+    "har_cnn": "fedge.models.har_cnn:HarCNN",
+}
 CRITERIA = {
     "l1": "fedge.training.pruning.criteria:l1",
     "taylor": "fedge.training.pruning.criteria:taylor",

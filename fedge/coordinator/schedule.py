@@ -3,8 +3,7 @@
 A policy (fedge.coordinator.policy) changes it for one client, by what that client has reported.
 """
 
-from fedge.protocol import Phase, RoundPlan
-from fedge.scenario.schedule import Schedule
+from fedge.protocol import RoundPlan
 from fedge.scenario.schema import Scenario
 from fedge.scenario.training import Training
 
@@ -16,7 +15,7 @@ def plan_round(scenario: Scenario, round: int, training: Training | None = None)
     and retrains, the others retrain. `prune` stays set in those: a device that missed the round in which the others
     were pruned catches up. Level 0 is never pruned.
     """
-    phase = _phase(scenario.schedule, round)
+    phase = scenario.schedule.phase(round)
     training = training or scenario.training
     return RoundPlan(
         round=round,
@@ -25,9 +24,3 @@ def plan_round(scenario: Scenario, round: int, training: Training | None = None)
         training=training,
         limits=scenario.limits,
     )
-
-
-def _phase(schedule: Schedule, round: int) -> Phase:
-    if schedule.kind == "train_only":
-        return "train"
-    return "finetune" if round <= schedule.finetune_rounds else "retrain"

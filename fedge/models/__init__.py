@@ -1,23 +1,14 @@
 """The networks that devices train: one file per family, all built by `build`."""
 
-from collections.abc import Mapping
-from functools import partial
-from types import MappingProxyType
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from fedge.catalog.names import did_you_mean
+from fedge.catalog import names
+from fedge.catalog.named import Named
 from fedge.errors import UserError
-from fedge.models.alexnet import AlexNet
 from fedge.models.blocks import ImageSize
-from fedge.models.har_cnn import HarCNN
-from fedge.models.lenet import LeNet
-from fedge.models.mobilenet_v2 import MobileNetV2
-from fedge.models.resnet import ResNet
-from fedge.models.squeezenet import SqueezeNet
-from fedge.models.vgg import VGG
 from fedge.seeding import derive_seed
 
 
@@ -27,18 +18,7 @@ class Constructor(Protocol):
     def __call__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> nn.Module: ...
 
 
-MODELS: Mapping[str, Constructor] = MappingProxyType(
-    {
-        "lenet": LeNet,
-        "alexnet": AlexNet,
-        **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in (8, 20, 32, 56, 74, 110)},
-        "vgg11": partial(VGG, depth=11),
-        "vgg16": partial(VGG, depth=16),
-        "mobilenet_v2": MobileNetV2,
-        "squeezenet": SqueezeNet,
-        "har_cnn": HarCNN,
-    }
-)
+MODELS: Named[Constructor] = Named(names.MODELS)
 
 
 def build(
@@ -50,7 +30,7 @@ def build(
     `name` and `seed` alone; the caller's random state is left as it was.
     """
     if name not in MODELS:
-        raise UserError(f"there is no model {name!r}; {did_you_mean(name, MODELS)}")
+        raise UserError(f"there is no model {name!r}; {names.did_you_mean(name, MODELS)}")
     if num_classes < 1 or in_channels < 1:
         raise UserError(
             f"model {name!r} needs num_classes and in_channels of at least 1, "

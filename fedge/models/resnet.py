@@ -5,6 +5,8 @@ shape, the shortcut is a 1x1 projection with a norm, as in ADaPT (arXiv 2006.085
 parameters at 100 classes, 40.82 M multiply-accumulates.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from fedge.errors import UserError
@@ -54,3 +56,8 @@ class ResNet(nn.Sequential):
             channels = width
         self.head = GlobalPoolHead(channels, num_classes)
         he_init(self)
+
+
+resnet8, resnet20, resnet32, resnet56, resnet74, resnet110 = (
+    partial(ResNet, depth=depth) for depth in (8, 20, 32, 56, 74, 110)
+)

@@ -4,6 +4,8 @@ Simonyan and Zisserman, ICLR 2015, in the usual CIFAR form (the 4096-wide linear
 Without the convolutions' redundant biases: 9,228,362 and 14,724,042 parameters at 10 classes.
 """
 
+from functools import partial
+
 from torch import nn
 
 from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init, require_image
@@ -27,3 +29,6 @@ class VGG(nn.Sequential):
             self.features.append(nn.MaxPool2d(2))
         self.head = GlobalPoolHead(channels, num_classes)
         he_init(self)
+
+
+vgg11, vgg16 = (partial(VGG, depth=depth) for depth in (11, 16))

@@ -154,7 +154,7 @@ def _check_cut(model: nn.Module, build: Callable[[], nn.Module], pruning: Prunin
 
 def _cuts(scenario: Scenario) -> list[Pruning]:
     """How the device classes prune, each way once; none where the schedule prunes nothing."""
-    if scenario.schedule.kind == "train_only":
+    if not any(scenario.schedule.phase(round) == "retrain" for round in range(1, scenario.rounds + 1)):
         return []
     ways = [scenario.training_of(device_class).pruning for device_class in scenario.fleet]
     return [way for index, way in enumerate(ways) if way.level != 0 and way not in ways[:index]]

@@ -1,6 +1,6 @@
 """The wire. RoundPlan goes down to a device, RoundReport comes up, or a Status where the round failed."""
 
-from fedge.protocol.plan import PLAN, Phase, RoundPlan
+from fedge.protocol.plan import PLAN, RoundPlan
 from fedge.protocol.report import REPORT, TIMING_FIELDS, RoundReport, content_bytes, finite
 from fedge.protocol.status import (
     EXPLAINED,
@@ -20,7 +20,6 @@ __all__ = [
     "REPORT",
     "TIMING_FIELDS",
     "DeviceFailure",
-    "Phase",
     "RoundPlan",
     "RoundReport",
     "Status",

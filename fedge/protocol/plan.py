@@ -1,17 +1,16 @@
 """RoundPlan: what goes down to a device, one JSON string in a ConfigRecord."""
 
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Self, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedge.scenario.fleet import Fault
+from fedge.scenario.schedule import Phase
 from fedge.scenario.schema import Limits
 from fedge.scenario.training import Training
 
 PLAN = "plan"  # the record's name in a message's content
-
-Phase = Literal["hello", "finetune", "retrain", "train"]  # hello: say which client you are and do nothing
 
 
 class RoundPlan(BaseModel):

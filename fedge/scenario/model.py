@@ -34,7 +34,7 @@ class Model(Section):
     start anew.
     """
 
-    name: Annotated[str, Word(MODELS), Beside(".py")] | None = (
+    name: Annotated[str, Word(tuple(MODELS)), Beside(".py")] | None = (
         None  # a word, or file.py:name, package.module:name
     )
     program: Annotated[str, Beside()] | None = (

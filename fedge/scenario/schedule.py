@@ -1,4 +1,7 @@
-"""`[schedule]`: what is asked in which round; and a policy, which changes that per client by what it has reported."""
+"""`[schedule]`: what is asked in which round; and a policy, which changes that per client by what it has reported.
+
+A schedule is a class here, with its keys, its phases, and a line in `Schedule`.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -6,6 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from fedge.scenario.beside import Beside
 from fedge.scenario.section import Args, Section
+
+Phase = Literal["hello", "finetune", "retrain", "train"]  # hello: say which client you are and do nothing
 
 
 class _Schedule(Section):
@@ -31,6 +36,13 @@ class _Schedule(Section):
         """The policy, by name or path; None: the schedule's kind alone decides."""
         return self.program or self.policy
 
+    def phase(self, round: int) -> Phase:
+        """What `round` (1-based) is for; networks are pruned in the first that retrains."""
+        raise NotImplementedError
+
+    def require_rounds(self, rounds: int) -> None:
+        """ValueError where so many rounds are too few."""
+
 
 class FinetunePruneRetrain(_Schedule):
     """ADaPT's order: fine-tune the whole network, prune it once, retrain what is left."""
@@ -38,11 +50,24 @@ class FinetunePruneRetrain(_Schedule):
     kind: Literal["finetune_prune_retrain"] = "finetune_prune_retrain"
     finetune_rounds: Annotated[int, Field(ge=0)] = 1
 
+    def phase(self, round: int) -> Phase:
+        return "finetune" if round <= self.finetune_rounds else "retrain"
+
+    def require_rounds(self, rounds: int) -> None:
+        if self.finetune_rounds >= rounds:
+            raise ValueError(
+                f"schedule.finetune_rounds is {self.finetune_rounds} of {rounds} rounds; "
+                "at least one must be left to prune and retrain: raise rounds"
+            )
+
 
 class TrainOnly(_Schedule):
     """Local training in every round, no pruning."""
 
     kind: Literal["train_only"]
+
+    def phase(self, round: int) -> Phase:
+        return "train"
 
 
 def _kind(value: Any) -> str | None:

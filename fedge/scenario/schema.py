@@ -199,11 +199,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _schedule_fits_rounds(self) -> "Scenario":
-        if self.schedule.kind == "finetune_prune_retrain" and self.schedule.finetune_rounds >= self.rounds:
-            raise ValueError(
-                f"schedule.finetune_rounds is {self.schedule.finetune_rounds} of {self.rounds} rounds; "
-                "at least one must be left to prune and retrain: raise rounds"
-            )
+        self.schedule.require_rounds(self.rounds)
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from fedge.catalog.facts import DatasetFacts
+from fedge.data.known.cifar100_classes import COARSE_OF_FINE
 from fedge.data.known.idx import read_idx
+from fedge.data.known.rows import Rows
 from fedge.errors import UserError
 
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -22,8 +24,8 @@ _PACKED = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.ta
 Part = tuple[np.ndarray, np.ndarray]  # pictures, labels
 
 
-def read_pictures(facts: DatasetFacts, root: Path) -> Part:
-    """(x [N, C, H, W] uint8, y [N]) of one set. UserError: files missing and not to be had, damaged, or mixed up."""
+def read(facts: DatasetFacts, root: Path) -> Rows:
+    """Pictures [N, C, H, W] of uint8. UserError: files missing and not to be had, damaged, or mixed up."""
     folder = root / facts.files
     if not folder.is_dir():
         _download(facts, root)
@@ -43,7 +45,8 @@ def read_pictures(facts: DatasetFacts, root: Path) -> Part:
             f"data set '{facts.name}' ({folder}): {len(parts[0][0]):,} training pictures found, {wanted[0]:,} wanted: "
             "are training and test files mixed up?"
         )
-    return x_NCHW, y_N
+    coarse_of_class = np.asarray(COARSE_OF_FINE, dtype=np.int64) if facts.name == "cifar100" else None
+    return Rows(x_NCHW, y_N, who=f"data set '{facts.name}' ({folder})", coarse_of_class=coarse_of_class)
 
 
 def _idx_parts(folder: Path, name: str) -> list[Part]:

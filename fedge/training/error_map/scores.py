@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fedge.catalog import names
-from fedge.training.named import Named
+from fedge.catalog.named import Named
 
 Score = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 

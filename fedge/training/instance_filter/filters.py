@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from fedge.catalog import names
+from fedge.catalog.named import Named
 from fedge.errors import UserError
 from fedge.training.instance_filter.base import Filter, InstanceFilter, MiniBatch
 from fedge.training.instance_filter.early import EarlyInstanceFilter
-from fedge.training.named import Named
 
 __all__ = ["FILTERS", "EarlyInstanceFilter", "InstanceFilter", "MiniBatch", "make_filter"]
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedge.catalog import names
+from fedge.catalog.named import Named
 from fedge.errors import UserError
 from fedge.training.batches import Batches
 from fedge.training.macs import MacTable
-from fedge.training.named import Named
 from fedge.training.outputs import check_targets, logits_of
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import filters_of, norms_by_batch
