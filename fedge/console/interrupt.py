@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM (Slurm, Docker, systemd) that are heard once and for all."""
 
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -46,16 +47,18 @@ def interruptible(observer: Observer) -> Iterator[Observer]:
 
     Python raises wherever the main thread happens to be. Inside a callback out of C code (of torch's, say) or a
     finaliser it is dropped, and the run would go on as if nobody had asked: seen in about 1 of 100 runs that were
-    stopped inside a training step. So it is also remembered, and raised again when the next report comes.
+    stopped inside a training step. So it is also remembered, and raised again when the next report comes; what Python
+    would print of the one that it dropped is kept back.
     Ray's C++ makes a plain KeyboardInterrupt of it, which has forgotten the signal, and what is being ended may fail in
     other ways: after a signal all of it is Stopped.
     A signal that is ignored (SIGINT under nohup or in a shell's background) stays so.
     """
     watched = _Interruptible(observer)
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before, print_unraisable = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
     for number in heard:
         signal.signal(number, watched.stop)
+    sys.unraisablehook = lambda dropped: None if dropped.exc_type is Stopped else print_unraisable(dropped)
     try:
         yield watched
     except Stopped:
@@ -67,3 +70,4 @@ def interruptible(observer: Observer) -> Iterator[Observer]:
     finally:
         for number in heard:
             signal.signal(number, before[number])
+        sys.unraisablehook = print_unraisable

@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM, also where Python drops them."""
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -96,3 +97,29 @@ def test_what_nobody_stopped_ends_as_it_would() -> None:
     with pytest.raises(Stopped) as stopped, interruptible(Seen()):
         raise KeyboardInterrupt
     assert stopped.value.exit_code == 130
+
+
+def test_a_signal_that_python_drops_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Breaks if a run that is stopped inside a finaliser ends in a traceback; others' errors must still show."""
+
+    class Finalised:
+        def __init__(self, fail: Callable[[], None]) -> None:
+            self.fail = fail
+
+        def __del__(self) -> None:
+            self.fail()
+
+    def other() -> None:
+        raise ValueError("of someone else's")
+
+    hook = sys.unraisablehook
+    sys.unraisablehook = sys.__unraisablehook__  # pytest's own would collect them
+    try:
+        with suppress(Stopped), interruptible(Seen()):
+            Finalised(lambda: signal.raise_signal(signal.SIGTERM))
+            assert capsys.readouterr().err == ""
+            Finalised(other)
+            assert "of someone else's" in capsys.readouterr().err
+        assert sys.unraisablehook is sys.__unraisablehook__
+    finally:
+        sys.unraisablehook = hook
