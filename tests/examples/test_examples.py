@@ -1,0 +1,58 @@
+"""The examples of the guide: what their READMEs say to type is typed, on both engines."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedge.protocol import TIMING_FIELDS
+from tests.docs.snippets import ROOT, read
+
+EXAMPLES = sorted(page.parent for page in (ROOT / "docs" / "guide" / "examples").glob("*/README.md"))
+
+
+def lines(example: Path) -> list[list[str]]:
+    """The README's commands, word by word; the last one runs the scenario."""
+    (block,) = (block for block in read(example / "README.md") if block.language == "bash")
+    return [line.split() for line in block.text.splitlines()]
+
+
+def type_in(folder: Path, *words: str) -> None:
+    program = {
+        "python": [sys.executable],
+        "fedge": [sys.executable, "-c", "from fedge.cli import main; main()"],
+    }[words[0]]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*program, *words[1:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.example
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs_alike_on_both_engines(example: Path, tmp_path: Path) -> None:
+    """Breaks if a reader who types an example's lines gets an error, a failed device, or numbers that depend on Ray."""
+    folder = shutil.copytree(example, tmp_path / example.name)
+    *before, run = lines(example)
+    for line in before:
+        type_in(folder, *line)
+    rows = {}
+    for engine in ("inline", "ray"):
+        type_in(folder, *run[:3], "--engine", engine, "--out", engine)
+        text = (folder / engine / "reports.jsonl").read_text()
+        rows[engine] = [
+            {key: value for key, value in json.loads(line).items() if key not in TIMING_FIELDS}
+            for line in text.splitlines()
+        ]
+        assert {row["status"] for row in rows[engine]} == {"ok"}
+    assert rows["inline"] == rows["ray"]
