@@ -11,13 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedge.console.observer import Observer
     from fedge.data.own.folder import write_dataset
     from fedge.launch import run
     from fedge.scenario.load import load_scenario
 
-__all__ = ["load_scenario", "run", "write_dataset"]
+__all__ = ["Observer", "load_scenario", "run", "write_dataset"]
 
 _HOMES = {
+    "Observer": "fedge.console.observer",
     "load_scenario": "fedge.scenario.load",
     "run": "fedge.launch",
     "write_dataset": "fedge.data.own.folder",

@@ -20,6 +20,7 @@ from fedge.device.methods import Methods
 from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.prepare import initial_model
+from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.report import MOST_EPOCHS, bits_at_most
 from fedge.scenario.schema import DeviceClass, Scenario
@@ -39,10 +40,13 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     facts = dataset_facts(scenario.data.dataset)
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
+    tell("forecast")
     model = initial_model(scenario, facts.num_classes, facts.shape)
-    return [
-        _plan_class(scenario, device_class, model, facts.shape, samples) for device_class in scenario.fleet
-    ]
+    rows = []
+    for index, device_class in enumerate(scenario.fleet):
+        tell("forecast", index, len(scenario.fleet))
+        rows.append(_plan_class(scenario, device_class, model, facts.shape, samples))
+    return rows
 
 
 def _plan_class(

@@ -6,18 +6,21 @@ prepared and devices run in Ray's processes.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from flwr.app import Context, RecordDict
 
+from fedge.cache import let_go
 from fedge.catalog.devices import profile
 from fedge.catalog.files import client_path
+from fedge.catalog.function import program_of
 from fedge.catalog.program import Program, read_programs
 from fedge.console.observer import Observer
+from fedge.console.table import summary_html, summary_text
 from fedge.coordinator.app import server_app
 from fedge.coordinator.opening import RunRequest
 from fedge.engine.base import FleetGrid
@@ -25,11 +28,16 @@ from fedge.engine.roster import THREAD_VARIABLES, ClientProgram, HostRequest, Me
 from fedge.engine.tasks import JsonValue, run_task
 from fedge.environment import Facts, environment
 from fedge.errors import RunError
+from fedge.progress import Numbers, Progress
 from fedge.results.owner import owned
+from fedge.results.record import PROGRAMS
 from fedge.results.run_folder import SUMMARY, read_reports
 from fedge.scenario.file import absolute
 from fedge.scenario.load import check, load_scenario
-from fedge.scenario.schema import DeviceClass, Scenario
+from fedge.scenario.schema import DeviceClass, OwnClient, Scenario
+
+if TYPE_CHECKING:
+    import pandas
 
 GATE = "fedge.privacy.egress:egress_gate"
 PREPARE = "fedge.prepare:prepare_json"
@@ -37,7 +45,7 @@ PREPARE = "fedge.prepare:prepare_json"
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: `summary` is summary.json, `out` the folder with all results."""
+    """A finished run: `summary` is summary.json, `out` the folder with all results. It prints as the run's table."""
 
     out: Path
     summary: Mapping[str, Any]
@@ -46,11 +54,25 @@ class RunResult:
         """The lines of reports.jsonl, in order of round and client; `timing` as in `read_reports`."""
         return read_reports(self.out, timing=timing)
 
+    def frame(self) -> "pandas.DataFrame":
+        """The reports as a pandas table: a row per client and round, a column per field of reports.jsonl."""
+        import pandas
+
+        return pandas.DataFrame(self.reports())
+
+    def __str__(self) -> str:
+        return summary_text(self.summary, self.out)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return summary_html(self.summary, self.out)
+
 
 def run(
     scenario: Scenario | str | Path,
     out: str | Path | None = None,
     *,
+    client: Callable[..., Any] | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer = Observer(),  # noqa: B008 - it has no state
@@ -58,12 +80,29 @@ def run(
     """Run `scenario` to its end and return its results, which are also in `out` (default: runs/<scenario's name>).
 
     scenario: one that was loaded, or what `load_scenario` takes: a name in `scenarios/`, or the path of a TOML file.
+    client: in place of the scenario's client program: a path; or a function of (device, plan) that returns
+    device.report(), defined in a notebook's cell or a module; or a class of which an instance is called so each round.
+    Its text travels to the devices with the imports, functions and plain values that it uses; what else it uses from
+    outside is refused.
     resume: go on after the last whole round of the run that `out` holds. overwrite: drop that run, where it is of
     another scenario or not at its end; a finished run of the same scenario is run again without being told.
     Raises UserError for what the caller can mend and RunError where the run failed.
     """
-    scenario = checked(scenario) if isinstance(scenario, Scenario) else load_scenario(str(scenario))
-    return run_checked(scenario, out, resume=resume, overwrite=overwrite, observer=observer)
+    program = program_of(client) if callable(client) else None
+    changes = [f"client.program={client}"] if isinstance(client, str | Path) else []
+    if isinstance(scenario, Scenario):
+        scenario = checked(_with_client(scenario, str(client)) if changes else scenario)
+    else:
+        scenario = load_scenario(str(scenario), changes)
+    if program is not None:  # where the record of the run will hold it, so that its scenario.toml runs again
+        scenario = _with_client(scenario, str(default_out(scenario, out) / PROGRAMS / "client.py"))
+    return run_checked(scenario, out, resume=resume, overwrite=overwrite, observer=observer, program=program)
+
+
+def _with_client(scenario: Scenario, path: str) -> Scenario:
+    args = dict(scenario.client_args)
+    client = OwnClient(program=path, args=args) if args else path
+    return scenario.model_copy(update={"client": client})
 
 
 def checked(scenario: Scenario) -> Scenario:
@@ -74,11 +113,17 @@ def checked(scenario: Scenario) -> Scenario:
 
 
 def run_checked(
-    scenario: Scenario, out: str | Path | None, *, resume: bool, overwrite: bool, observer: Observer
+    scenario: Scenario,
+    out: str | Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    observer: Observer,
+    program: Program | None = None,
 ) -> RunResult:
-    """`run` for a scenario that has just been loaded."""
+    """`run` for a scenario that has just been loaded. program: the client's, where it is at hand."""
     folder = default_out(scenario, out)
-    client = read_programs(client_path(scenario.client_program))
+    client = program or read_programs(client_path(scenario.client_program))
     programs = _on_record(client, scenario)
     named = frozenset(programs.keys() - client.as_files("client").keys())
     request = RunRequest(scenario, folder, resume, overwrite, programs, named)
@@ -119,23 +164,30 @@ def _grid(
     roster = FleetRoster(scenario)
     engine = scenario.engine
     arguments: dict[str, JsonValue] = {"scenario_json": config["scenario-json"]}
+    hear = hearing(observer)
     if engine.kind == "inline":
         from fedge.engine.inline import InlineGrid
 
-        with _threads_kept():
-            hosts = _prepared(config, observer, [run_task(PREPARE, arguments)])
-            with InlineGrid(program, roster, config, threads=engine.threads) as grid:
-                yield grid, hosts
+        with threads_kept():
+            hosts = _prepared(config, observer, [run_task(PREPARE, arguments, hear)])
+            try:
+                with InlineGrid(program, roster, config, threads=engine.threads) as grid:
+                    yield grid, hosts
+            finally:
+                let_go()
         return
     from fedge.engine.cluster import RayCluster
     from fedge.engine.placement import Placement
     from fedge.engine.ray import RayGrid
 
     requests = {device_class.label: host_request(device_class) for device_class in scenario.fleet}
+    observer.progress(Progress("ray"))
     with RayCluster(engine.address) as cluster:
         Placement(cluster.nodes()).check(requests)  # before minutes of preparation
         sticky = engine.state == "sticky"
-        hosts = _prepared(config, observer, cluster.run_tasks(PREPARE, arguments, on_every_node=sticky))
+        answers = cluster.run_tasks(PREPARE, arguments, on_every_node=sticky, hear=hear)
+        hosts = _prepared(config, observer, answers)
+        observer.progress(Progress("hosts"))
         with RayGrid(
             program,
             roster,
@@ -150,6 +202,16 @@ def _grid(
             on_event=observer.host_event,
         ) as grid:
             yield grid, hosts
+
+
+def hearing(observer: Observer) -> Callable[[Numbers], None]:
+    """Tells `observer` of what preparation says: numbers, and none that are not `fedge.progress`'s."""
+
+    def hear(numbers: Numbers) -> None:
+        with suppress(ValueError):
+            observer.progress(Progress.from_numbers(numbers))
+
+    return hear
 
 
 def _prepared(config: dict[str, Any], observer: Observer, answers: Sequence[JsonValue]) -> list[Facts]:
@@ -168,7 +230,7 @@ def _prepared(config: dict[str, Any], observer: Observer, answers: Sequence[Json
 
 
 @contextmanager
-def _threads_kept() -> Iterator[None]:
+def threads_kept() -> Iterator[None]:
     """Devices in this process compute with `engine.threads`; afterwards its libraries are as the caller had them."""
     import torch
 

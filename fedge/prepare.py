@@ -12,17 +12,19 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from fedge.cache import lock_path, prepared_folder
 from fedge.catalog.text import read_text
 from fedge.data.dataset import DataSet
 from fedge.data.datasets import load_dataset
@@ -36,19 +38,22 @@ from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.check import check_network
 from fedge.network.weights import load_weights, weights_digest
-from fedge.paths import cache_folder, data_root
+from fedge.paths import data_root
+from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
 from fedge.references import require_references
 from fedge.scenario.data import Given
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.model import Factory
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
+from fedge.training.batches import Batches
 from fedge.training.heap import kept_heap
 from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.memory_format import fast_order
 
 FORMAT = 4  # raised when what lies in a prepared folder changes
+_WATCHED_BATCHES = 4  # that the factory model is judged by after an epoch
 
 
 @dataclass(frozen=True)
@@ -89,15 +94,19 @@ class Prepared:
         return model
 
 
-def prepare_json(scenario_json: str) -> dict[str, object]:
+def prepare_json(
+    scenario_json: str, tell: Callable[[Sequence[int]], None] | None = None
+) -> dict[str, object]:
     """`prepare`, for a caller in another process: whatever goes wrong is a UserError or a RunError, in one line.
 
-    `environment` says on what it, and the devices, run.
+    `environment` says on what it, and the devices, run. tell: is given the numbers of `fedge.progress`.
     """
+
     scenario = parse_scenario(json.loads(scenario_json))
     require_references(scenario)
     try:
-        prepared, weights = prepare(scenario), scenario.model.weights
+        with listening(tell and (lambda progress: tell(progress.numbers()))):
+            prepared, weights = prepare(scenario), scenario.model.weights
         taken = {"weights": weights_digest(weights)} if weights else {}
         return {**asdict(prepared), "environment": {**host_environment(), **taken}}
     except FedgeError:
@@ -123,13 +132,17 @@ def prepare(scenario: Scenario) -> Prepared:
     factory model diverged.
     """
     torch.set_num_threads(scenario.engine.threads)
+    tell("reading")
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
-    base = cache_folder() / "prepared"
+    base = prepared_folder()
     folder = base / f"{dataset.name.rstrip('/')}-{scenario.model.label}-{_content_hash(scenario, dataset)}"
-    with _locked(base, folder.name):
+    with _locked(folder, scenario.name):
         wrong = damage(folder) if folder.is_dir() else ""
-        if wrong is not None:
+        if wrong is None:
+            tell("cached")
+        else:
             _write(scenario, dataset, folder)
+            tell("prepared", accuracy=latest_accuracy())
         prepared = Prepared.open(folder)
     if wrong and scenario.engine.state != "sticky":  # nodes that prepare for themselves must answer alike
         line = f"the cached folder {folder} was damaged ({wrong}): it has been prepared anew"
@@ -167,7 +180,9 @@ def _network_key(scenario: Scenario) -> dict[str, object]:
 
 def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     """Fill a folder beside `folder`, then move it there whole."""
+    tell("network")
     model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:])
+    tell("dividing")
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
     if not len(division.factory.train) and scenario.model.factory.epochs:
         raise UserError(_no_factory_rows(scenario, len(dataset)))
@@ -176,6 +191,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
+        tell("writing")
         write_shards(dataset, division.clients, partial / "shards")
         write_shards(dataset, [division.factory], partial / "factory-shard")
         with kept_heap():
@@ -206,7 +222,8 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     """Train the factory model on the factory split and save it. RunError: it diverged."""
     shard = Shard.open(folder / "factory-shard", 0)
     choice = scenario.model.factory
-    steps = choice.epochs * -(-shard.count("train") // choice.batch_size)
+    per_epoch = -(-shard.count("train") // choice.batch_size)
+    steps = choice.epochs * per_epoch
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=choice.learning_rate,
@@ -217,12 +234,14 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         optimizer.register_step_post_hook(lambda *_: decay.step())
     order = fast_order(model, choice.batch_size, shard.shape)
+    tell("factory", 0, choice.epochs * EPOCH)
     for epoch in range(choice.epochs):
         seed = derive_seed(scenario.seed, "factory", "shuffle", epoch)
         augment = None if choice.augment == "none" else choice.augment
         batches = shard.batches("train", choice.batch_size, seed=seed, augment=augment, order=order)
-        train(model, batches, optimizer=optimizer)
-        _require_finite(model, shard, choice, epoch)
+        train(model, _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH), optimizer=optimizer)
+        accuracy = _finite_accuracy(model, shard, choice, epoch)
+        tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "factory.safetensors")
     return Prepared(
@@ -250,34 +269,56 @@ def initial_model(scenario: Scenario, num_classes: int, shape: tuple[int, ...]) 
     return model
 
 
-def _require_finite(model: nn.Module, shard: Shard, choice: Factory, epoch: int) -> None:
-    """A factory model with numbers that are none must not reach a device, nor the cache."""
+def _told(batches: Batches, before: int, per_epoch: int, of: int) -> Batches:
+    """One epoch's batches, each of which is told of; `before` and `of` in thousandths of an epoch."""
+    for step, batch in enumerate(batches, start=1):
+        yield batch
+        advance(before + step * EPOCH // per_epoch, of)
+
+
+def _finite_accuracy(model: nn.Module, shard: Shard, choice: Factory, epoch: int) -> float:
+    """The share of right answers on a few training batches, for whoever watches.
+
+    RunError: a factory model with numbers that are none must not reach a device, nor the cache.
+    """
     finite = all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
     if finite:
-        finite = math.isfinite(evaluate(model, islice(shard.batches("train", choice.batch_size), 1)).loss)
+        judged = evaluate(model, islice(shard.batches("train", choice.batch_size), _WATCHED_BATCHES))
+        finite = math.isfinite(judged.loss)
     if not finite:
         raise RunError(
             f"the factory model diverged (nan or infinite after epoch {epoch + 1} of {choice.epochs}) with "
             f"model.factory.learning_rate {choice.learning_rate:g}: lower model.factory.learning_rate"
         )
+    return judged.correct / judged.count
 
 
 @contextmanager
-def _locked(base: Path, name: str) -> Iterator[None]:
-    """One preparation of `name` at a time, over all processes of this machine.
+def _locked(folder: Path, scenario: str) -> Iterator[None]:
+    """One preparation of `folder` at a time, over all processes of this machine; for whom it was is noted.
 
     In a cache that cannot be written nothing changes, so that what is prepared there is used without a lock.
     """
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        lock = open(base / f".{name}.lock", "w")  # noqa: SIM115 - closed below
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(lock_path(folder), "w")  # noqa: SIM115 - closed below
+        _wait_for(lock)
     except OSError as error:
-        if damage(base / name) is None:
+        if damage(folder) is None:
             yield
             return
         raise UserError(
-            f"{base}: the cache cannot be written: {error.strerror}; set FEDGE_CACHE to a folder that can"
+            f"{folder.parent}: the cache cannot be written: {error.strerror}; set FEDGE_CACHE to a folder that can"
         ) from None
     with lock:
+        json.dump({"scenario": scenario}, lock)
+        lock.flush()
         yield
+
+
+def _wait_for(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell("waiting")
+        fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,6 +1,7 @@
 """One Ray for all tests (its start takes seconds); a cache of the session's own; nothing phones home."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import fedge
+from fedge import cli
 from fedge.engine.cluster import RayCluster
 from fedge.launch import RunResult
 from fedge.scenario.load import load_scenario
@@ -84,3 +86,22 @@ def finished(small, tmp_path_factory) -> Callable[..., RunResult]:
         return fedge.run(small(*changes), tmp_path_factory.mktemp("finished") / "out")
 
     return run
+
+
+@pytest.fixture(name="fedge")
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run one command, as a person types it; returns (exit code, stdout, stderr)."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fedge", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from fedge import cli
 from fedge.catalog.files import client_path
 
 FAST = [
@@ -25,28 +24,15 @@ FAST = [
 FEW = [part for index in range(3) for part in ("--set", f"fleet.{index}.count=1")]
 
 
-@pytest.fixture
-def fedge(monkeypatch, capsys):
-    """Run one command; returns (exit code, stdout, stderr)."""
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fedge", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
-
-
-def test_run_prints_rounds_and_the_table(fedge, tmp_path) -> None:
+def test_run_prints_what_it_prepared_rounds_and_the_table(fedge, monkeypatch, tmp_path) -> None:
     """Breaks if a person is not told how it went and where the results are."""
+    monkeypatch.setenv("FEDGE_CACHE", str(tmp_path / "cache"))
     code, out, err = fedge("run", "quickstart", *FAST, *FEW, "--out", str(tmp_path / "r"))
     assert code == 0
-    assert [line.split()[:2] for line in err.splitlines()] == [["round", "1"], ["round", "2"]]
+    spent, prepared, *rounds = err.splitlines()
+    assert "reading data" in spent and "dividing data" in spent
+    assert prepared.startswith("data and factory model prepared in")
+    assert [line.split()[:2] for line in rounds] == [["round", "1"], ["round", "2"]]
     for figure in (
         "factory model's accuracy",
         "worst decile",
@@ -78,7 +64,7 @@ def test_a_stopped_run_says_how_to_go_on(
     # a suite that was started in the background ignores SIGINT, and so would what it starts
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
-        first = process.stderr.readline()
+        first = next(line for line in process.stderr if line.startswith("round"))
         process.send_signal(number)
         rest = process.stderr.read()
     assert first.startswith("round  1")
@@ -127,7 +113,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(fedge, what: str) -> None:
 
 
 HELP = {
-    (): ["run", "plan", "list", "--version"],
+    (): ["run", "try", "plan", "list", "cache", "--version"],
     ("run", "--help"): ["a name in scenarios/, or a TOML file", "[default: runs/<scenario>]", "--overwrite"],
     ("plan", "--help"): ["a name in scenarios/, or a TOML file"],
     ("list", "--help"): ["datasets, models, devices, partitions, clients or scenarios"],
@@ -148,7 +134,7 @@ def test_an_unknown_command_names_those_there_are(fedge) -> None:
     """Breaks if somebody who guesses a command is not told all of them, once."""
     code, _, err = fedge("reprot")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "There are run, plan, list, import." in err and err.count("mean") <= 1
+    assert "There are run, try, plan, list, show, new, import, cache." in err and err.count("mean") <= 1
 
 
 def test_an_out_that_is_a_file_is_refused_and_left_alone(fedge, tmp_path) -> None:
@@ -185,6 +171,7 @@ def test_a_client_program_with_a_syntax_error_is_named(fedge, tmp_path) -> None:
         "run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(tmp_path / "r")
     )
     assert code == 2
+    assert len(err.splitlines()) == 1
     assert "mine" in err
     assert "line 1" in err
 
@@ -213,7 +200,7 @@ def test_a_program_that_always_fails_is_a_failed_run_that_says_where_to_look(fed
     code, _, err = fedge("run", "quickstart", *FAST, *FEW, "--set", f"client={program}", "--out", str(out))
     log = out / "devices" / "0" / "errors.log"
     assert code == 3
-    assert err.splitlines() == [
+    assert err.splitlines()[2:] == [
         f"fedge: every client that was asked in round 1 failed; client 0: client_raised, see {log}; mend that and "
         "run again"
     ]

@@ -10,6 +10,7 @@ from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 
 _SINGULAR = {"scenarios": "scenario", "clients": "client", "policies": "policy"}
+_SUFFIXES = {"scenarios": ".toml", "clients": ".py", "policies": ".py"}
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +27,19 @@ def client_path(name: str) -> Path:
 def policy_path(name: str) -> Path:
     """`deadline`, or the path of a Python file or of a package's folder."""
     return _find(name, "policies", ".py")
+
+
+def shipped_path(name: str) -> Path:
+    """The file of a shipped scenario, client program or policy. UserError names the nearest of all."""
+    for kind, suffix in _SUFFIXES.items():
+        if name in _names(kind, suffix):
+            return _folder(kind) / f"{name}{suffix}"
+    raise UserError(f"nothing called {name!r} is shipped; {did_you_mean(name, shipped_names())}")
+
+
+def shipped_names() -> list[str]:
+    """Of all that is shipped."""
+    return [name for kind, suffix in _SUFFIXES.items() for name in _names(kind, suffix)]
 
 
 def scenario_names() -> list[str]:

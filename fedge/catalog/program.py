@@ -38,16 +38,16 @@ def read_programs(path: Path) -> Program:
     path = path.absolute()
     if path.is_dir():
         own = dict(_package(path, path.parent))
-        files = own | _beside(own.values(), path.parent)
+        files = own | beside(own.values(), path.parent)
         return Program(path.name, files.pop(f"{path.name}/__init__.py"), files, is_package=True)
     source = read_program(path)
-    files = _beside([source], path.parent)
+    files = beside([source], path.parent)
     files.pop(path.name, None)  # it imports itself, or a module beside it imports it
     return Program(path.stem, source, files)
 
 
-def _beside(sources: Iterable[str], folder: Path) -> dict[str, str]:
-    """Path -> text of the modules in `folder` that `sources` import, and of those that they import."""
+def beside(sources: Iterable[str], folder: Path) -> dict[str, str]:
+    """Path -> text of the modules in `folder` that `sources` import, and of those that they import in turn."""
     files: dict[str, str] = {}
     waiting = list(sources)
     while waiting:

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from fedge.console.observer import Observer
+from fedge.progress import Progress
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -21,7 +22,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Interruptible(Observer):
-    """Passes all events on to `observer`, and raises Stopped at the first report after a signal."""
+    """Passes all events on to `observer`, and raises Stopped at the first report or word of progress after a signal."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -35,6 +36,11 @@ class _Interruptible(Observer):
         self.signal = signal_number
         raise Stopped(signal_number)
 
+    def progress(self, progress: Progress) -> None:
+        if self.signal is not None:
+            raise Stopped(self.signal)
+        self._observer.progress(progress)
+
     def report_arrived(self, row: Mapping[str, Any]) -> None:
         if self.signal is not None:
             raise Stopped(self.signal)
@@ -47,8 +53,8 @@ def interruptible(observer: Observer) -> Iterator[Observer]:
 
     Python raises wherever the main thread happens to be. Inside a callback out of C code (of torch's, say) or a
     finaliser it is dropped, and the run would go on as if nobody had asked: seen in about 1 of 100 runs that were
-    stopped inside a training step. So it is also remembered, and raised again when the next report comes; what Python
-    would print of the one that it dropped is kept back.
+    stopped inside a training step. So it is also remembered, and raised again when the next report, or word of progress,
+    comes; what Python would print of the one that it dropped is kept back.
     Ray's C++ makes a plain KeyboardInterrupt of it, which has forgotten the signal, and what is being ended may fail in
     other ways: after a signal all of it is Stopped.
     A signal that is ignored (SIGINT under nohup or in a shell's background) stays so.

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fedge.progress import Progress
+
 if TYPE_CHECKING:
     from fedge.engine.pool import HostEvent
 
 
 class Observer:
     """Watches nothing; the base of those that do."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is with what comes before the first round: Ray, the data, the factory model, hosts."""
 
     def round_started(self, round: int, clients: int) -> None:
         """Plans for `clients` are about to go out."""

@@ -1,21 +1,19 @@
 """The table at a run's end: what it brought and what it cost."""
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from rich.table import Table
 
-from fedge.console.progress import percent
+from fedge.console.phases import percent
 
 
-def summary_table(summary: Mapping[str, Any], out: object) -> Table:
-    """summary.json for a person."""
+def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str]]:
+    """summary.json for a person: figures and their values, the same on a terminal, in print and in a notebook."""
     accuracy, macs, egress = summary["accuracy"], summary["macs"], summary["egress"]
-    table = Table(title=f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
     gain, hurt = summary["gain"], summary["hurt"]
-    rows = [
+    return [
         ("factory model's accuracy", percent(accuracy["factory"])),
         ("told the client's classes", percent(accuracy["told"])),
         ("accuracy after", f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}"),
@@ -28,15 +26,78 @@ def summary_table(summary: Mapping[str, Any], out: object) -> Table:
         ("virtual time", f"{summary['time_s']:,.1f} s"),
         ("virtual energy", f"{summary['energy_j']:,.1f} J"),
         ("left the devices", f"{egress['messages']} messages, {egress['bytes']:,} bytes"),
+        ("in a report at most", f"{egress['bits_at_most']:,} bits"),
         ("failed client rounds", str(summary["failures"])),
         *_own_figures(summary),
         *_never_reported(summary),
         ("wall clock", f"{summary['wall_s']:.1f} s"),
         ("results", str(out)),
     ]
-    for row in rows:
-        table.add_row(*row)
+
+
+def summary_table(summary: Mapping[str, Any], out: object) -> Table:
+    """The rows as a table for a terminal."""
+    return _figures(_title(summary), summary_rows(summary, out))
+
+
+def summary_text(summary: Mapping[str, Any], out: object) -> str:
+    """The same as plain text."""
+    rows = summary_rows(summary, out)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([_title(summary), *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def summary_html(summary: Mapping[str, Any], out: object) -> str:
+    """The same as an HTML table."""
+    cell = '<td style="text-align: {side}">{text}</td>'
+    rows = (
+        f"<tr>{cell.format(side='left', text=escape(name))}{cell.format(side='right', text=escape(value))}</tr>"
+        for name, value in summary_rows(summary, out)
+    )
+    return f"<table><caption>{escape(_title(summary))}</caption>{''.join(rows)}</table>"
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    return f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds"
+
+
+def _figures(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(title=title)
+    table.add_column("figure")
+    table.add_column("value", justify="right", overflow="fold")  # a long path is to be copied
+    for name, value in rows:
+        table.add_row(name, value)
     return table
+
+
+def trial_table(row: Mapping[str, Any], phase: str, sent_bytes: int, received_bytes: int) -> Table:
+    """One client's report of one round for a person, as `fedge try` has it."""
+    tested = row["test_count"] or None
+    right = {
+        name: tested and percent(row[f"{name}_correct"] / tested) for name in ("factory", "told", "test")
+    }
+    ran = [row[kind] for kind in ("criterion", "instance_filter", "error_maps") if row[kind] != "none"]
+    own = [(key.removeprefix("own."), f"{row[key]:g}") for key in row if key.startswith("own.")]
+    rows = [
+        ("phase", phase),
+        ("factory model's accuracy", right["factory"] or "-"),
+        ("told the client's classes", right["told"] or "-"),
+        ("accuracy after", f"{right['test']} of {tested} test samples" if tested else "-"),
+        ("mean training loss", f"{row['train_loss']:.4g}"),
+        ("samples trained on", f"{row['samples_kept']:,} of {row['samples_seen']:,}"),
+        ("optimizer; methods", f"{row['optimizer']}; {', '.join(ran) or 'none'}"),
+        ("parameters left", percent(row["parameters"] / max(1, row["parameters_dense"]))),
+        ("MACs", f"{row['macs_done']:.4g}"),
+        ("MACs, dense", f"{row['macs_dense']:.4g}"),
+        ("saved", percent(1 - row["macs_done"] / row["macs_dense"]) if row["macs_dense"] else "-"),
+        ("memory needed / there is", f"{_mb(row['memory_bytes'])} / {_mb(row['memory_limit_bytes'])}"),
+        ("virtual time", f"{row['time_s']:.3g} s"),
+        ("virtual energy", f"{row['energy_j']:.3g} J"),
+        ("came and left", f"{received_bytes:,} and {sent_bytes:,} bytes"),
+        *own,
+        ("wall clock", f"{row['wall_s']:.2f} s"),
+    ]
+    return _figures(f"client {row['client']} on {row['device']}, round {row['round']}", rows)
 
 
 def points(difference: float | None) -> str:

@@ -19,6 +19,7 @@ from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, DeviceFailure, RoundPlan, RoundReport, Status, status_of
 from fedge.protocol.figures import require_declared
+from fedge.protocol.report import bits_at_most
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
@@ -187,12 +188,23 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         "parameters_left": parameters_left(rows),
         "time_s": sum(figures["time_s"] for figures in rounds),
         "energy_j": sum(figures["energy_j"] for figures in rounds),
-        "egress": {"messages": messages, "bytes": sent_bytes, "fields": fields},
+        "egress": {
+            "messages": messages,
+            "bytes": sent_bytes,
+            "bits_at_most": report_bits(scenario, folder.rows("plans.jsonl")),
+            "fields": fields,
+        },
         **own_figures(rows),
         "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
         "never_reported": scenario.clients - len(rows),
         "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),
     }
+
+
+def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
+    """What one report of the run can tell at most, whoever wrote the client program; `sent`: lines of plans.jsonl."""
+    epochs = [scenario.training.epochs, *(row["training.epochs"] for row in sent if "training.epochs" in row)]
+    return bits_at_most(max(epochs), scenario.report.figures)
 
 
 def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:

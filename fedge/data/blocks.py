@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedge.progress import advance
+
 BLOCK_BYTES = 1 << 26
 _MOST_ROWS = 4096  # gathered at a time: each may lie in pages of its own
 
@@ -19,6 +21,7 @@ def blocks(array: NDArray[Any], block_bytes: int = BLOCK_BYTES) -> Iterator[tupl
     """(its first row's number, rows in order) of a block, a view; one block where `block_bytes` hold all."""
     step = max(1, block_bytes // row_bytes(array))
     for start in range(0, len(array), step):
+        advance(start, len(array))
         yield start, array[start : start + step]
         release(array)
 
@@ -29,6 +32,7 @@ def gathered(
     """(place in `rows_N` of the first, copies of these rows of `array`) in the order of `rows_N`."""
     step = min(_MOST_ROWS, max(1, block_bytes // row_bytes(array)))
     for start in range(0, len(rows_N), step):
+        advance(start, len(rows_N))
         yield start, array[rows_N[start : start + step]]
         release(array)
 

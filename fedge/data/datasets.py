@@ -16,6 +16,7 @@ from fedge.data.checks import check_rows, check_size
 from fedge.data.dataset import DataSet, channel_statistics
 from fedge.data.known.rows import Rows
 from fedge.data.own.reading import load_folder
+from fedge.progress import tell
 
 READERS: Named[Callable[[DatasetFacts, Path], Rows]] = Named(
     {name: facts.reader for name, facts in DATASETS.items()}
@@ -37,6 +38,7 @@ def load_dataset(name: str, root: Path | str) -> DataSet:
 
 def _checked(facts: DatasetFacts, rows: Rows) -> DataSet:
     """What was read, held against the facts."""
+    tell("checking")
     classes, who = facts.num_classes, rows.who
     check_rows(
         rows.x_NCHW, rows.y_N, num_classes=classes, shape=facts.shape, subject_N=rows.subject_N, who=who

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
 from fedge.device.counting import Count
 from fedge.device.location import Location
@@ -32,6 +33,7 @@ class Round:
         self.training = plan.training
         self.before = before
         self.last_report = RoundReport.from_json(before.report)
+        hold(location.data_folder)
         self.prepared = Prepared.open(location.data_folder)
         self.shard = Shard.open(location.data_folder / "shards", location.shard)
         self.network = Network(self.prepared, before)

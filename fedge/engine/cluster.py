@@ -8,21 +8,24 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray import ObjectRef
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fedge.engine.mailbox import Mailbox, Numbers
 from fedge.engine.placement import Node
 from fedge.engine.tasks import JsonValue, call, unpack
 from fedge.errors import RunError, UserError
 
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least is 75 MB; messages are a few kilobytes and bypass it
 _PROBE_S = 5.0
+_LISTEN_S = 0.2  # between two looks at how far tasks are
 # Above this process's own. Ray's 15 leaves hosts a thirtieth of a core that somebody else wants: beside two busy
 # processes on two cores quickstart took 270 s of wall clock instead of 28. Who wants to yield says `nice fedge run`.
 _NICENESS = 0
@@ -82,10 +85,12 @@ class RayCluster:
         *,
         num_cpus: float = 1.0,
         on_every_node: bool = False,
+        hear: Callable[[Numbers], None] | None = None,
     ) -> list[JsonValue]:
         """The same; `on_every_node` calls it once on each node that has the CPUs, for preparation on local disks.
 
-        The results, one per call, in the order of the nodes' names.
+        hear: is given the numbers that the target hands to its argument `tell`; of several calls, those of the one that
+        is furthest behind. The results, one per call, in the order of the nodes' names.
         """
         nodes = [node for node in self.nodes() if node.capacity.get("CPU", 0.0) >= num_cpus]
         if not nodes:
@@ -94,14 +99,17 @@ class RayCluster:
             )
         nodes.sort(key=lambda node: node.name)
         places = [NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in nodes]
-        task = ray.remote(call)
+        task = ray.remote(_call)
+        boxes = [Mailbox() for _ in (places if on_every_node else [None])]
         refs = [
             task.options(num_cpus=num_cpus, max_retries=0, scheduling_strategy=place).remote(
-                target, dict(arguments)
+                target, dict(arguments), None if hear is None else box.name
             )
-            for place in (places if on_every_node else ["DEFAULT"])
+            for box, place in zip(boxes, places if on_every_node else ["DEFAULT"], strict=True)
         ]
         try:
+            if hear is not None:
+                _listen(refs, boxes, hear)
             return [unpack(answer) for answer in ray.get(refs)]
         except RayError as error:
             raise RunError(f"{target}: its Ray worker ended ({type(error).__name__})") from error
@@ -119,6 +127,29 @@ class RayCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _call(target: str, arguments: dict[str, JsonValue], mailbox: str | None) -> str:
+    """`call`, in a worker."""
+    return call(target, arguments, None if mailbox is None else Mailbox(mailbox).put)
+
+
+def _listen(
+    refs: Sequence[ObjectRef[str]], boxes: Sequence[Mailbox], hear: Callable[[Numbers], None]
+) -> None:
+    """Until every task has ended: what is told by the one that is furthest behind, each word once."""
+    latest: Numbers | None = None
+    waiting = list(refs)
+    try:
+        while waiting:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_LISTEN_S)
+            told = [numbers for box in boxes if (numbers := box.get()) is not None]
+            if told and min(told) != latest:
+                latest = min(told)
+                hear(latest)
+    finally:
+        for box in boxes:
+            box.remove()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 another.
 """
 
+import linecache
 import os
 import pickle
 import sys
@@ -29,6 +30,13 @@ def load(program: ClientProgram, threads: int) -> ClientApp:
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     module = _module(program)
+    lines = program.source.splitlines(keepends=True)
+    linecache.cache[program.name] = (
+        len(program.source),
+        None,
+        lines,
+        program.name,
+    )  # tracebacks show its lines
     try:
         with installed_only():
             exec(compile(program.source, program.name, "exec"), module.__dict__)

@@ -1,34 +1,41 @@
 """Call a function by name, in this process or in a Ray worker, and carry its result or its error as JSON.
 
-Only text crosses, so the caller never loads what the function needs.
+Only text crosses, so the caller never loads what the function needs; and, where the caller wants to hear how far it is,
+numbers, which the function hands to its argument `tell`.
 """
 
 import importlib
 import json
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedge.errors import FedgeError, RunError, UserError
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
+Tell = Callable[[Sequence[int]], None]
+"""Takes a few whole numbers that say how far a task is."""
+
 _ERRORS: dict[str, type[FedgeError]] = {"UserError": UserError, "RunError": RunError}
 
 
-def run_task(target: str, arguments: Mapping[str, JsonValue]) -> JsonValue:
+def run_task(target: str, arguments: Mapping[str, JsonValue], tell: Tell | None = None) -> JsonValue:
     """Call `package.module:function(**arguments)` here; the same shape and errors as `RayCluster.run_task`."""
-    return unpack(call(target, dict(arguments)))
+    return unpack(call(target, dict(arguments), tell))
 
 
-def call(target: str, arguments: dict[str, JsonValue]) -> str:
+def call(target: str, arguments: dict[str, JsonValue], tell: Tell | None = None) -> str:
     """Import and call the target; its result, or what went wrong, as a JSON text. Never raises an
     Exception.
+
+    tell: a further argument of the target's, where it is given.
     """
     try:
         module, _, function = target.partition(":")
-        result = getattr(importlib.import_module(module), function)(**arguments)
+        told = {} if tell is None else {"tell": tell}
+        result = getattr(importlib.import_module(module), function)(**arguments, **told)
         return json.dumps({"result": result})
     except FedgeError as error:
         kind = "UserError" if isinstance(error, UserError) else "RunError"

@@ -12,12 +12,26 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _DESCRIPTORS = (1, 2)  # standard output and error, as C code knows them
 _ONE_AT_A_TIME = (
     threading.RLock()
 )  # a process has one standard output; reentrant, for a handler that calls another
+
+
+_shown: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Inside, devices print where this process prints: for `fedge try`, where whoever looks on owns the one device."""
+    token = _shown.set(True)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
 
 
 @contextmanager
@@ -27,6 +41,9 @@ def printing_into(log: Path | None) -> Iterator[None]:
     Where the file cannot be opened it is dropped too. A silent message leaves no file. What a thread prints that
     outlives the message goes where the process prints.
     """
+    if _shown.get():
+        yield
+        return
     with _ONE_AT_A_TIME, ExitStack() as stack:
         descriptor = stack.enter_context(_opened(log))
         stream = stack.enter_context(

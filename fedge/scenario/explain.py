@@ -21,8 +21,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = min(
         problems, key=lambda problem: problem["type"] != "extra_forbidden"
     )  # a typo explains the rest
-    text = _sentence(first, _place(first, keys), schema)
-    more = len({_place(problem, keys) for problem in problems}) - 1
+    text = _sentence(first, _place(first, keys, schema), schema)
+    more = len({_place(problem, keys, schema) for problem in problems}) - 1
     return f"{text} (and {more} more)" if more else text
 
 
@@ -30,13 +30,33 @@ def _is_table(problem: Any) -> bool:
     return problem["type"].endswith("_type") and isinstance(problem.get("input"), dict)
 
 
-def _place(problem: Any, keys: set[str]) -> str:
+def _place(problem: Any, keys: set[str], schema: Schema) -> str:
     """Where it is, as a person would write it: pydantic also names the member of a union that it tried."""
-    *path, last = problem["loc"] or ("",)
-    kept = [str(part) for part in path if isinstance(part, int) or part in keys]
-    if last in keys or isinstance(last, int) or problem["type"] == "extra_forbidden":
+    *path, last = loc = problem["loc"] or ("",)
+    kept = [
+        str(part)
+        for index, part in enumerate(path)
+        if isinstance(part, int) or part in keys or _is_own_name(loc[: index + 1], schema)
+    ]
+    unknown = problem["type"] == "extra_forbidden"
+    if last in keys or isinstance(last, int) or unknown or _is_own_name(loc, schema):
         kept.append(str(last))
     return ".".join(kept)
+
+
+def _is_own_name(loc: Sequence[str | int], schema: Schema) -> bool:
+    """Whether the last of `loc` is a name that the user chose: a figure's, a resource's, an argument's."""
+    if len(loc) < 2 or loc[-1] == "[key]":
+        return False
+    *path, key, _ = loc
+    entries = [_keys(section)[key] for section in _sections_at(path, schema) if key in _keys(section)]
+    return any(_named_entries(entry) for entry in entries)
+
+
+def _named_entries(entry: Schema) -> list[Schema]:
+    """Of a table whose keys are the user's own: what stands below them."""
+    below = [*entry.get("patternProperties", {}).values(), entry.get("additionalProperties")]
+    return [schema for schema in below if isinstance(schema, dict)]
 
 
 def _sentence(problem: Any, place: str, schema: Schema) -> str:
@@ -109,7 +129,7 @@ def _sections(entry: Schema, schema: Schema) -> Iterator[Schema]:
     if "$ref" in entry:
         yield schema["$defs"][entry["$ref"].rpartition("/")[2]]
     entries = (entry["items"],) if "items" in entry else ()
-    for inner in (*entry.get("anyOf", ()), *entry.get("oneOf", ()), *entries):
+    for inner in (*entry.get("anyOf", ()), *entry.get("oneOf", ()), *entries, *_named_entries(entry)):
         yield from _sections(inner, schema)
 
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from fedge.console.progress import LiveProgress, round_line
-from fedge.console.table import summary_table
+from fedge.console.table import summary_html, summary_rows, summary_table, summary_text
 
 FIGURES = {
     "round": 12,
@@ -56,7 +56,7 @@ SUMMARY = {
     "parameters_left": 0.5,
     "time_s": 1.0,
     "energy_j": 1.0,
-    "egress": {"messages": 2, "bytes": 10},
+    "egress": {"messages": 2, "bytes": 10, "bits_at_most": 1363},
     "failures": 0,
     "never_reported": 0,
     "wall_s": 1.0,
@@ -92,3 +92,14 @@ def test_the_table_says_who_is_missing_from_its_means() -> None:
     """Breaks if a mean over 19 clients of 23 passes for one of the fleet."""
     assert cells(SUMMARY | {"never_reported": 4, "clients": 23})["clients that never reported"] == "4 of 23"
     assert "clients that never reported" not in cells(SUMMARY)
+
+
+def test_print_and_a_notebook_show_what_the_terminal_shows() -> None:
+    """Breaks if a figure is in one place only, or if a scenario's name is taken for HTML."""
+    rows = summary_rows(SUMMARY | {"scenario": "<s>"}, "runs/<s>")
+    assert dict(rows)["in a report at most"] == "1,363 bits"
+    html, text = (show(SUMMARY | {"scenario": "<s>"}, "runs/<s>") for show in (summary_html, summary_text))
+    assert "<s>" not in html and "runs/&lt;s&gt;" in html
+    assert html.count("<tr>") == len(rows) == len(text.splitlines()) - 1
+    for name, value in rows:
+        assert any(line.split(name)[-1].strip() == value for line in text.splitlines())

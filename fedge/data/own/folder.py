@@ -25,6 +25,7 @@ from fedge.catalog.data_folder import FACTS, facts_text
 from fedge.data.blocks import blocks
 from fedge.data.own.arrays import Task, as_order, as_owners, as_samples, as_targets
 from fedge.errors import UserError
+from fedge.progress import tell
 
 ARRAYS = ("x", "y", "owner", "order")
 _BLOCK_BYTES = 1 << 24
@@ -70,6 +71,7 @@ def write_dataset(
         raise UserError(
             f"stride is {stride}; it is a number of moments, 1 or more, of rows that have an order"
         )
+    tell("writing")
     with new_folder(Path(folder), overwrite=overwrite) as partial:
         for name, array in arrays.items():
             with ArrayFile(partial / f"{name}.npy", array.dtype, array.shape[1:]) as file:

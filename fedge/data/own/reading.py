@@ -18,6 +18,7 @@ from fedge.data.dataset import DataSet, channel_statistics
 from fedge.data.own.folder import ARRAYS, digest
 from fedge.errors import UserError
 from fedge.paths import cache_folder
+from fedge.progress import tell
 
 _DTYPES = {"x": ("uint8", "float32"), "y": ("int64",), "owner": ("int64",), "order": ("int64",)}
 _KEPT = "checked-data"  # folder in the cache
@@ -111,6 +112,7 @@ def _noted(facts: FolderFacts, arrays: dict[str, NDArray[Any]]) -> dict[str, Any
 
 
 def _check(facts: FolderFacts, arrays: dict[str, NDArray[Any]]) -> None:
+    tell("checking")
     if f"blake2b:{digest(arrays)}" != facts.digest:
         raise UserError(
             f"{facts.folder}: its arrays have changed since facts.json was written: import the data anew"

@@ -8,6 +8,7 @@ from fedge.data.own.arrays import Task
 from fedge.data.own.folder import write_dataset
 from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError
+from fedge.progress import tell
 
 _KNOWN = {"x", "y", "owner", "order", "classes"}
 
@@ -17,6 +18,7 @@ def import_arrays(
 ) -> Imported:
     """Read the archive `source`: x and y, and owner, order and classes if they are there; as `write_dataset` takes
     them. UserError for what is no such archive."""
+    tell("reading")
     try:
         with np.load(source, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from fedge.catalog.data_folder import PARTS, PICTURES
 from fedge.data.own.folder import ArrayFile, new_folder, write_facts
 from fedge.errors import UserError
+from fedge.progress import tell
 
 Mode = Literal["grey", "rgb"]
 _PIL_MODE = {"grey": "L", "rgb": "RGB"}
@@ -124,7 +125,8 @@ def _look(
     """Read every picture once: those that are sound, their (mode, (height, width)), and the broken ones."""
     good, broken, forms = [], [], Counter[tuple[str, tuple[int, int]]]()
     example: dict[tuple[str, tuple[int, int]], Path] = {}
-    for picture in pictures:
+    for index, picture in enumerate(pictures):
+        tell("checking", index, len(pictures))
         try:
             image = _open(picture.path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -190,7 +192,8 @@ def _write(
         ArrayFile(folder / "y.npy", labels.dtype, ()) as y,
     ):
         y.append(labels)
-        for picture in pictures:
+        for index, picture in enumerate(pictures):
+            tell("importing", index, len(pictures))
             x.append(_pixels(_open(picture.path), mode, size)[None])
 
 

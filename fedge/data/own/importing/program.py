@@ -19,6 +19,7 @@ from fedge.data.own.arrays import Task
 from fedge.data.own.folder import write_dataset
 from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError
+from fedge.progress import tell
 
 
 def import_program(
@@ -60,6 +61,7 @@ def import_program(
 def _checked(path: Path, rows: Iterable[Any]) -> Iterable[tuple[Any, ...]]:
     length = None
     for number, row in enumerate(rows):
+        tell("importing", number)
         if not isinstance(row, tuple) or len(row) not in (2, 3, 4) or length not in (None, len(row)):
             raise UserError(
                 f"{path}: rows() yielded {type(row).__name__} as row {number}; wanted, the same each time: (x, y), "

@@ -17,6 +17,7 @@ from fedge.data.own.arrays import Task
 from fedge.data.own.folder import write_dataset
 from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError
+from fedge.progress import tell
 
 
 def import_table(
@@ -38,7 +39,9 @@ def import_table(
     shape: of a row's numbers, as [C, H, W] or [C, T]. window, step: moments per window, and from one to the next
     (left out: windows do not overlap). UserError, in one line, for columns that are not there or hold no numbers.
     """
+    tell("reading")
     table = _read(Path(source))
+    tell("importing", 0, len(table))
     for name in (column for column in (label, owner, time, *drop) if column is not None):
         if name not in table.columns:
             raise UserError(

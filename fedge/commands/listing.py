@@ -1,8 +1,12 @@
-"""What a scenario can name, kind by kind, as rows for `fedge list`."""
+"""`fedge list`: what a scenario can name, kind by kind."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
 
 from fedge.catalog.datasets import DATASETS
 from fedge.catalog.devices import PROFILES
@@ -15,10 +19,39 @@ from fedge.catalog.files import (
     scenario_path,
 )
 from fedge.catalog.text import read_program
+from fedge.commands.options import AsJson
 from fedge.errors import UserError
+from fedge.progress import tell
 from fedge.scenario.file import read_scenario
 
 Row = dict[str, Any]
+
+
+def list_command(
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", hidden=True, autocompletion=lambda incomplete: kinds_like(incomplete)),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """List what a scenario can name.
+
+    KIND: datasets, models, devices, partitions, clients, policies or scenarios.
+    """
+    from fedge.console.progress import watched
+    from fedge.console.table import rows_table
+
+    with watched():
+        rows = listing(kind)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        Console().print(rows_table(kind, rows))
+
+
+def kinds_like(incomplete: str) -> list[str]:
+    """The kinds that begin so."""
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
 def listing(kind: str) -> list[Row]:
@@ -35,11 +68,13 @@ def _datasets() -> list[Row]:
 
 def _models() -> list[Row]:
     """Sizes as built for 32 x 32 colour pictures of 10 classes, or for the data a model is made for."""
+    tell("listing")
     from fedge.models import MODELS, build
     from fedge.training.macs import count_macs
 
     rows = []
-    for name in MODELS:
+    for index, name in enumerate(MODELS):
+        tell("listing", index, len(MODELS))
         facts = DATASETS[_HOME.get(name, "cifar10")]
         model = build(
             name, num_classes=facts.num_classes, in_channels=facts.shape[0], image_size=facts.shape[1:]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedge.commands.options import PlainCommand
 from fedge.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 import_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
-# Arguments are explained in their command's docstring, as in fedge.cli.
+# Arguments are explained in their command's docstring, as in fedge.commands.options.
 Source = Annotated[str, typer.Argument(metavar="SOURCE", hidden=True)]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The data folder to make.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data folder that --out holds.")]
@@ -33,7 +34,7 @@ def bare_import(context: typer.Context) -> None:
         print(context.get_help())
 
 
-@import_app.command("images")
+@import_app.command("images", cls=PlainCommand)
 def images_command(
     source: Source,
     out: Out,
@@ -57,12 +58,13 @@ def images_command(
     side = None if sides is None else (sides[0], sides[-1])
     colours: Mode | None = mode  # type: ignore[assignment]  # import_images refuses other words
     with _reported():
-        _say(
-            import_images(source, out, size=side, mode=colours, skip_broken=skip_broken, overwrite=overwrite)
+        made = import_images(
+            source, out, size=side, mode=colours, skip_broken=skip_broken, overwrite=overwrite
         )
+    _say(made)
 
 
-@import_app.command("table")
+@import_app.command("table", cls=PlainCommand)
 def table_command(
     source: Source,
     out: Out,
@@ -99,24 +101,23 @@ def table_command(
     if shape is not None and window is not None:
         raise UserError("--shape is for rows that are samples, --window for rows that are moments: give one")
     with _reported():
-        _say(
-            import_table(
-                source,
-                out,
-                label=label,
-                owner=owner,
-                time=time,
-                shape=_numbers(shape, "--shape", (2, 3)),
-                window=window,
-                step=step,
-                drop=drop or (),
-                task=_task(task),
-                overwrite=overwrite,
-            )
+        made = import_table(
+            source,
+            out,
+            label=label,
+            owner=owner,
+            time=time,
+            shape=_numbers(shape, "--shape", (2, 3)),
+            window=window,
+            step=step,
+            drop=drop or (),
+            task=_task(task),
+            overwrite=overwrite,
         )
+    _say(made)
 
 
-@import_app.command("arrays")
+@import_app.command("arrays", cls=PlainCommand)
 def arrays_command(source: Source, out: Out, task: TaskName = None, overwrite: Overwrite = False) -> None:
     """Read NumPy arrays.
 
@@ -125,10 +126,11 @@ def arrays_command(source: Source, out: Out, task: TaskName = None, overwrite: O
     from fedge.data.own.importing import import_arrays
 
     with _reported():
-        _say(import_arrays(source, out, task=_task(task), overwrite=overwrite))
+        made = import_arrays(source, out, task=_task(task), overwrite=overwrite)
+    _say(made)
 
 
-@import_app.command("program")
+@import_app.command("program", cls=PlainCommand)
 def program_command(source: Source, out: Out, task: TaskName = None, overwrite: Overwrite = False) -> None:
     """Run a program of one's own that yields samples.
 
@@ -137,7 +139,8 @@ def program_command(source: Source, out: Out, task: TaskName = None, overwrite: 
     from fedge.data.own.importing import import_program
 
     with _reported():
-        _say(import_program(source, out, task=_task(task), overwrite=overwrite))
+        made = import_program(source, out, task=_task(task), overwrite=overwrite)
+    _say(made)
 
 
 def _task(name: str | None) -> "Task | None":
@@ -164,9 +167,12 @@ def _numbers(text: str | None, option: str, lengths: Sequence[int]) -> tuple[int
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """What no importer foresaw, of files and of memory, in one line."""
+    """An import that is watched; what no importer foresaw, of files and of memory, in one line."""
+    from fedge.console.progress import watched
+
     try:
-        yield
+        with watched():
+            yield
     except MemoryError:
         raise UserError(
             "the data do not fit into memory: import them in parts, or write x.npy by a program"
