@@ -53,7 +53,7 @@ def interruptible(observer: Observer) -> Iterator[Observer]:
 
     Python raises wherever the main thread happens to be. Inside a callback out of C code (of torch's, say) or a
     finaliser it is dropped, and the run would go on as if nobody had asked: seen in about 1 of 100 runs that were
-    stopped inside a training step. So it is also remembered, and raised again when the next report, or word of progress,
+    stopped inside a training step. So it is also remembered, and raised again when the next report or word of progress
     comes; what Python would print of the one that it dropped is kept back.
     Ray's C++ makes a plain KeyboardInterrupt of it, which has forgotten the signal, and what is being ended may fail in
     other ways: after a signal all of it is Stopped.
