@@ -61,7 +61,7 @@ def hold(folder: Path) -> None:
     if folder not in _held and lock_path(folder).exists():
         with suppress(OSError):  # a cache that cannot be written cannot be cleared either
             file = open(_use_path(folder), "a", encoding="utf-8")  # noqa: SIM115 - closed by let_go
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH)
             _held[folder] = file
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fedge
 from fedge.console.observer import Observer
 from fedge.engine.cluster import RayCluster
 from fedge.engine.mailbox import Mailbox
@@ -147,3 +148,20 @@ def test_a_mailbox_holds_numbers_and_nothing_else(cluster: RayCluster) -> None:
     assert Mailbox(box.name).get() == (1, 2, 3)
     box.remove()
     assert box.get() is None
+
+
+@pytest.mark.parametrize("engine", ["inline", "ray"])
+def test_an_observer_hears_all_of_a_run(request, small, monkeypatch, tmp_path, engine: str) -> None:
+    """Breaks if one engine is silent before the first round, or if hosts that start look like a hang."""
+    changes = []
+    if engine == "ray":
+        request.getfixturevalue("cluster")
+        changes = ["engine.kind=ray", "engine.hosts=1"]
+    seen = Seen()
+    scenario = small(
+        *changes, f"seed={len(engine)}94", "model.factory.epochs=20", shape=("fleet=[{device='phone-mid', count=2}]",)
+    )
+    fedge.run(scenario, tmp_path / "run", observer=seen)
+    phases = list(dict.fromkeys(word.phase for word in seen.words))
+    assert (phases[0] == "ray") == (engine == "ray") == (phases[-1] == "hosts")
+    assert {"factory", "prepared" if engine == "inline" else "factory"} <= set(phases)

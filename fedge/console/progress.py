@@ -215,7 +215,7 @@ class LiveProgress(Observer):
         if self._failed:
             return f"[red]{self._failed} failed"
         starts = self._pace.latest is not None and self._pace.latest.phase == "hosts" and not self._done
-        return f"{self._hosts} hosts up" if starts else ""
+        return f"{self._hosts} host{'' if self._hosts == 1 else 's'} up" if starts else ""
 
 
 def round_line(figures: Mapping[str, Any]) -> str:

@@ -34,6 +34,6 @@ def train_by_hand(device: Device, plan: RoundPlan) -> None:
             for x_BCHW, y_B in device.batches(epoch):
                 loss = functional.cross_entropy(device.model(x_BCHW), y_B)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 count.step(seen=len(y_B), kept=len(y_B), loss=loss)

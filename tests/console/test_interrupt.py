@@ -9,6 +9,7 @@ import pytest
 
 from fedge.console.interrupt import Stopped, interruptible
 from fedge.console.observer import Observer
+from fedge.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,9 @@ class Seen(Observer):
     def __init__(self) -> None:
         self.events: list[object] = []
 
+    def progress(self, progress: object) -> None:
+        self.events.append(progress)
+
     def round_started(self, round: int, clients: int) -> None:
         self.events.append((round, clients))
 
@@ -42,6 +46,16 @@ class Seen(Observer):
 
     def host_event(self, event: object) -> None:
         self.events.append(event)
+
+
+def test_a_dropped_signal_stops_preparation_at_its_next_word() -> None:
+    """Breaks if a Ctrl-C that C code swallowed lets an hour of factory training go on."""
+    with interruptible(Seen()) as observer:
+        observer.progress(Progress("reading"))
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped):
+            observer.progress(Progress("dividing"))
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -65,12 +79,13 @@ def test_without_ctrl_c_every_event_arrives() -> None:
     """Breaks if an event is lost on its way to what a person watches."""
     seen = Seen()
     with interruptible(seen) as observer:
+        observer.progress(Progress("ray"))
         observer.round_started(1, 5)
         observer.report_arrived({"client": 3})
         observer.round_finished({"round": 1})
         observer.notice("text")
         observer.host_event("started")
-    assert seen.events == [(1, 5), {"client": 3}, {"round": 1}, "text", "started"]
+    assert seen.events == [Progress("ray"), (1, 5), {"client": 3}, {"round": 1}, "text", "started"]
 
 
 def test_a_run_in_the_background_is_not_stopped_by_ctrl_c() -> None:

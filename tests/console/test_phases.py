@@ -162,7 +162,7 @@ def test_the_bar_counts_hosts_until_the_first_report() -> None:
         live.round_started(1, 3)
         live.host_event(UP)
         live._bar.refresh()
-        assert "1 hosts up" in screen.getvalue()
+        assert "1 host up" in screen.getvalue()
         live.report_arrived({"status": "ok"})
         screen.truncate(0)
         live._bar.refresh()
