@@ -53,10 +53,12 @@ def read(page: Path) -> list[Snippet]:
 
 
 def commands(text: str, program: str) -> list[list[str]]:
-    """The arguments of every call of `program` in a shell text: continuations joined, comments and `&&` cut."""
+    """The arguments of every call of `program` in a shell text: continuations joined, comments, `&&` and `>` cut."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
+        if ">" in words:
+            words = words[: words.index(">")]
         if "&&" in words:
             words = words[len(words) - words[::-1].index("&&") :]
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # FEDGE_DATA=... fedge run
