@@ -102,8 +102,7 @@ def _train(model: Any, shard: Any, scenario: Any, round: int) -> None:
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=choice.learning_rate,
-        momentum=choice.momentum,
-        weight_decay=choice.weight_decay,
+        **choice.optimizer.model_dump(exclude={"kind"}),
     )
     model.train()
     for epoch in range(choice.epochs):

@@ -72,6 +72,12 @@ class RunRequest:
             raise UserError(
                 f"{held}; rounds is {self.scenario.rounds}, and --resume undoes none: at least {done}"
             )
+        if done and begun.rounds != self.scenario.rounds and _decays_over_the_run(self.scenario):
+            raise UserError(
+                f"{held}, in which the learning rate falls over all {begun.rounds} rounds; with "
+                f"{self.scenario.rounds} its first {done} would have been others: take --overwrite, or another --out "
+                "(a decay with per = 'round' may be lengthened)"
+            )
         for round in range(1, done + 1):
             if plan_round(begun, round) != plan_round(self.scenario, round):
                 raise UserError(
@@ -104,6 +110,11 @@ def _begun(out: Path) -> Scenario:
         raise UserError(
             f"{out} holds a run whose scenario cannot be read ({error}): take --overwrite, or another --out"
         ) from None
+
+
+def _decays_over_the_run(scenario: Scenario) -> bool:
+    trainings = [scenario.training_of(device_class) for device_class in scenario.fleet]
+    return any(training.decay.per == "run" for training in trainings)
 
 
 def _changed(begun: Scenario, asked: Scenario) -> list[str]:

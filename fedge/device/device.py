@@ -142,7 +142,8 @@ class Device:
         """`training.epochs` local epochs over the training part of the shard, as far as memory allows.
 
         optimizer: makes one from the network's parameters (`lambda parameters: torch.optim.Adam(parameters)`); None:
-        the settings' SGD. A filter may be one of your own; what it learns is kept from round to round.
+        the settings' own. Its rate falls as `training.decay` says. A filter may be one of your own; what it learns is
+        kept from round to round.
         Raises DeviceFailure where the plan does not fit and may not be shrunk, or where the loss diverges.
         """
         self._said = None
@@ -165,8 +166,8 @@ class Device:
                     ...
                     count.step(seen=len(y_B), kept=len(y_B), loss=loss)
 
-        Memory is asked on entry, for the settings' SGD unless the `optimizer` is given, and again where its first step
-        shows another kind. Raises DeviceFailure where that does not fit the device.
+        Memory is asked on entry, for the settings' optimizer unless the `optimizer` is given, and again where its first
+        step shows another kind. Raises DeviceFailure where that does not fit the device.
         """
         self._said = None
         return self._trainer.counted(optimizer)

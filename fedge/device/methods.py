@@ -16,19 +16,20 @@ from fedge.catalog.names import is_reference
 from fedge.errors import UserError
 from fedge.protocol.report import NONE, OWN
 from fedge.references import Programs, resolve_callable
-from fedge.scenario.training import OtherFilter, Training
+from fedge.scenario.training import Cosine, OtherFilter, Steps, Training
 from fedge.training.error_map.pruner import ErrorMapPruner, ScoreName
 from fedge.training.error_map.scores import Score
 from fedge.training.instance_filter.filters import FILTERS, InstanceFilter, make_filter
 from fedge.training.pruning.criteria import CRITERIA, Criterion
 from fedge.training.quantization import Quantization
+from fedge.training.update.decay import Curve, cosine, steps
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
-_OPTIMIZERS: dict[type, str] = {
-    torch.optim.SGD: "sgd",
-    torch.optim.Adam: "adam",
-    torch.optim.AdamW: "adamw",
+KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
 }
 
 
@@ -97,14 +98,19 @@ class Methods:
         return Quantization(model, **choice.model_dump(), seed=self.seed("quantization"))
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """SGD as the settings say, afresh."""
-        choice = self.training
-        return torch.optim.SGD(
-            parameters,
-            lr=choice.learning_rate,
-            momentum=choice.momentum,
-            weight_decay=choice.weight_decay,
-        )
+        """As the settings say, afresh."""
+        choice = self.training.optimizer
+        options = choice.model_dump(exclude={"kind"})
+        return KINDS[choice.kind](parameters, lr=self.training.learning_rate, **options)
+
+    @property
+    def decay(self) -> Curve | None:
+        """The factor on the learning rate by the share of the run that is done, or of the round where the settings say
+        so; None: constant."""
+        choice = self.training.decay
+        if isinstance(choice, Cosine):
+            return cosine(choice.least)
+        return steps(choice.at, choice.factor) if isinstance(choice, Steps) else None
 
     def _own(self, key: str, reference: str) -> Any:
         return resolve_callable(reference, self.programs, key=key)
@@ -158,4 +164,4 @@ def score_word(error_maps: ErrorMapPruner | None) -> str:
 
 def optimizer_word(optimizer: torch.optim.Optimizer) -> str:
     """What a report calls an optimizer: by its class, whatever its settings."""
-    return _OPTIMIZERS.get(type(optimizer), OWN)
+    return next((word for word, kind in KINDS.items() if kind is type(optimizer)), OWN)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,6 +78,15 @@ class Round:
             augment=None if choice.augment == "none" else choice.augment,
             order=self.order(model),
         )
+
+    def span(self, epoch: int) -> dict[str, Any]:
+        """Of a local epoch, for a learning rate that falls: its mini-batches, and the shares of the training before and
+        after it. Those are of the whole run, round by round whoever took part, or of this round."""
+        epochs, rounds = self.training.epochs, self.simulated.rounds
+        start, end = epoch / epochs, (epoch + 1) / epochs
+        if self.training.decay.per == "run":
+            start, end = ((self.plan.round - 1 + share) / rounds for share in (start, end))
+        return {"count": -(-self.samples // self.training.batch_size), "start": start, "end": end}
 
     def order(self, model: nn.Module) -> torch.memory_format:
         """Of training data in memory, in which `model` is fast."""

@@ -17,6 +17,7 @@ class Simulated:
 
     client: int
     seed: int  # of the run: generators come from (seed, client, round, purpose)
+    rounds: int  # of the run
     threads: int  # of torch; part of the numbers
     profile: DeviceProfile
     clock: Clock
@@ -25,6 +26,7 @@ class Simulated:
     programs: Programs  # the texts of what the scenario names by reference
     args: Mapping[str, Any] = field(default_factory=dict)  # of the client program
     figures: Mapping[str, Figure] = field(default_factory=dict)  # of one's own, that a report holds
+    has_policy: bool = False  # settings may change from round to round
 
     @classmethod
     def of(cls, scenario: Scenario, client: int) -> Self:
@@ -32,6 +34,7 @@ class Simulated:
         return cls(
             client=client,
             seed=scenario.seed,
+            rounds=scenario.rounds,
             threads=scenario.engine.threads,
             profile=profile(scenario.device_class_of(client).device),
             clock=scenario.clock,
@@ -40,4 +43,5 @@ class Simulated:
             programs=scenario.programs,
             args=scenario.client_args,
             figures=scenario.report.figures,
+            has_policy=scenario.schedule.named is not None,
         )

@@ -19,11 +19,13 @@ from fedge.device.round import Round
 from fedge.errors import UserError
 from fedge.protocol import DeviceFailure, Status
 from fedge.protocol.report import OWN, one_word
+from fedge.training.batches import Batches
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
 from fedge.training.loop import train
 from fedge.training.quantization import Quantization
 from fedge.training.stats import TrainStats
+from fedge.training.update.decay import Decay
 
 
 class Trainer:
@@ -93,12 +95,16 @@ class Trainer:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, purpose: str, **methods: Any
     ) -> Iterator[TrainStats]:
         """Train `model`, yielding after each of `training.epochs` epochs."""
+        curve = self.round.methods.decay
+        decay = None if curve is None else Decay(optimizer, curve)
         for epoch in range(self.round.training.epochs):
-            batches = self.round.batches(model, purpose, epoch)
+            batches: Batches = self.round.batches(model, purpose, epoch)
+            if decay is not None:
+                batches = decay.over(batches, **self.round.span(epoch))
             yield train(model, batches, optimizer=optimizer, **methods)
 
     def retrained_accuracy(self, pruned: nn.Module) -> float:
-        """Validation accuracy after `training.epochs` of plain SGD: a try of the search, whose cost counts."""
+        """Validation accuracy after `training.epochs` by the settings' optimizer: a try of the search, which counts."""
         optimizer = self.round.methods.optimizer(pruned.parameters())
         for stats in self.epochs_of(pruned, optimizer, "search"):
             self._cutter.macs += stats.macs_done
@@ -149,7 +155,7 @@ class Trainer:
     def _fit_to_memory(self, optimizer: torch.optim.Optimizer | None, *, may_prune: bool = True) -> None:
         """Shrink the plan to the device's memory, or decline the round, as `limits` say; both leave a line behind."""
         round = self.round
-        self._copies = int(round.training.momentum > 0) if optimizer is None else state_copies(optimizer)
+        self._copies = round.training.optimizer.copies if optimizer is None else state_copies(optimizer)
         self.fit = fit_to_memory(
             round.network.model,
             round.training,
@@ -188,10 +194,12 @@ class Trainer:
         self.fit = dataclasses.replace(fit, batch_size=batch_size, need_bytes=max(need, fit.need_bytes))
 
     def _known_need(self, optimizer: torch.optim.Optimizer | None) -> int | None:
-        """What the last round found, where network and optimizer are still what they were then."""
+        """What the last round found, where network, settings and optimizer are still what they were then."""
+        if self.round.simulated.has_policy:
+            return None
         before, now = self.round.before.topology, self.round.network.topology
         last = self.round.last_report
-        word = "sgd" if optimizer is None else optimizer_word(optimizer)
+        word = self.round.training.optimizer.kind if optimizer is None else optimizer_word(optimizer)
         if last is None or last.word("optimizer") != word or before != (now and now.to_json()):
             return None
         return last.memory_asked_bytes or None

@@ -17,6 +17,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]  # of something that may not vanish
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # of something that may not be all
+Inner = Annotated[float, Field(gt=0, lt=1)]  # of something, neither nothing nor all of it
 Hour = Annotated[float, Field(ge=0, le=24)]  # of a day
 Plain = bool | int | float | str
 Args = dict[str, Plain | tuple[Plain, ...] | dict[str, Plain]]  # for a program of one's own

@@ -1,4 +1,4 @@
-"""`[training]`: what a device does with its data. Local SGD, and the methods that make it cheaper."""
+"""`[training]`: what a device does with its data. Local steps, and the methods that make them cheaper."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,112 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES, is_reference
 from fedge.scenario.beside import Beside
-from fedge.scenario.section import Count, Fraction, NotNegative, Positive, Section, Share, Word
+from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
+
+FROM_LIST = Field(
+    strict=False
+)  # below a `kind` pydantic takes an array of JSON for a list, which is no tuple
+
+
+class Sgd(Section):
+    """Stochastic gradient descent. nesterov: looks ahead by its momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 0.0
+
+    @property
+    def copies(self) -> int:
+        """Numbers that it keeps of every weight."""
+        return int(self.momentum > 0)
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Sgd":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is true and momentum 0; it looks ahead by its momentum: raise that")
+        return self
+
+
+class Adam(Section):
+    """Adam (arXiv 1412.6980). weight_decay: added to the gradient. betas: of the means of gradient and square."""
+
+    kind: Literal["adam"]
+    betas: Annotated[tuple[Fraction, Fraction], FROM_LIST] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+
+    @property
+    def copies(self) -> int:
+        """Numbers that it keeps of every weight."""
+        return 2
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient (arXiv 1711.05101)."""
+
+    kind: Literal["adamw"]  # type: ignore[assignment]  # another kind, with the same keys
+    weight_decay: NotNegative = 0.01
+
+
+def _kind_or(default: str) -> Discriminator:
+    """Tells sections apart by `kind`; without one it is the default's."""
+
+    def kind(value: Any) -> str | None:
+        if isinstance(value, dict):
+            return str(value.get("kind", default))
+        return str(value.kind) if isinstance(value, Section) else None  # type: ignore[attr-defined]
+
+    return Discriminator(kind)
+
+
+Optimizer = Annotated[
+    Annotated[Sgd, Tag("sgd")] | Annotated[Adam, Tag("adam")] | Annotated[AdamW, Tag("adamw")],
+    _kind_or("sgd"),
+]
+
+
+class Constant(Section):
+    """`learning_rate` at every step."""
+
+    kind: Literal["constant"] = "constant"
+
+    @property
+    def per(self) -> Literal["run", "round"]:
+        """Over which it falls."""
+        return "round"
+
+
+class Cosine(Section):
+    """From `learning_rate` along half a cosine to `least` times it (arXiv 1608.03983).
+
+    per: over all rounds of the run, or over the steps of each round.
+    """
+
+    kind: Literal["cosine"]
+    least: Fraction = 0.0
+    per: Literal["run", "round"] = "run"
+
+
+class Steps(Section):
+    """`learning_rate` times `factor` after each of the shares `at` of the run, or of each round."""
+
+    kind: Literal["step"]
+    at: Annotated[tuple[Inner, ...], Field(min_length=1), FROM_LIST] = (0.5, 0.75)
+    factor: Inner = 0.1
+    per: Literal["run", "round"] = "run"
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Steps":
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"at is {list(self.at)}; the shares must rise, as in [0.5, 0.75]")
+        return self
+
+
+Decay = Annotated[
+    Annotated[Constant, Tag("constant")] | Annotated[Cosine, Tag("cosine")] | Annotated[Steps, Tag("step")],
+    _kind_or("constant"),
+]
 
 
 class LevelSearch(Section):
@@ -126,15 +231,26 @@ class Quantization(Section):
 
 
 class Training(Section):
-    """A device's local training: SGD, afresh each round."""
+    """A device's local training, its optimizer made afresh each round."""
 
     epochs: Count = 1  # local epochs per round
     batch_size: Count = 32
     learning_rate: Positive = 0.01
-    momentum: Fraction = 0.9
-    weight_decay: NotNegative = 0.0
+    optimizer: Optimizer = Sgd()
+    decay: Decay = Constant()  # of the learning rate
     augment: Literal["none", "crop_flip"] = "none"
     pruning: Pruning = Pruning()
     instance_filter: InstanceFilter = OtherFilter()
     error_maps: ErrorMaps = ErrorMaps()
     quantization: Quantization | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_that_moved(cls, value: Any) -> Any:
+        for key in ("momentum", "weight_decay"):
+            if isinstance(value, dict) and key in value:
+                raise ValueError(
+                    f"{key} stands in the optimizer's table: optimizer = {{ {key} = {value[key]} }}, on a command line "
+                    f"training.optimizer.{key}={value[key]}"
+                )
+        return value

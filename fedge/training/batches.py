@@ -4,4 +4,5 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Pair = tuple[Tensor, Tensor]
+Batches = Iterable[Pair]

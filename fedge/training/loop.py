@@ -29,7 +29,6 @@ from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.base import InstanceFilter, MiniBatch
 from fedge.training.macs import BackwardCost, MacTable, count_forward, count_macs, evaluating
 from fedge.training.norms import norms_for_one
-from fedge.training.optimizers import require_own_parameters
 from fedge.training.outputs import (
     check_inputs,
     check_targets,
@@ -40,6 +39,7 @@ from fedge.training.outputs import (
 )
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation, TrainStats
+from fedge.training.update.optimizers import require_own_parameters
 
 FLOAT_BIT_OPERATIONS = 32 * 32
 

@@ -105,7 +105,7 @@ def test_changes_of_a_class_reach_its_devices_alone(small: Make, tmp_path: Path)
     [
         ("return {'training.pruning.lvel': 0.5}", "unknown key 'training.pruning.lvel'; did you mean 'level'?"),
         ("return {'training.pruning.level': -0.1}", "training.pruning.level is -0.1; it should be greater"),
-        ("return {'training.momentum': float('inf')}", "training.momentum is Infinity; it should be"),
+        ("return {'training.optimizer.momentum': float('inf')}", "optimizer.momentum is Infinity; it should be"),
         ("return {'training.epochs': True}", "training.epochs is true; it should be a valid integer"),
         ("return {'rounds': 3}", "unknown key 'rounds'; there are prune, training.epochs"),
         ("return {'prune': 'yes'}", "prune is 'yes'; it should be true or false"),

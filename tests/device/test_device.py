@@ -27,7 +27,7 @@ def plain_sgd(prepared: Prepared, scenario, client: int) -> dict[str, torch.Tens
     shard = Shard.open(Path(prepared.folder) / "shards", client)
     choice = scenario.training
     for round in range(1, scenario.rounds + 1):
-        optimizer = torch.optim.SGD(model.parameters(), lr=choice.learning_rate, momentum=choice.momentum)
+        optimizer = torch.optim.SGD(model.parameters(), lr=choice.learning_rate, momentum=0.9)
         for epoch in range(choice.epochs):
             seed = derive_seed(scenario.seed, client, round, "shuffle", epoch)
             for x, y in shard.batches("train", choice.batch_size, seed=seed, order=torch.channels_last):

@@ -9,7 +9,7 @@ SLIPS = {
     "name=7": "'name=\"7\"'",
     "client=true": 'client = "True"',
     "fleet.1.name=3.5": "'fleet.1.name=\"3.5\"'",
-    "training.momentum=.9": "write 0.9",
+    "training.optimizer.momentum=.9": "write 0.9",
     "training.learning_rate=0,05": "write 0.05",
     "data.factory_fraction=15%": "write 0.15",
     "training.error_maps.keep=1/4": "write 0.25",
@@ -19,7 +19,7 @@ SLIPS = {
     "training.batch_size=[16]": "write 16",
     "limits.hard=True": "write true",
     "training.error_maps.alternate=off": "write false",
-    "training.momentum=None": "leave the key out",
+    "training.optimizer.momentum=None": "leave the key out",
     "fleet=jetson-nano": "a list stands in brackets",
     "schedule=train_only": 'write schedule={kind = "train_only"}',
     "training.instance_filter=infobatch": 'write training.instance_filter={kind = "infobatch"}',
@@ -40,7 +40,7 @@ def test_a_slip_is_answered_by_what_was_meant(change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["rounds=many", "rounds=4.5", "training.momentum=5/0", "limits.hard=perhaps"]
+    "change", ["rounds=many", "rounds=4.5", "training.optimizer.momentum=5/0", "limits.hard=perhaps"]
 )
 def test_what_cannot_be_guessed_is_not(change: str) -> None:
     """Breaks if a hint is an invention."""

@@ -29,10 +29,10 @@ def peak_bytes(
 ) -> int:
     """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run.
 
-    copies: numbers per weight that the optimizer keeps; None: those of the settings' SGD.
+    copies: numbers per weight that the optimizer keeps; None: those of the settings' own.
     """
     if copies is None:
-        copies = int(training.momentum > 0)
+        copies = training.optimizer.copies
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
     keep = training.error_maps.keep
     key = type(model), layers, keep, batch_size, input_shape, copies

@@ -1,0 +1,1 @@
+"""What a training step changes: which parameters, by which rule, at which rate."""
