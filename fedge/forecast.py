@@ -16,7 +16,7 @@ from fedge.coordinator.schedule import plan_round
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
-from fedge.device.methods import Methods
+from fedge.device.methods import Methods, made_for
 from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.prepare import initial_model
@@ -31,6 +31,7 @@ from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import CRITERIA
 from fedge.training.pruning.one_shot import prune
 from fedge.training.stats import TrainStats
+from fedge.training.update.what import freeze
 
 DRY_BATCHES = 8
 
@@ -55,10 +56,14 @@ def _plan_class(
     scenario = scenario.model_copy(update={"training": scenario.training_of(device_class)})
     training, device = scenario.training, profile(device_class.device)
     request = host_request(device_class)
+    dense_macs = count_macs(model, shape).training
+    parameters = _parameters(model)
+    model = copy.deepcopy(model)
+    freeze(model, training.what, shape)
     fit = fit_to_memory(
         model, training, scenario.limits, device, input_shape=shape, samples=samples, who=device_class.label
     )
-    level = _level(scenario, device_class, model, shape, samples)
+    level = _level(scenario, device_class, model, shape, samples, dense_macs)
     pruned = _pruned(model, level or fit.level, shape, training.pruning)
     stats = _dry_run(scenario, pruned, shape, fit.batch_size)
     seen = samples * training.epochs
@@ -82,8 +87,8 @@ def _plan_class(
         "fits": fit.fits,
         "memory": fit.line,
         "level": level,
-        "parameters_left": _parameters(pruned) / _parameters(model),
-        "macs_dense": count_macs(model, shape).training * seen,
+        "parameters_left": _parameters(pruned) / parameters,
+        "macs_dense": dense_macs * seen,
         "macs_done": macs_done,
         "received_bytes": work.received_bytes,
         "sent_bytes": work.sent_bytes,
@@ -94,7 +99,12 @@ def _plan_class(
 
 
 def _level(
-    scenario: Scenario, device_class: DeviceClass, model: nn.Module, shape: tuple[int, int, int], samples: int
+    scenario: Scenario,
+    device_class: DeviceClass,
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    samples: int,
+    dense_macs: int,
 ) -> float | None:
     """The level of the class: the scenario's, or what its search would find; None where only data can tell."""
     pruning, training = scenario.training.pruning, scenario.training
@@ -111,7 +121,7 @@ def _level(
         batch_size=batch_size,
         memory_bytes=profile(device_class.device).memory_bytes,
         peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape),
-        dense_macs=count_macs(model, shape).training,
+        dense_macs=dense_macs,
         accuracy=lambda cut: 0.0,
         retrain=lambda cut: 0.0,
     )
@@ -143,7 +153,7 @@ def _dry_run(
     generator = torch.Generator().manual_seed(scenario.seed)
     x_BCHW = torch.randn(batch_size, *shape, generator=generator)
     y_B = torch.randint(0, 2, (batch_size,), generator=generator)
-    optimizer = methods.optimizer(model.parameters())
+    optimizer = made_for(model, methods.optimizer)
     brought: dict[str, Any] = {
         "instance_filter": methods.instance_filter(),
         "error_maps": methods.error_maps(model),

@@ -51,6 +51,7 @@ from fedge.training.heap import kept_heap
 from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.memory_format import fast_order
+from fedge.training.update.what import freeze
 
 FORMAT = 4  # raised when what lies in a prepared folder changes
 _WATCHED_BATCHES = 4  # that the factory model is judged by after an epoch
@@ -144,10 +145,17 @@ def prepare(scenario: Scenario) -> Prepared:
             _write(scenario, dataset, folder)
             tell("prepared", accuracy=latest_accuracy())
         prepared = Prepared.open(folder)
+    _require_what(scenario, prepared)
     if wrong and scenario.engine.state != "sticky":  # nodes that prepare for themselves must answer alike
         line = f"the cached folder {folder} was damaged ({wrong}): it has been prepared anew"
         return replace(prepared, notices=(line, *prepared.notices))
     return prepared
+
+
+def _require_what(scenario: Scenario, prepared: Prepared) -> None:
+    """UserError where the network has nothing of what a device class is to train (fedge.training.update.what)."""
+    for what in {scenario.training_of(device_class).what for device_class in scenario.fleet} - {"all"}:
+        freeze(prepared.build_model(), what, prepared.input_shape)
 
 
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:

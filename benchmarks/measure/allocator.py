@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from fedge.device.memory.peak import OPTIMIZERS, Optimizer, train_steps
 from fedge.training.memory_format import fast_order
+from fedge.training.update.what import training_mode
 
 
 def allocator_peak(
@@ -26,7 +27,8 @@ def allocator_peak(
     order = fast_order(model, batch_size, input_shape)
     gc.collect()  # what an earlier trace saw allocated would count as released in this one
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        trained = copy.deepcopy(model).train()
+        trained = copy.deepcopy(model)
+        training_mode(trained)
         update = OPTIMIZERS[optimizer](trained.parameters())
         train_steps(2, trained, update, batch_size, input_shape, error_maps, order)
     now = peak = 0

@@ -49,6 +49,9 @@ SCORES = {
     "random": "fedge.training.error_map.scores:random",
 }
 
+WHAT = ("all", "head", "norm", "shift", "last")
+"""Which parameters are trained, beside layers by name: fedge.training.update.what says what each is."""
+
 _MOST_WORDS = 24  # that a line lists
 
 

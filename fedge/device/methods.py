@@ -20,6 +20,7 @@ from fedge.scenario.training import Cosine, OtherFilter, Steps, Training
 from fedge.training.error_map.pruner import ErrorMapPruner, ScoreName
 from fedge.training.error_map.scores import Score
 from fedge.training.instance_filter.filters import FILTERS, InstanceFilter, make_filter
+from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import CRITERIA, Criterion
 from fedge.training.quantization import Quantization
 from fedge.training.update.decay import Curve, cosine, steps
@@ -78,9 +79,10 @@ class Methods:
         )
 
     def error_maps(self, model: nn.Module, epochs_before: int = 0) -> ErrorMapPruner | None:
-        """The pruner of the model's error maps; None where all are kept. `alternate` goes on from `epochs_before`."""
+        """The pruner of the model's error maps; None where all are kept, or where what is frozen leaves no convolution
+        a backward pass. `alternate` goes on from `epochs_before`."""
         choice = self.training.error_maps
-        if choice.keep == 1:
+        if choice.keep == 1 or (self.training.what != "all" and not self._has_error_maps(model)):
             return None
         score: ScoreName | Score = cast(ScoreName, choice.score)  # the scenario has checked it
         if is_reference(choice.score):
@@ -89,6 +91,12 @@ class Methods:
         pruner = ErrorMapPruner(model, **options, score=score, seed=self.seed("error_maps"))
         pruner.epoch = epochs_before
         return pruner
+
+    def _has_error_maps(self, model: nn.Module) -> bool:
+        layers = dict(model.named_modules())
+        table = count_macs(model, self.input_shape)
+        back = [layer.name for layer in table.layers if layer.training > layer.forward]
+        return any(isinstance(layers[name], nn.Conv2d) for name in back)
 
     def quantization(self, model: nn.Module) -> Quantization | None:
         """Quantised training of the model; None: 32-bit floats."""
@@ -117,13 +125,15 @@ class Methods:
 
 
 def made_for(model: nn.Module, make: MakeOptimizer) -> torch.optim.Optimizer:
-    """An optimizer of the model's parameters by a function that may be a program's own; UserError where it is not."""
+    """An optimizer of what is trained of the model, by a function that may be a program's own. UserError where it is
+    none."""
     if not callable(make) or isinstance(make, torch.optim.Optimizer):
         raise UserError(
             f"device.train: optimizer is a {type(make).__name__}; pass a function that makes one, since the network "
             "may be cut first: optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
         )
-    optimizer = make(list(model.parameters()))
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = make(parameters or list(model.parameters()))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UserError(
             f"device.train: optimizer returned a {type(optimizer).__name__}; it must return a torch.optim.Optimizer"

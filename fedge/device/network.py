@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from fedge.device.state import DeviceState
 from fedge.errors import UserError
 from fedge.prepare import Prepared
+from fedge.protocol.report import LAYERS, OWN
 from fedge.training.pruning.one_shot import prune
 from fedge.training.pruning.topology import Topology
+from fedge.training.update.what import What, freeze, trained
 
 
 class Network:
@@ -27,6 +29,7 @@ class Network:
         self._shapes = _shapes(self.model)
         self._digests = _digests(self.model)
         self._cut_away: dict[int, weakref.ref[Tensor]] = {}
+        self._what = "all", trained(self.model)
 
     def cut(self, level: float, **how: Any) -> None:
         """Remove the share `level` of the parameters; `how`: the arguments of `prune`."""
@@ -36,6 +39,23 @@ class Network:
         self._cut_away |= {id(weight): weakref.ref(weight) for weight in before if id(weight) not in left}
         self._shapes = _shapes(self.model)
         self.accept()
+
+    def freeze(self, what: What, input_shape: tuple[int, int, int]) -> None:
+        """Leave `what` of it to be trained."""
+        freeze(self.model, what, input_shape)
+        self._what = (what if isinstance(what, str) else LAYERS), trained(self.model)
+
+    def what_word(self, optimizer: torch.optim.Optimizer | None) -> str:
+        """What a report calls that which the optimizer trains (None: whatever is not frozen)."""
+        now = trained(self.model)
+        if optimizer is not None:
+            held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            now = (
+                frozenset(name for name, parameter in self.model.named_parameters() if id(parameter) in held)
+                & now
+            )
+        word, settled = self._what
+        return word if now == settled else OWN
 
     def accept(self) -> None:
         """What has changed the network until now has been counted."""

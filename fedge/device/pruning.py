@@ -15,6 +15,7 @@ from fedge.protocol.report import one_word
 from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import Criterion, macs_per_sample
 from fedge.training.pruning.level_search import Found
+from fedge.training.pruning.spare import spare_copy
 
 
 class DrawnWhenLookedAt:
@@ -91,7 +92,10 @@ class Cutter:
     def _ranking_batches(self, criterion: Criterion) -> Iterator[Batch]:
         """Training data drawn for a criterion to look at; what that criterion computes on them is counted."""
         model = self.round.network.model
-        cost = macs_per_sample(criterion, count_macs(model, self.round.prepared.input_shape))
+        whole = spare_copy(model).requires_grad_(
+            True
+        )  # as `prune` gives it to a criterion, whatever is frozen
+        cost = macs_per_sample(criterion, count_macs(whole, self.round.prepared.input_shape))
         left = self.round.training.pruning.ranking_samples
         for x_BCHW, y_B in self.round.batches(model, "prune"):
             x_BCHW, y_B = x_BCHW[:left], y_B[:left]

@@ -38,6 +38,7 @@ class Round:
         self.prepared = Prepared.open(location.data_folder)
         self.shard = Shard.open(location.data_folder / "shards", location.shard)
         self.network = Network(self.prepared, before)
+        self.network.freeze(self.training.what, self.prepared.input_shape)
         self.factory = before.factory  # what is kept of the factory model's answers
         self.count: Count | None = None  # of a program's own loop, while it is in one
 

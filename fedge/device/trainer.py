@@ -38,7 +38,9 @@ class Trainer:
         self.filter: InstanceFilter | None = None
         self._cutter = cutter
         self._copies = 0
-        self._ran: dict[str, set[str]] = {"instance_filter": set(), "error_maps": set(), "optimizer": set()}
+        self._ran: dict[str, set[str]] = {
+            field: set() for field in ("instance_filter", "error_maps", "optimizer", "what")
+        }
 
     @property
     def total(self) -> TrainStats:
@@ -77,6 +79,7 @@ class Trainer:
                 instance_filter=filter_word(instance_filter),
                 error_maps=score_word(error_maps),
                 optimizer=optimizer_word(optimizer),
+                what=network.what_word(optimizer),
             )
             methods = {
                 "instance_filter": instance_filter,
@@ -105,7 +108,7 @@ class Trainer:
 
     def retrained_accuracy(self, pruned: nn.Module) -> float:
         """Validation accuracy after `training.epochs` by the settings' optimizer: a try of the search, which counts."""
-        optimizer = self.round.methods.optimizer(pruned.parameters())
+        optimizer = made_for(pruned, self.round.methods.optimizer)
         for stats in self.epochs_of(pruned, optimizer, "search"):
             self._cutter.macs += stats.macs_done
         return self.round.evaluate("validation", pruned).accuracy
@@ -146,7 +149,10 @@ class Trainer:
         if total.samples_kept < total.samples_seen:
             self._say(instance_filter=OWN)
         if total.samples_seen:
-            self._say(optimizer=optimizer_word(count.optimizer) if count.optimizer else OWN)
+            self._say(
+                optimizer=optimizer_word(count.optimizer) if count.optimizer else OWN,
+                what=self.round.network.what_word(count.optimizer),
+            )
 
     def _say(self, **words: str) -> None:
         for field, word in words.items():

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from flwr.app import Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedge.catalog.names import CRITERIA, FILTERS, SCORES
+from fedge.catalog.names import CRITERIA, FILTERS, SCORES, WHAT
 from fedge.protocol.figures import Figures, apart, prefixed
 from fedge.protocol.status import DeviceFailure, Status
 from fedge.scenario.report import figure_bits
@@ -25,6 +25,7 @@ Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
+LAYERS = "layers"  # those that the settings name were trained
 MOST_EPOCHS = 64  # whose losses are reported
 
 
@@ -33,6 +34,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "instance_filter": (NONE, OWN, *(name for name in FILTERS if name != NONE)),
     "error_maps": (NONE, OWN, *SCORES),
     "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
+    "what": (NONE, OWN, *WHAT, LAYERS),
 }
 """The fields that are a word of a closed list. A MetricRecord carries numbers: the word's place in its list."""
 
@@ -75,6 +77,7 @@ class RoundReport(BaseModel):
         0  # the score that they were pruned by
     )
     optimizer: Annotated[int, Field(ge=0, lt=len(WORDS["optimizer"]))] = 0
+    what: Annotated[int, Field(ge=0, lt=len(WORDS["what"]))] = 0
     time_s: Amount = 0.0  # virtual
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from fedge.catalog.names import CRITERIA, FILTERS, SCORES, is_reference
+from fedge.catalog.names import CRITERIA, FILTERS, SCORES, WHAT, did_you_mean, is_reference
 from fedge.scenario.beside import Beside
 from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
 
@@ -111,6 +111,25 @@ class Steps(Section):
 Decay = Annotated[
     Annotated[Constant, Tag("constant")] | Annotated[Cosine, Tag("cosine")] | Annotated[Steps, Tag("step")],
     _kind_or("constant"),
+]
+
+
+def _known_what(what: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(what, str):
+        if what not in WHAT:
+            raise ValueError(
+                f"{what!r} is unknown; {did_you_mean(what, WHAT)}, or layers by name: [{what!r}]"
+            )
+    elif len(set(what)) < len(what) or not all(what):
+        raise ValueError(f"what is {list(what)}; name each layer once")
+    return what
+
+
+What = Annotated[
+    Annotated[str, Field(json_schema_extra={"enum": list(WHAT)}), Tag("word")]
+    | Annotated[tuple[str, ...], Field(min_length=1), FROM_LIST, Tag("layers")],
+    Discriminator(lambda value: "layers" if isinstance(value, list | tuple) else "word"),
+    AfterValidator(_known_what),
 ]
 
 
@@ -238,6 +257,7 @@ class Training(Section):
     learning_rate: Positive = 0.01
     optimizer: Optimizer = Sgd()
     decay: Decay = Constant()  # of the learning rate
+    what: What = "all"  # is trained; the rest is frozen: head, norm, shift, last, or layers by name
     augment: Literal["none", "crop_flip"] = "none"
     pruning: Pruning = Pruning()
     instance_filter: InstanceFilter = OtherFilter()

@@ -40,6 +40,7 @@ from fedge.training.outputs import (
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation, TrainStats
 from fedge.training.update.optimizers import require_own_parameters
+from fedge.training.update.what import training_mode
 
 FLOAT_BIT_OPERATIONS = 32 * 32
 
@@ -57,7 +58,8 @@ def train(
 
     Each method is optional; a pruner or quantiser that is not entered yet is entered for this call. One call is one
     epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
-    `model.train()` is called first and not undone: a norm that was set to evaluation mode learns statistics again.
+    The model is put into training mode first and left there, norms of frozen parts into evaluation mode
+    (update/what.py): a norm that was set to either by hand is not left there.
 
     Raises UserError for an optimizer or a method made for another model or for this one before it was cut, for a
     quantiser entered without this call's pruner, for outputs and targets that are not logits and class numbers
@@ -65,7 +67,7 @@ def train(
     """
     require_own_parameters(optimizer, model)
     _require_methods_of(model, error_maps, quantization)
-    model.train()
+    training_mode(model)
     total = TrainStats()
     with ExitStack() as stack:
         if error_maps is not None and not error_maps.entered:

@@ -13,6 +13,7 @@ from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits
 from fedge.scenario.training import Training
 from fedge.training.pruning.one_shot import prune
+from fedge.training.update.what import trained
 
 _OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "momentum", "adam")  # by the numbers that they keep per weight
 
@@ -35,7 +36,7 @@ def peak_bytes(
         copies = training.optimizer.copies
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
     keep = training.error_maps.keep
-    key = type(model), layers, keep, batch_size, input_shape, copies
+    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies
     if key not in _PEAKS:
         known = min(copies, len(_OPTIMIZERS) - 1)
         _PEAKS[key] = peak_training_memory(
@@ -44,7 +45,9 @@ def peak_bytes(
             input_shape=input_shape,
             optimizer=_OPTIMIZERS[known],
             error_maps=keep if keep < 1 else None,
-        ) + (copies - known) * sum(parameter.nbytes for parameter in model.parameters())
+        ) + (copies - known) * sum(
+            parameter.nbytes for parameter in model.parameters() if parameter.requires_grad
+        )
     return _PEAKS[key]
 
 

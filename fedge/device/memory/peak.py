@@ -39,6 +39,7 @@ from fedge.training.torch_private import (
     storage_key,
     tree_iter,
 )
+from fedge.training.update.what import training_mode
 
 Optimizer = Literal["sgd", "momentum", "adam"]
 
@@ -59,8 +60,8 @@ def peak_training_memory(
 ) -> int:
     """Bytes at the peak of training `make_model()` on batches [batch_size, *input_shape] (C, H, W) of its own floats.
 
-    The model may be any, pruned or not; it is neither changed nor run. `error_maps` is the share of error-map
-    channels kept (None or 1: all). A few seconds at most for the networks of fedge.models. UserError: an
+    The model may be any, pruned or not, or frozen in parts; it is neither changed nor run. `error_maps` is the share of
+    error-map channels kept (None or 1: all). A few seconds at most for the networks of fedge.models. UserError: an
     unknown optimiser, a batch below 1, a network that cannot train on it or returns no logits.
     """
     if optimizer not in OPTIMIZERS:
@@ -72,7 +73,7 @@ def peak_training_memory(
 
     def peak(fake: FakeTensorMode | None) -> int:
         with stand_in(model, fake, aside=False), fake or contextlib.nullcontext():
-            model.train()
+            training_mode(model)
             live = LiveBytes(itertools.chain(model.parameters(), model.buffers()))
             with live:
                 update = OPTIMIZERS[optimizer](model.parameters())
