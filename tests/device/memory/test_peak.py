@@ -11,6 +11,7 @@ from fedge.device.memory.peak import peak_training_memory
 from fedge.errors import UserError
 from fedge.models import build
 from fedge.training.pruning.one_shot import prune
+from fedge.training.update.what import freeze
 
 # With 8-channel blocks (AVX2) the estimate, made for 16, may lie above the truth.
 HAS_AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
@@ -67,6 +68,22 @@ def test_error_map_pruning_is_within_two_percent_too(name, shape):
     model = network(name, shape, 0.0)
     estimate = peak_training_memory(lambda: model, batch_size=8, input_shape=shape, error_maps=0.25)
     truth = allocator_peak(model, batch_size=8, input_shape=shape, error_maps=0.25)
+    assert estimate == pytest.approx(truth, rel=0.02) if HAS_AVX512 else estimate >= 0.98 * truth
+
+
+FROZEN = [("resnet20", what) for what in ("head", "norm", "last")]
+FROZEN += [("mobilenet_v2", what) for what in ("head", "norm", "last")]
+FROZEN += [("lenet", "head"), ("alexnet", "shift"), ("squeezenet", "shift"), ("resnet8", "norm")]
+
+
+@pytest.mark.parametrize(("name", "what"), FROZEN)
+def test_networks_frozen_in_parts_are_within_two_percent(name, what):
+    """A head alone would be kept off a device that it fits, as if the maps in front of it were kept."""
+    shape = (1, 28, 28) if name == "lenet" else (3, 32, 32)
+    model = network(name, shape, 0.0)
+    freeze(model, what, shape)
+    method = {"batch_size": 8, "input_shape": shape, "optimizer": "adam"}
+    estimate, truth = peak_training_memory(lambda: model, **method), allocator_peak(model, **method)
     assert estimate == pytest.approx(truth, rel=0.02) if HAS_AVX512 else estimate >= 0.98 * truth
 
 

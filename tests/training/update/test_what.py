@@ -138,7 +138,9 @@ def test_frozen_parts_stay_as_they_are(name: str, method, what) -> None:
     if method in ("quantization", "both"):
         methods["quantization"] = Quantization(model)
     before = copy.deepcopy(model.state_dict())
-    done = train(model, [(X, Y)] * 2, optimizer=torch.optim.SGD(model.parameters(), 0.1, weight_decay=0.1), **methods)
+    done = train(
+        model, [(X, Y)] * 2, optimizer=torch.optim.SGD(model.parameters(), 0.1, weight_decay=0.1), **methods
+    )
     moved = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     assert moved & dict(model.named_parameters()).keys() == trained(model)
     learnt = {key.rpartition(".")[0] for key in moved if key.endswith("running_mean")}
