@@ -159,7 +159,10 @@ def test_an_observer_hears_all_of_a_run(request, small, monkeypatch, tmp_path, e
         changes = ["engine.kind=ray", "engine.hosts=1"]
     seen = Seen()
     scenario = small(
-        *changes, f"seed={len(engine)}94", "model.factory.epochs=20", shape=("fleet=[{device='phone-mid', count=2}]",)
+        *changes,
+        f"seed={len(engine)}94",
+        "model.factory.epochs=20",
+        shape=("fleet=[{device='phone-mid', count=2}]",),
     )
     fedge.run(scenario, tmp_path / "run", observer=seen)
     phases = list(dict.fromkeys(word.phase for word in seen.words))
