@@ -25,6 +25,7 @@ MODULES = {
     "eif_emp": "accuracy.eif_emp",
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",
+    "frozen": "cost.frozen",
     "heap": "cost.heap",
     "memory": "cost.memory",
     "memory_format": "cost.memory_format",
