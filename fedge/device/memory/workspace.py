@@ -48,7 +48,7 @@ def _convolution_backward(results: Any, dy: Tensor, x: Tensor, weight: Tensor, *
         return 0
     needs_gradient = needs_weight or needs_bias  # oneDNN makes both or none
     if _any_channels_last(dy, x, weight):
-        kernels = (needs_error + needs_gradient) * _turned(weight) + _weight_copy(weight)
+        kernels: int = (needs_error + needs_gradient) * _turned(weight) + _weight_copy(weight)
         return kernels + _total(results) + (weight.nbytes if needs_gradient and not needs_weight else 0)
     error_bytes = x.nbytes if needs_error else 0
     again = error_bytes if max(stride) > 1 and groups == 1 else 0
