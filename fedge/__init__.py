@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from fedge.data.own.folder import write_dataset
     from fedge.launch import run
     from fedge.scenario.load import load_scenario
+    from fedge.study.run import study
 
-__all__ = ["Observer", "load_scenario", "run", "write_dataset"]
+__all__ = ["Observer", "load_scenario", "run", "study", "write_dataset"]
 
 _HOMES = {
     "Observer": "fedge.console.observer",
     "load_scenario": "fedge.scenario.load",
     "run": "fedge.launch",
+    "study": "fedge.study.run",
     "write_dataset": "fedge.data.own.folder",
 }
 

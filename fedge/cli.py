@@ -19,6 +19,7 @@ from fedge.commands.options import PlainCommand
 from fedge.commands.plan import plan_command
 from fedge.commands.run import run_command
 from fedge.commands.show import show_command
+from fedge.commands.study import study_command
 from fedge.errors import FedgeError, RunError
 
 _STOPPED = 130  # by SIGINT, as shells say it; a run also hears SIGTERM
@@ -37,6 +38,7 @@ app.command("show", cls=PlainCommand)(show_command)
 app.command("new", cls=PlainCommand)(new_command)
 app.add_typer(import_app, name="import")
 app.add_typer(cache_app, name="cache")
+app.command("study", cls=PlainCommand)(study_command)
 
 
 @app.callback()

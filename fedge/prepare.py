@@ -160,10 +160,10 @@ def _require_what(scenario: Scenario, prepared: Prepared) -> None:
 
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     """Changes with anything that the prepared folder depends on: the data's bytes, the sections read, the versions."""
-    data = scenario.data.model_dump(exclude={"root"}) | {"dataset": dataset.name}
+    data = scenario.data.model_dump(exclude={"root", "seed"}) | {"dataset": dataset.name}
     if isinstance(given := scenario.data.partition, Given):
         data["partition"]["file"] = read_text(Path(given.file))
-    choices = [scenario.seed, scenario.clients, scenario.engine.threads, data, _network_key(scenario)]
+    choices = [scenario.world, scenario.clients, scenario.engine.threads, data, _network_key(scenario)]
     key = json.dumps([FORMAT, torch.__version__, *choices], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=8)
     digest.update(dataset.digest.encode())
@@ -191,7 +191,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     tell("network")
     model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:])
     tell("dividing")
-    division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.seed)
+    division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.world)
     if not len(division.factory.train) and scenario.model.factory.epochs:
         raise UserError(_no_factory_rows(scenario, len(dataset)))
     notices = division_notices(dataset, division, scenario.data)
@@ -244,7 +244,7 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     order = fast_order(model, choice.batch_size, shard.shape)
     tell("factory", 0, choice.epochs * EPOCH)
     for epoch in range(choice.epochs):
-        seed = derive_seed(scenario.seed, "factory", "shuffle", epoch)
+        seed = derive_seed(scenario.world, "factory", "shuffle", epoch)
         augment = None if choice.augment == "none" else choice.augment
         batches = shard.batches("train", choice.batch_size, seed=seed, augment=augment, order=order)
         train(model, _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH), optimizer=optimizer)
@@ -263,14 +263,14 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
 
 
 def initial_model(scenario: Scenario, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
-    """The factory model before its training: fresh weights of the run's seed, and over them those of a file.
+    """The factory model before its training: fresh weights of the world's seed, and over them those of a file.
 
     shape: [C, H, W] of a sample. UserError where the network, or the file, will not do.
     """
     channels, height, width = shape
     network = NetworkSource.of(scenario.model, scenario.programs)
     check_network(network, scenario, num_classes, (channels, height, width))
-    seed = derive_seed(scenario.seed, "factory", "weights")
+    seed = derive_seed(scenario.world, "factory", "weights")
     model = network.build(num_classes, (channels, height, width), seed=seed)
     if scenario.model.weights is not None:
         load_weights(model, scenario.model.weights, scenario.model.reset, who=network.name)

@@ -1,7 +1,7 @@
-"""Finds scenarios, client programs and policies, by name or by path.
+"""Finds scenarios, studies, client programs and policies, by name or by path.
 
-Names are those of the files in `scenarios/`, `clients/` and `policies/`: beside the package in a checkout, inside it
-when installed from a wheel.
+Names are those of the files in `scenarios/`, `studies/`, `clients/` and `policies/`: beside the package in a checkout,
+inside it when installed from a wheel.
 """
 
 from pathlib import Path
@@ -9,14 +9,19 @@ from pathlib import Path
 from fedge.catalog.names import did_you_mean
 from fedge.errors import UserError
 
-_SINGULAR = {"scenarios": "scenario", "clients": "client", "policies": "policy"}
-_SUFFIXES = {"scenarios": ".toml", "clients": ".py", "policies": ".py"}
+_SINGULAR = {"scenarios": "scenario", "studies": "study", "clients": "client", "policies": "policy"}
+_SUFFIXES = {"scenarios": ".toml", "studies": ".toml", "clients": ".py", "policies": ".py"}
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def scenario_path(name: str) -> Path:
     """`quickstart`, or the path of a TOML file."""
     return _find(name, "scenarios", ".toml")
+
+
+def study_path(name: str) -> Path:
+    """`what-pays`, or the path of a TOML file."""
+    return _find(name, "studies", ".toml")
 
 
 def client_path(name: str) -> Path:
@@ -44,6 +49,10 @@ def shipped_names() -> list[str]:
 
 def scenario_names() -> list[str]:
     return _names("scenarios", ".toml")
+
+
+def study_names() -> list[str]:
+    return _names("studies", ".toml")
 
 
 def client_names() -> list[str]:

@@ -104,5 +104,8 @@ class Data(Section):
         None  # folder of the files; None: FEDGE_DATA, else the user's cache folder
     )
     factory_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # trains the factory model, never a client's
+    seed: Annotated[int, Field(ge=0)] | None = (
+        None  # the world: who holds what, which factory model; None: `seed`
+    )
     partition: Partition = Iid()
     split: Split = Split()

@@ -20,11 +20,12 @@ from fedge.scenario.explain import explain
 from fedge.scenario.schema import Scenario
 
 
-def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
+def read_scenario(path: Path, changes: Sequence[str] = (), *, beside: Path | None = None) -> Scenario:
     """Read `path`, apply `changes` ("section.key=value", later ones win) and validate.
 
-    Relative paths in the file are taken from its folder, those in `changes` from the working directory; the scenario
-    holds absolute ones. Raises UserError with one line that names the key, what was got, and what is allowed.
+    Relative paths in the file are taken from its folder, those in `changes` from `beside`, or else from the working
+    directory; the scenario holds absolute ones.
+    Raises UserError with one line that names the key, what was got, and what is allowed.
     """
     if isinstance(changes, str):
         raise UserError(f"changes are {changes!r}, one text; give a list of them: [{changes!r}]")
@@ -35,7 +36,7 @@ def read_scenario(path: Path, changes: Sequence[str] = ()) -> Scenario:
         )
     changed = copy.deepcopy(table)
     for change in changes:
-        _apply(changed, change)
+        _apply(changed, change, beside or Path.cwd())
     try:
         return with_programs(_validate(changed))
     except ValidationError as error:
@@ -112,7 +113,7 @@ def scenario_toml(scenario: Scenario) -> str:
     return tomli_w.dumps(scenario.model_dump(mode="json", exclude_none=True, exclude={"programs"}))
 
 
-def _apply(table: dict[str, Any], change: str) -> None:
+def _apply(table: dict[str, Any], change: str, beside: Path) -> None:
     """Set one dotted key; the value is TOML where it parses as TOML, else a plain string."""
     key, equals, text = change.partition("=")
     path = [part.strip() for part in key.split(".")]
@@ -122,7 +123,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    value = resolve(value, Path.cwd(), _marks(), tuple(part for part in path if not part.isdigit()))
+    value = resolve(value, beside, _marks(), tuple(part for part in path if not part.isdigit()))
     if path[0] == "client" and len(path) > 1 and isinstance(table.get("client"), str):
         table["client"] = {"program": table["client"]}  # as it is written without arguments
     target: Any = table

@@ -17,13 +17,13 @@ from fedge.scenario.file import read_scenario
 from fedge.scenario.schema import Scenario
 
 
-def load_scenario(name: str, changes: Sequence[str] = ()) -> Scenario:
+def load_scenario(name: str, changes: Sequence[str] = (), *, beside: Path | None = None) -> Scenario:
     """A checked scenario: a name in `scenarios/` or the path of a TOML file, with `--set` changes applied.
 
-    Paths in the file are relative to it, those in `changes` to the working directory.
+    Paths in the file are relative to it, those in `changes` to `beside`, or else to the working directory.
     Raises UserError with one line: what, got, allowed, what to do.
     """
-    scenario = read_scenario(scenario_path(name), changes)
+    scenario = read_scenario(scenario_path(name), changes, beside=beside)
     check(scenario)
     return scenario
 

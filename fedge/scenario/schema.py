@@ -170,6 +170,11 @@ class Scenario(Section):
         return self.client.args if isinstance(self.client, OwnClient) else {}
 
     @property
+    def world(self) -> int:
+        """The seed of who holds what and of the factory model."""
+        return self.seed if self.data.seed is None else self.data.seed
+
+    @property
     def clients(self) -> int:
         """Number of simulated devices."""
         return sum(device_class.count for device_class in self.fleet)

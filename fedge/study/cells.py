@@ -1,0 +1,70 @@
+"""The cells of a study: one run each, in a folder that is named by what is run."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedge.catalog.files import client_path
+from fedge.catalog.program import read_programs
+from fedge.errors import UserError
+from fedge.results.run_folder import SUMMARY
+from fedge.scenario.load import load_scenario
+from fedge.scenario.schema import Scenario
+from fedge.study.study import Study, as_settings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study: `arm` (with its point of the grid) in a world, with a seed of the training."""
+
+    arm: str
+    world: int
+    seed: int
+    scenario: Scenario
+
+    @property
+    def id(self) -> str:
+        """A hash of all that the run's numbers are a function of: neither its name nor where and how it runs."""
+        table = self.scenario.model_dump(
+            mode="json", exclude={"name": True, "engine": {"kind", "address", "hosts"}}
+        )
+        table["data"].pop("root", None)
+        client = read_programs(client_path(self.scenario.client_program)).as_files("client")
+        text = json.dumps([table, client], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def folder(self, out: Path) -> Path:
+        return out / "cells" / self.id
+
+    def is_done(self, out: Path) -> bool:
+        return (self.folder(out) / SUMMARY).is_file()
+
+    def __str__(self) -> str:
+        return f"{self.arm}, world {self.world}, seed {self.seed}"
+
+
+def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[Cell]:
+    """Every cell, arm by arm. Paths in the study are relative to `beside`; `settings` are for every cell.
+
+    Raises UserError, with the arm's name, for an arm that cannot be.
+    """
+    scenario = study.scenario
+    if (beside / scenario).is_file():
+        scenario = str(beside / scenario)
+    base = load_scenario(scenario)
+    worlds, seeds = study.worlds or (base.world,), study.seeds or (base.seed,)
+    found = []
+    for arm, changes in study.trials().items():
+        try:
+            changed = load_scenario(scenario, [*as_settings(changes), *settings], beside=beside)
+        except UserError as error:
+            raise UserError(f"arm {arm!r}: {error}") from None
+        for world in worlds:
+            data = changed.data.model_copy(update={"seed": world})
+            found += [
+                Cell(arm, world, seed, changed.model_copy(update={"data": data, "seed": seed}))
+                for seed in seeds
+            ]
+    return found

@@ -1,0 +1,135 @@
+"""What a user writes of a study: arms x grid x worlds x seeds of one scenario."""
+
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from fedge.catalog.files import study_path
+from fedge.catalog.names import did_you_mean
+from fedge.catalog.text import read_text
+from fedge.errors import UserError
+from fedge.scenario.explain import explain
+from fedge.scenario.section import Plain, Section
+
+FACTORY, TOLD = "factory", "told"  # baselines that every report holds
+SCENARIO_ARM = "scenario"  # the only arm of a study that names none
+_RESERVED = ("data.seed", "seed")
+
+Seed = Annotated[int, Field(ge=0)]
+Changes = dict[str, Any]  # dotted key -> value
+
+
+def _one_arm() -> dict[str, dict[str, Any]]:
+    return {SCENARIO_ARM: {}}
+
+
+class Study(Section):
+    """One question, as runs that differ in what is asked.
+
+    scenario: a name in scenarios/, or a path beside the study's file. worlds: values of data.seed, who holds what and
+    which factory model. seeds: of the training. grid: dotted key -> values that every arm is tried with; a key that an
+    arm sets itself stays as it set it. arms: NAME -> what is changed of the scenario, by the keys of --set.
+    baseline: what gains are measured against, client by client on the same test rows: "factory", "told", or an arm.
+    select: which round's network counts for a client: the last, or that of its best validation accuracy; test rows
+    never choose.
+    """
+
+    question: str = ""  # in one sentence; the page's first line
+    scenario: str
+    worlds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None  # None: the scenario's
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None  # None: the scenario's
+    baseline: str = FACTORY
+    select: Literal["last", "validation"] = "last"
+    grid: dict[str, Annotated[tuple[Plain, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = Field(default_factory=_one_arm)
+
+    @field_validator("worlds", "seeds", "grid")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        for values in value.values() if isinstance(value, dict) else [value or ()]:
+            if len(set(values)) < len(values):
+                raise ValueError(f"{list(values)} holds a value twice; a run is repeated by another seed")
+        return value
+
+    @model_validator(mode="after")
+    def _arms_are_named(self) -> "Study":
+        for name in self.arms:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,39}", name) or name in (FACTORY, TOLD):
+                raise ValueError(
+                    f"an arm is called {name!r}; letters, digits, '.', '_', '-' and blanks, and neither "
+                    f"{FACTORY!r} nor {TOLD!r}, which are baselines"
+                )
+        for place, keys in (
+            ("grid", self.grid),
+            *((f"arms.{n}", dict(flat(a))) for n, a in self.arms.items()),
+        ):
+            if key := next((key for key in keys if key in _RESERVED), None):
+                raise ValueError(f"{place} sets {key!r}: the study's `worlds` and `seeds` do")
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_is_there(self) -> "Study":
+        known = [FACTORY, TOLD, *self.trials()]
+        if self.baseline not in known:
+            raise ValueError(f"baseline is {self.baseline!r}; {did_you_mean(self.baseline, known)}")
+        return self
+
+    def trials(self) -> dict[str, Changes]:
+        """Label -> changes of the scenario: every arm with every point of the grid that it leaves open."""
+        found: dict[str, Changes] = {}
+        for name, table in self.arms.items():
+            own = dict(flat(table))
+            free = {key: values for key, values in self.grid.items() if key not in own}
+            for point in itertools.product(*free.values()):
+                chosen = dict(zip(free, point, strict=True))
+                label = " ".join([name, *(f"{_short(key, free)}={value}" for key, value in chosen.items())])
+                found[label] = chosen | own
+        return found
+
+
+def _short(key: str, among: Mapping[str, Any]) -> str:
+    """The last part of a key, where no other key ends so."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in among) == 1 else key
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf. A table that says its `kind` is a leaf: it replaces the scenario's."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value and "kind" not in value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def as_settings(changes: Changes) -> list[str]:
+    """The same changes as `--set` takes them."""
+    return [f"{key}={_toml(value)}" for key, value in changes.items()]
+
+
+def _toml(value: Any) -> str:
+    """A value on one line of TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
+def load_study(name: str) -> tuple[Study, Path]:
+    """A study by name or path, and its file. UserError with one line for what is wrong with it."""
+    path = study_path(name)
+    try:
+        table = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return Study.model_validate_json(json.dumps(table, default=str)), path
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Study)}") from None

@@ -1,0 +1,151 @@
+"""study.json: what each arm brings, for whom, at what cost, and how sure that is. From the cells' results alone."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedge.coordinator.metrics import spread
+from fedge.coordinator.paired import CHANCE, chance_of_losing, mean, worst_decile
+from fedge.results.run_folder import SUMMARY, read_reports
+from fedge.seeding import derive_seed
+from fedge.study.cells import Cell
+from fedge.study.front import dominated_by, front
+from fedge.study.outcome import Outcome, outcomes
+from fedge.study.paired import matrix, probability_of_improvement, two_way_interval
+from fedge.study.study import FACTORY, TOLD, Study
+
+COSTS = ("macs", "energy_j", "time_s", "bytes")
+BRINGS = ("accuracy", "worst_decile")
+
+Run = tuple[int, int]  # world, seed
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One finished cell: its clients' outcomes, and what it cost the fleet."""
+
+    cell: Cell
+    outcomes: Sequence[Outcome]
+    cost: Mapping[str, float]
+
+    @property
+    def run(self) -> Run:
+        return self.cell.world, self.cell.seed
+
+
+def read_cell(cell: Cell, out: Path, select: str) -> CellResult:
+    folder = cell.folder(out)
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    cost = {
+        "macs": summary["macs"]["done"],
+        "energy_j": summary["energy_j"],
+        "time_s": summary["time_s"],
+        "bytes": summary["egress"]["bytes"] + summary.get("weights_bytes", 0),
+    }
+    return CellResult(cell, outcomes(read_reports(folder), select), cost)
+
+
+def summarise(name: str, study: Study, results: Sequence[CellResult]) -> dict[str, Any]:
+    """The content of study.json. Arms without a finished cell are left out."""
+    by_arm: dict[str, list[CellResult]] = {}
+    for result in results:
+        by_arm.setdefault(result.cell.arm, []).append(result)
+    base = {result.run: accuracies(result) for result in by_arm.get(study.baseline, ())}
+    arms = {arm: _arm(arm, found, study.baseline, base) for arm, found in by_arm.items()}
+    fronts = _fronts(arms)
+    return {
+        "study": name,
+        "question": study.question,
+        "scenario": study.scenario,
+        "baseline": study.baseline,
+        "select": study.select,
+        "worlds": sorted({result.cell.world for result in results}),
+        "seeds": sorted({result.cell.seed for result in results}),
+        "arms": arms,
+        "front": fronts["accuracy"]["macs"]["arms"],
+        "fronts": fronts,
+    }
+
+
+def accuracies(result: CellResult) -> dict[int, float]:
+    return {outcome.client: outcome.accuracy for outcome in result.outcomes}
+
+
+def gains_of(result: CellResult, baseline: str, base: Mapping[Run, Mapping[int, float]]) -> dict[int, float]:
+    """Client -> accuracy above the baseline's; without clients that the baseline does not have in that run."""
+    if baseline in (FACTORY, TOLD):
+        return {
+            o.client: o.accuracy - (o.factory if baseline == FACTORY else o.told) for o in result.outcomes
+        }
+    there = base.get(result.run, {})
+    return {o.client: o.accuracy - there[o.client] for o in result.outcomes if o.client in there}
+
+
+def _arm(
+    arm: str, results: Sequence[CellResult], baseline: str, base: Mapping[Run, Mapping[int, float]]
+) -> dict[str, Any]:
+    pooled = [outcome for result in results for outcome in result.outcomes]
+    runs = {run: index for index, run in enumerate(sorted(result.run for result in results))}
+    gains = {
+        (client, runs[result.run]): gain
+        for result in results
+        for client, gain in gains_of(result, baseline, base).items()
+    }
+    cost = {name: mean([result.cost[name] for result in results]) for name in COSTS}
+    gain = _gain(list(gains.values()), gains, arm) | {"hurt": hurt(pooled)}
+    return {
+        "accuracy": {
+            "factory": mean([outcome.factory for outcome in pooled]) if pooled else None,
+            "told": mean([outcome.told for outcome in pooled]) if pooled else None,
+            **spread([outcome.accuracy for outcome in pooled]),
+        },
+        "gain": gain,
+        "cost": cost,
+        "gain_per": {
+            name: gain["mean"] / amount if amount and gain["mean"] is not None else None
+            for name, amount in cost.items()
+        },
+        "cells": [result.cell.id for result in results],
+    }
+
+
+def _gain(values: Sequence[float], gains: Mapping[tuple[int, int], float], arm: str) -> dict[str, Any]:
+    if not values:
+        return dict.fromkeys(("mean", "interval", "median", "worst_decile", "improved"))
+    return {
+        "mean": mean(values),
+        "interval": two_way_interval(matrix(gains), derive_seed(0, "study", arm)),
+        "median": statistics.median(values),
+        "worst_decile": worst_decile(values),
+        "improved": probability_of_improvement(values),
+    }
+
+
+def hurt(pooled: Sequence[Outcome]) -> dict[str, float | None]:
+    """Shares of clients and runs whose network is worse than the factory model on their own test rows: by a row or
+    more; and by so many that chance alone does it in less than 5 % of cases (McNemar, exact, one-sided)."""
+    if not pooled:
+        return {"any": None, "beyond_chance": None}
+    worse = [outcome for outcome in pooled if outcome.correct < outcome.factory_correct]
+    beyond = [outcome for outcome in worse if chance_of_losing(outcome.gained, outcome.lost) < CHANCE]
+    return {"any": len(worse) / len(pooled), "beyond_chance": len(beyond) / len(pooled)}
+
+
+def _fronts(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For what an arm brings and each cost: the arms that none dominates, and who dominates the others."""
+    told = {arm: figures for arm, figures in arms.items() if figures["accuracy"]["mean"] is not None}
+    found: dict[str, dict[str, Any]] = {}
+    for bring in BRINGS:
+        key = "mean" if bring == "accuracy" else bring
+        brings = {arm: figures["accuracy"][key] for arm, figures in told.items()}
+        for cost in COSTS:
+            takes = {arm: figures["cost"][cost] for arm, figures in told.items()}
+            best = front(brings, takes)
+            found.setdefault(bring, {})[cost] = {
+                "arms": best,
+                "dominated": {arm: dominated_by(arm, brings, takes) for arm in told if arm not in best},
+            }
+    return found

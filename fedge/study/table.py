@@ -1,0 +1,108 @@
+"""table.md: the arms of a study, a line each, for a person."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from fedge.console.progress import percent
+from fedge.console.table import points
+
+HEADINGS = (
+    "arm", "accuracy", "worst decile", "gain", "95 % of it", "median", "improved", "hurt", "beyond chance",
+    "GMAC", "J", "virtual s", "bytes left",
+)  # fmt: skip
+
+
+def arm_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Per arm, what the headings say."""
+    return [_row(arm, figures) for arm, figures in summary["arms"].items()]
+
+
+def _row(arm: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+    accuracy, gain, cost = figures["accuracy"], figures["gain"], figures["cost"]
+    return (
+        arm,
+        f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}",
+        percent(accuracy["worst_decile"]),
+        points(gain["mean"]),
+        _interval(gain["interval"]),
+        points(gain["median"]),
+        percent(gain["improved"]),
+        percent(gain["hurt"]["any"]),
+        percent(gain["hurt"]["beyond_chance"]),
+        f"{cost['macs'] / 1e9:,.3g}",
+        f"{cost['energy_j']:,.3g}",
+        f"{cost['time_s']:,.3g}",
+        f"{cost['bytes']:,.0f}",
+    )
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}"
+
+
+def verdicts(summary: Mapping[str, Any]) -> list[str]:
+    """What the table says, in sentences: who gains for sure, who does not, and which arms another one beats."""
+    lines = []
+    baseline = summary["baseline"]
+    for arm, figures in summary["arms"].items():
+        interval = figures["gain"]["interval"]
+        if arm == baseline or interval is None:
+            continue
+        if interval[0] > 0:
+            lines.append(f"{arm} is above {baseline} by {_interval(interval)} points.")
+        elif interval[1] < 0:
+            lines.append(f"{arm} is below {baseline}: {_interval(interval)} points.")
+        else:
+            lines.append(f"{arm}: no difference from {baseline} is shown ({_interval(interval)} points).")
+    for arm, figures in summary["arms"].items():
+        told = figures["accuracy"]["told"]
+        if told is not None and figures["accuracy"]["mean"] <= told:
+            lines.append(f"{arm} does not reach told, which costs nothing ({percent(told)}).")
+    return [*lines, *_beaten(summary["fronts"]["accuracy"])]
+
+
+def _beaten(fronts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which arm is beaten by which other, and in which costs."""
+    costs: dict[tuple[str, str], list[str]] = {}
+    for cost, found in fronts.items():
+        for arm, other in found["dominated"].items():
+            costs.setdefault((arm, other), []).append(_WORDS[cost])
+    return [
+        f"{other} is as accurate as {arm} or more, and takes no more {', '.join(words)}."
+        for (arm, other), words in costs.items()
+    ]
+
+
+_WORDS = {"macs": "multiply-accumulates", "energy_j": "energy", "time_s": "virtual time", "bytes": "bytes"}
+
+
+def terminal_table(summary: Mapping[str, Any]) -> Table:
+    """What fits a terminal: accuracy, gain and its interval, who is hurt, and three of the costs."""
+    table = Table(title=summary["study"])
+    for name in ("arm", "accuracy", "worst decile", *HEADINGS[3:5], "hurt", "GMAC", "J", "virtual s"):
+        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=name != "worst decile")
+    for row, figures in zip(arm_rows(summary), summary["arms"].values(), strict=True):
+        arm, _, worst, gain, interval, _, _, hurt, _, macs, energy, time, _ = row
+        table.add_row(
+            arm, percent(figures["accuracy"]["mean"]), worst, gain, interval, hurt, macs, energy, time
+        )
+    return table
+
+
+def table_md(summary: Mapping[str, Any]) -> str:
+    """The whole page."""
+    runs = len(summary["worlds"]) * len(summary["seeds"])
+    head = [
+        f"# {summary['study']}",
+        *([summary["question"]] if summary["question"] else []),
+        f"Scenario {summary['scenario']}; {len(summary['worlds'])} worlds x {len(summary['seeds'])} seeds, {runs} runs "
+        f"an arm; gains in percentage points over {summary['baseline']}, client by client; the network that counts is "
+        f"{'of the last round' if summary['select'] == 'last' else 'chosen by validation accuracy'}; costs are "
+        "means of a run.",
+    ]
+    rows = [HEADINGS, tuple("---" for _ in HEADINGS), *arm_rows(summary)]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    said = "\n".join(f"- {line}" for line in verdicts(summary))
+    return "\n\n".join([*head, table, *([said] if said else [])]) + "\n"

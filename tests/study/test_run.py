@@ -1,0 +1,129 @@
+"""A whole study: every figure from its reports, the same however it was run, killed or taken up again."""
+
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fedge
+from fedge.errors import RunError
+from fedge.study.run import STUDY, TABLE, StudyResult
+
+TOML = """
+scenario = "quickstart"
+worlds = [7, 8]
+seeds = [1]
+select = "validation"
+[arms.dense]
+"training.pruning.level" = 0.0
+"training.instance_filter" = { kind = "none" }
+"training.error_maps.keep" = 1.0
+[arms.methods]
+"""
+FAST = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1",
+        *(f"fleet.{index}.count=1" for index in range(3))]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "pays.toml"
+    path.write_text(TOML)
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(file: Path) -> StudyResult:
+    found: StudyResult = fedge.study(file, file.parent / "out", jobs=2, settings=FAST)
+    return found
+
+
+def test_every_figure_is_that_of_the_reports(result: StudyResult) -> None:
+    """Breaks if a figure of study.json cannot be had from reports.jsonl alone."""
+    for arm, figures in result.summary["arms"].items():
+        accuracies, gains, hurt, macs, energy = [], [], [], [], []
+        for cell in figures["cells"]:
+            lines = (result.out / "cells" / cell / "reports.jsonl").read_text().splitlines()
+            rows = [json.loads(line) for line in lines]
+            macs.append(sum(row["macs_done"] for row in rows))
+            energy.append(sum(row["energy_j"] for row in rows))
+            for client in range(3):
+                own = [row for row in rows if row["client"] == client and row["status"] == "ok"]
+                best = max(own, key=lambda r: (r["validation_correct"] / r["validation_count"], r["round"]))
+                accuracies.append(best["test_correct"] / best["test_count"])
+                gains.append(accuracies[-1] - best["factory_correct"] / best["test_count"])
+                hurt.append(best["test_correct"] < best["factory_correct"])
+        assert figures["accuracy"]["mean"] == pytest.approx(statistics.mean(accuracies)), arm
+        assert figures["gain"]["mean"] == pytest.approx(statistics.mean(gains))
+        assert figures["gain"]["median"] == pytest.approx(statistics.median(gains))
+        assert figures["gain"]["worst_decile"] == pytest.approx(min(gains))
+        assert figures["gain"]["hurt"]["any"] == statistics.mean(hurt)
+        assert figures["cost"]["macs"] == statistics.mean(macs)
+        assert figures["cost"]["energy_j"] == pytest.approx(statistics.mean(energy))
+
+
+def test_one_job_does_what_two_do(file: Path, result: StudyResult) -> None:
+    """Breaks if a study's answer depends on how many cells run at a time."""
+    alone = fedge.study(file, file.parent / "alone", jobs=1, settings=FAST)
+    for name in (STUDY, TABLE):
+        assert (alone.out / name).read_bytes() == (result.out / name).read_bytes()
+
+
+def test_a_study_that_is_done_runs_nothing(file: Path, result: StudyResult) -> None:
+    """Breaks if a second call runs cells again."""
+    cells = sorted((result.out / "cells").glob("*/summary.json"))
+    before = [path.stat().st_mtime_ns for path in cells]
+    again = fedge.study(file, result.out, settings=FAST)
+    assert [path.stat().st_mtime_ns for path in cells] == before
+    assert again.summary == result.summary
+
+
+def test_a_row_per_arm_run_and_client(result: StudyResult) -> None:
+    """Breaks if pandas users have to read the cells themselves."""
+    frame = result.frame()
+    assert len(frame) == 2 * 2 * 3
+    assert frame.groupby("arm").accuracy.mean().to_dict() == pytest.approx(
+        {arm: figures["accuracy"]["mean"] for arm, figures in result.summary["arms"].items()}
+    )
+
+
+def test_a_cell_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    """Breaks if one arm's mistake costs the others' runs, or passes unsaid."""
+    (tmp_path / "bad.py").write_text(
+        (Path(fedge.__file__).parents[1] / "clients" / "dense.py")
+        .read_text()
+        .replace("device.train()", "1 / 0")
+    )
+    (tmp_path / "s.toml").write_text('scenario = "quickstart"\n[arms.bad]\nclient = "bad.py"\n[arms.good]\n')
+    with pytest.raises(RunError, match="1 of 2 cells failed; the first, bad"):
+        fedge.study(tmp_path / "s.toml", tmp_path / "out", settings=FAST)
+    assert list(json.loads((tmp_path / "out" / STUDY).read_text())["arms"]) == ["good"]
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_it_ends_the_same(file: Path, result: StudyResult, tmp_path: Path) -> None:
+    """Breaks if a study that a cluster killed gives other figures than one that was left alone."""
+    settings = [part for setting in FAST for part in ("--set", setting)]
+    command = [sys.executable, "-c", "from fedge.cli import main; main()", "study", str(file), "--quiet"]
+    command += ["--jobs", "2", "--out", str(tmp_path / "out"), *settings]
+    generator, kills = random.Random(5), 0
+    for _ in range(60):
+        with subprocess.Popen(command, start_new_session=True) as process:
+            try:
+                process.wait(generator.uniform(1.0, 12.0))
+                break
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+        time.sleep(0.2)
+        if kills < 20 and (tmp_path / "out" / STUDY).exists():
+            break
+    subprocess.run(command, check=True)
+    for name in (STUDY, TABLE):
+        assert (tmp_path / "out" / name).read_bytes() == (result.out / name).read_bytes()
