@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fedge.console.progress import percent
+from fedge.console.phases import percent
 from fedge.console.table import points
 
 HEADINGS = (
