@@ -42,7 +42,7 @@ def ending(progress: Progress, took_s: float) -> str | None:
     took = f"data and factory model prepared in {seconds(took_s)}"
     if progress.accuracy is None:
         return took
-    return f"{took}; the model is right on {percent(progress.accuracy)} of what it was trained on"
+    return f"{took}, training accuracy {percent(progress.accuracy)}"
 
 
 class Pace:

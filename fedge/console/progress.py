@@ -143,12 +143,12 @@ class LiveProgress(Observer):
             TextColumn("{task.fields[counts]}"),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task("starting", total=None, counts="", note="")
+        self._task = self._bar.add_task("starting", total=None, counts="", note="", left="")
         self._pace = Pace()
         self._clients = self._done = self._failed = self._hosts = 0
         self._in_rounds = False
@@ -172,6 +172,7 @@ class LiveProgress(Observer):
             description=LABELS[progress.phase],
             total=progress.of or None,
             completed=progress.done,
+            left="left" if progress.of else "",
             counts=counts(progress),
             note="" if progress.accuracy is None else f"{percent(progress.accuracy)} right",
         )
@@ -186,6 +187,7 @@ class LiveProgress(Observer):
             description=f"round {round}/{self._rounds}",
             total=clients * self._rounds,
             completed=clients * (round - 1),
+            left="left",
             counts=self._answered(),
             note=self._note(),
         )

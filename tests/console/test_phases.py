@@ -104,7 +104,7 @@ def test_a_log_tells_of_what_takes_a_while_and_of_nothing_else(plain) -> None:
     time.sleep(0.1)
     assert len(lines()) == 3  # the client program may be wrong, which is one line
     watching.report_arrived({"client": 0, "status": "ok"})
-    assert lines()[3].endswith("the model is right on 75.0% of what it was trained on")
+    assert lines()[3].endswith(", training accuracy 75.0%")
     assert len(lines()) == 4
 
 
