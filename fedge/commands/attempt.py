@@ -41,7 +41,11 @@ def try_command(
     loaded = load_scenario(scenario, changes or [])
     with _folder(out) as folder, _traced():
         with watched():
-            from fedge.trial import data_for, require_there, try_client  # brings torch, which takes its time
+            from fedge.commands.trial import (  # brings torch, which takes its time
+                data_for,
+                require_there,
+                try_client,
+            )
 
             require_there(loaded, client, round)
             data = data_for(loaded)
