@@ -210,3 +210,27 @@ def test_a_run_on_a_terminal(tmp_path: Path, quiet: bool) -> None:
     assert "round 0" not in shown and "\N{HORIZONTAL ELLIPSIS}" not in shown
     again = on_a_terminal(command, environment)[1]
     assert "prepared before: taken from the cache" in again and "epoch" not in again
+
+
+ROWS = """
+import time
+import numpy as np
+
+def rows():
+    for number in range(40):
+        time.sleep(0.02)
+        yield np.full((1, 2, 2), number % 2, np.uint8), number % 2
+"""
+
+
+def test_an_import_on_a_terminal_counts_what_it_reads(tmp_path: Path) -> None:
+    """Breaks if an import of an hour shows nothing, or a log of it gets lines that nobody needs."""
+    (tmp_path / "mydata.py").write_text(ROWS)
+    command = [sys.executable, "-m", "fedge", "import", "program", str(tmp_path / "mydata.py"), "--out"]
+    code, shown = on_a_terminal(
+        [*command, str(tmp_path / "a")], os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    )
+    assert code == 0, shown
+    assert "importing" in shown and "40 samples" in shown
+    done = subprocess.run([*command, str(tmp_path / "b")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
