@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _PATIENCE_S = {
     "waiting": 1.0,
     "factory": 1.0,
-    "hosts": 5.0,
     "importing": 3.0,
     "forecast": 3.0,
     "listing": 3.0,

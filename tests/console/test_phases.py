@@ -113,11 +113,11 @@ def test_a_log_tells_of_hosts_that_start_until_the_first_report(plain) -> None:
     watching, lines = plain
     watching.progress(Progress("hosts"))
     watching.host_event(UP)
-    time.sleep(0.4)
+    time.sleep(0.7)
     assert lines() == ["starting hosts  1 up"]
     watching.progress(Progress("hosts"))
     watching.report_arrived({"client": 0, "status": "ok"})
-    time.sleep(0.4)
+    time.sleep(0.7)
     assert len(lines()) == 1
 
 
