@@ -116,7 +116,7 @@ HELP = {
     (): ["run", "try", "plan", "list", "cache", "--version"],
     ("run", "--help"): ["a name in scenarios/, or a TOML file", "[default: runs/<scenario>]", "--overwrite"],
     ("plan", "--help"): ["a name in scenarios/, or a TOML file"],
-    ("list", "--help"): ["datasets, models, devices, partitions, clients, policies or scenarios"],
+    ("list", "--help"): ["datasets, models, devices, partitions, clients, policies, scenarios or studies"],
     ("--version",): ["fedge 0."],
 }
 

@@ -35,7 +35,7 @@ def policy_path(name: str) -> Path:
 
 
 def shipped_path(name: str) -> Path:
-    """The file of a shipped scenario, client program or policy. UserError names the nearest of all."""
+    """The file of a shipped scenario, study, client program or policy. UserError names the nearest of all."""
     for kind, suffix in _SUFFIXES.items():
         if name in _names(kind, suffix):
             return _folder(kind) / f"{name}{suffix}"

@@ -17,8 +17,10 @@ from fedge.catalog.files import (
     policy_path,
     scenario_names,
     scenario_path,
+    study_names,
+    study_path,
 )
-from fedge.catalog.text import read_program
+from fedge.catalog.text import read_program, read_text
 from fedge.commands.options import AsJson
 from fedge.errors import UserError
 from fedge.progress import tell
@@ -36,7 +38,7 @@ def list_command(
 ) -> None:
     """List what a scenario can name.
 
-    KIND: datasets, models, devices, partitions, clients, policies or scenarios.
+    KIND: datasets, models, devices, partitions, clients, policies, scenarios or studies.
     """
     from fedge.console.progress import watched
     from fedge.console.table import rows_table
@@ -132,6 +134,14 @@ def _scenarios() -> list[Row]:
     return rows
 
 
+def _studies() -> list[Row]:
+    rows = []
+    for name in study_names():
+        lines = read_text(study_path(name)).splitlines()
+        rows.append({"name": name, "purpose": lines[0].lstrip("# ") if lines else ""})
+    return rows
+
+
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "datasets": _datasets,
     "models": _models,
@@ -140,4 +150,5 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "clients": _clients,
     "policies": _policies,
     "scenarios": _scenarios,
+    "studies": _studies,
 }

@@ -16,9 +16,9 @@ def shipped_like(incomplete: str) -> list[str]:
 def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", hidden=True, autocompletion=shipped_like)],
 ) -> None:
-    """Print a scenario, a client program or a policy that fedge ships, below the path of its file.
+    """Print a scenario, a study, a client program or a policy that fedge ships, below the path of its file.
 
-    NAME: as `fedge list scenarios`, `clients` or `policies` shows it. `fedge show edge > mine.py` makes a copy.
+    NAME: as `fedge list scenarios`, `studies`, `clients` or `policies` shows it. `fedge show edge > mine.py` makes a copy.
     """
     path = shipped_path(name)
     print(f"# {path}\n{read_text(path)}", end="")

@@ -108,11 +108,12 @@ class Clearing(Observer):
 
 
 @pytest.mark.parametrize("engine", ["inline", "ray"])
-def test_a_run_keeps_what_it_uses(request, small, prepared, tmp_path, engine: str) -> None:
+def test_a_run_keeps_what_it_uses(request, small, prepared, monkeypatch, tmp_path, engine: str) -> None:
     """Breaks if a run loses its data and its factory model between two rounds, or holds them when it is over."""
     changes = []
     if engine == "ray":
-        request.getfixturevalue("cluster")
+        theirs = request.getfixturevalue("cluster").run_task("os:getenv", {"key": "FEDGE_CACHE"})
+        monkeypatch.setenv("FEDGE_CACHE", theirs)  # of Ray's workers, which have been there before this test
         changes = ["engine.kind=ray", "engine.hosts=1", "fleet=[{device='jetson-nano', count=2}]"]
     clearing = Clearing()
     api.run(small(*changes), tmp_path / "run", observer=clearing)
