@@ -6,7 +6,7 @@ import typer
 from click import Context
 from typer.core import TyperCommand
 
-from fedge.catalog.files import scenario_names
+from fedge.catalog.files import scenario_names, study_names
 
 
 class PlainCommand(TyperCommand):
@@ -19,6 +19,11 @@ class PlainCommand(TyperCommand):
 def scenarios_like(incomplete: str) -> list[str]:
     """The shipped scenarios that begin so."""
     return [name for name in scenario_names() if name.startswith(incomplete)]
+
+
+def studies_like(incomplete: str) -> list[str]:
+    """The shipped studies that begin so."""
+    return [name for name in study_names() if name.startswith(incomplete)]
 
 
 # Arguments are explained in their command's docstring: click 8.5 drops the help that typer 0.20 gives them.

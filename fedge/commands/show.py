@@ -18,7 +18,7 @@ def show_command(
 ) -> None:
     """Print a scenario, a study, a client program or a policy that fedge ships, below the path of its file.
 
-    NAME: as `fedge list scenarios`, `studies`, `clients` or `policies` shows it. `fedge show edge > mine.py` makes a copy.
+    NAME: as `fedge list scenarios`, `studies`, `clients` or `policies` shows it; `fedge show edge > my.py` copies.
     """
     path = shipped_path(name)
     print(f"# {path}\n{read_text(path)}", end="")

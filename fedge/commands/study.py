@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from fedge.commands.options import studies_like
+
 if TYPE_CHECKING:
     from fedge.study.runner import StudyObserver
 
 
 def study_command(
-    study: Annotated[str, typer.Argument(metavar="STUDY", hidden=True)],
+    study: Annotated[str, typer.Argument(metavar="STUDY", hidden=True, autocompletion=studies_like)],
     out: Annotated[Path | None, typer.Option(help="Folder of results [default: studies/<study>]")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time.")] = 1,
     changes: Annotated[

@@ -28,6 +28,7 @@ def completions(line: str) -> list[str]:
         ("fedge run qui", ["quickstart"]),
         ("fedge try cifar1", ["cifar10-pathological", "cifar100-subsets"]),
         ("fedge show dead", ["deadline"]),
+        ("fedge study what", ["what-pays"]),
         ("fedge list mod", ["models"]),
         ("fedge new mine.py --kind cri", ["criterion"]),
         ("fedge cac", ["cache"]),
