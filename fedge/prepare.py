@@ -298,7 +298,7 @@ def _finite_accuracy(model: nn.Module, shard: Shard, choice: Factory, epoch: int
             f"the factory model diverged (nan or infinite after epoch {epoch + 1} of {choice.epochs}) with "
             f"model.factory.learning_rate {choice.learning_rate:g}: lower model.factory.learning_rate"
         )
-    return judged.correct / judged.count
+    return judged.accuracy
 
 
 @contextmanager
