@@ -5,8 +5,11 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -28,12 +31,39 @@ ROUND = {
 UP = HostEvent("host_started", "jetson-nano", "node", 7)
 
 
+class Clock:
+    """Time that passes when a test says so; timers ring then."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    def timer(self, delay_s: float, ring: Callable[[], None]) -> SimpleNamespace:
+        """In the place of threading.Timer."""
+        entry = self.now_s + delay_s, ring
+        return SimpleNamespace(
+            start=lambda: self._timers.append(entry),
+            cancel=lambda: entry in self._timers and self._timers.remove(entry),
+        )
+
+    def passes(self, time_s: float) -> None:
+        self.now_s += time_s
+        for entry in [entry for entry in self._timers if entry[0] <= self.now_s]:
+            self._timers.remove(entry)
+            entry[1]()
+
+
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch):
-    """A log that is as patient for a twentieth of a second as another for one."""
-    monkeypatch.setattr(module, "_PATIENCE_S", {name: s / 20 for name, s in module._PATIENCE_S.items()})
-    monkeypatch.setattr(module, "_USUAL_PATIENCE_S", 0.5)
-    monkeypatch.setattr(module, "_AGAIN_S", 0.2)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "threading", SimpleNamespace(Timer=clock.timer, Lock=threading.Lock))
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now_s)
+    return clock
+
+
+@pytest.fixture
+def plain(clock: Clock) -> Iterator[tuple[PlainProgress, Callable[[], list[str]]]]:
+    """A log, and its lines so far."""
     stream = io.StringIO()
     with PlainProgress(stream) as watching:
         yield watching, lambda: stream.getvalue().splitlines()
@@ -65,16 +95,14 @@ def test_counts_in_the_phase_s_own_unit(word: Progress, text: str) -> None:
     assert counts(word) == text
 
 
-def test_time_left_is_that_of_the_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_is_that_of_the_phase(clock) -> None:
     """Breaks if the time that Ray took is counted as the factory's pace."""
-    now_s = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now_s)
     pace = Pace()
     pace.take(Progress("ray"))
-    now_s += 50
+    clock.passes(50)
     pace.take(Progress("factory", 0, 4 * EPOCH))
     assert pace.left_s() is None
-    now_s += 10
+    clock.passes(10)
     pace.take(Progress("factory", EPOCH, 4 * EPOCH, 0.5))
     assert pace.left_s() == pytest.approx(30)
     assert pace.line() == "factory model  epoch 2/4  accuracy 50.0%  30 s left"
@@ -86,38 +114,46 @@ def test_seconds_as_people_say_them() -> None:
     assert [seconds(s) for s in (0.42, 12, 75, 7300)] == ["0.4 s", "12 s", "1 min 15 s", "2 h 1 min"]
 
 
-def test_a_log_tells_of_what_takes_a_while_and_of_nothing_else(plain) -> None:
+def test_a_log_tells_of_what_takes_a_while_and_of_nothing_else(plain, clock) -> None:
     """Breaks if a log is silent for minutes, or filled with phases that were over at once."""
     watching, lines = plain
     watching.progress(Progress("reading"))
+    clock.passes(2)
     watching.progress(Progress("dividing"))
     watching.progress(Progress("factory", 0, 3 * EPOCH))
+    clock.passes(0.9)
     watching.progress(Progress("factory", EPOCH, 3 * EPOCH, 0.25))
-    time.sleep(0.1)
-    assert lines()[0] == "reading data 0.0 s, dividing data 0.0 s"
-    assert lines()[1:] == ["factory model  epoch 2/3  accuracy 25.0%"]
+    assert lines() == []
+    clock.passes(0.2)
+    assert lines() == [
+        "reading data 2.0 s, dividing data 0.0 s",
+        "factory model  epoch 2/3  accuracy 25.0%  2.2 s left",
+    ]
     watching.progress(Progress("factory", 2 * EPOCH, 3 * EPOCH, 0.5))  # too soon for another
-    time.sleep(0.25)
+    clock.passes(9)
+    watching.progress(Progress("factory", 2 * EPOCH + 400, 3 * EPOCH, 0.5))
+    assert len(lines()) == 2
+    clock.passes(2)
     watching.progress(Progress("factory", 2 * EPOCH + 500, 3 * EPOCH, 0.5))
-    assert lines()[2:] == ["factory model  epoch 3/3  accuracy 50.0%"]
+    assert lines()[2:] == ["factory model  epoch 3/3  accuracy 50.0%  2.4 s left"]
     watching.progress(Progress("prepared", accuracy=0.75))
-    time.sleep(0.1)
+    clock.passes(60)
     assert len(lines()) == 3  # the client program may be wrong, which is one line
     watching.report_arrived({"client": 0, "status": "ok"})
-    assert lines()[3].endswith(", training accuracy 75.0%")
-    assert len(lines()) == 4
+    assert lines()[3:] == ["data and factory model prepared in 14 s, training accuracy 75.0%"]
 
 
-def test_a_log_tells_of_hosts_that_start_until_the_first_report(plain) -> None:
+def test_a_log_tells_of_hosts_that_start_until_the_first_report(plain, clock) -> None:
     """Breaks if nobody knows why nothing comes while hosts start, or if it is told when all goes well."""
     watching, lines = plain
     watching.progress(Progress("hosts"))
     watching.host_event(UP)
-    time.sleep(0.7)
+    clock.passes(11)
     assert lines() == ["starting hosts  1 up"]
+    watching.progress(Progress("dividing"))
     watching.progress(Progress("hosts"))
     watching.report_arrived({"client": 0, "status": "ok"})
-    time.sleep(0.7)
+    clock.passes(60)
     assert len(lines()) == 1
 
 
@@ -129,16 +165,16 @@ def test_a_prepared_run_says_so(plain) -> None:
     assert lines()[:-1] == ["data and factory model were prepared before: taken from the cache"]
 
 
-def test_wrong_input_is_one_line_unless_it_takes_long(plain) -> None:
+def test_wrong_input_is_one_line_unless_it_takes_long(plain, clock) -> None:
     """Breaks if a log of a mistake begins with what went well before it, or if a long reading looks like a hang."""
     watching, lines = plain
     for phase in ("ray", "reading", "checking"):
         watching.progress(Progress(phase))
-        time.sleep(0.1)
-    assert lines() == []
+        clock.passes(9)
     watching.progress(Progress("checking", 1, 4))
-    time.sleep(0.6)
-    assert [line[:18] for line in lines()] == ["checking data  25%"]
+    assert lines() == []
+    clock.passes(2)
+    assert lines() == ["checking data  25%  33 s left"]
 
 
 def test_the_bar_shows_the_factory_model_in_80_characters() -> None:
