@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fedge.catalog.datasets import dataset_facts
-from fedge.catalog.devices import profile
 from fedge.coordinator.schedule import plan_round
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.level import Bounds, Ranking, find_level
@@ -54,8 +53,8 @@ def _plan_class(
     scenario: Scenario, device_class: DeviceClass, model: nn.Module, shape: tuple[int, int, int], samples: int
 ) -> dict[str, Any]:
     scenario = scenario.model_copy(update={"training": scenario.training_of(device_class)})
-    training, device = scenario.training, profile(device_class.device)
-    request = host_request(device_class)
+    training, device = scenario.training, scenario.profile_of(device_class)
+    request = host_request(scenario, device_class)
     dense_macs = count_macs(model, shape).training
     parameters = _parameters(model)
     model = copy.deepcopy(model)
@@ -119,7 +118,7 @@ def _level(
     )
     bounds = Bounds(
         batch_size=batch_size,
-        memory_bytes=profile(device_class.device).memory_bytes,
+        memory_bytes=scenario.profile_of(device_class).memory_bytes,
         peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape),
         dense_macs=dense_macs,
         accuracy=lambda cut: 0.0,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from flwr.app import Context, RecordDict
 
 from fedge.cache import let_go
-from fedge.catalog.devices import profile
 from fedge.catalog.files import client_path
 from fedge.catalog.function import program_of
 from fedge.catalog.program import Program, read_programs
@@ -180,7 +179,7 @@ def _grid(
     from fedge.engine.placement import Placement
     from fedge.engine.ray import RayGrid
 
-    requests = {device_class.label: host_request(device_class) for device_class in scenario.fleet}
+    requests = {device_class.label: host_request(scenario, device_class) for device_class in scenario.fleet}
     observer.progress(Progress("ray"))
     with RayCluster(engine.address) as cluster:
         Placement(cluster.nodes()).check(requests)  # before minutes of preparation
@@ -270,9 +269,9 @@ class FleetRoster(Sequence[Member]):
         return Member(client, device_class, {"partition-id": client, "device-class": device_class})
 
 
-def host_request(device_class: DeviceClass) -> HostRequest:
+def host_request(scenario: Scenario, device_class: DeviceClass) -> HostRequest:
     """What one Ray host of the class takes: the scenario's word, else the profile's."""
-    asked, usual = device_class.ray, profile(device_class.device)
+    asked, usual = device_class.ray, scenario.profile_of(device_class)
     memory_mb = usual.ray_memory_mb if asked.memory_mb is None else asked.memory_mb
     return HostRequest(
         num_cpus=usual.ray_num_cpus if asked.num_cpus is None else asked.num_cpus,

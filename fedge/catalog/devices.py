@@ -17,6 +17,7 @@ So figures compare well within a family and poorly across families. A blank is r
 import csv
 import importlib.resources
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -85,8 +86,12 @@ PROFILES = _load()
 """Name -> profile, in the table's order."""
 
 
-def profile(name: str) -> DeviceProfile:
-    """The profile called `name`; UserError, with the nearest name, where there is none."""
-    if name in PROFILES:
-        return PROFILES[name]
-    raise UserError(f"fleet device is '{name}'; {did_you_mean(name, PROFILES, cutoff=0.5)}")
+def profile(name: str, own: Iterable[DeviceProfile] = ()) -> DeviceProfile:
+    """The profile called `name`, of the table or of a scenario's `own`; UserError, with the nearest name, where there
+    is none."""
+    known = {**PROFILES, **{device.name: device for device in own}}
+    if name in known:
+        return known[name]
+    raise UserError(
+        f"fleet device is '{name}'; {did_you_mean(name, known, cutoff=0.5)}, or give a [[device]] of your own"
+    )

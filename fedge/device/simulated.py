@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from fedge.catalog.devices import DeviceProfile, profile
+from fedge.catalog.devices import DeviceProfile
 from fedge.references import Programs
 from fedge.scenario.fleet import Availability
 from fedge.scenario.report import Figure
@@ -36,7 +36,7 @@ class Simulated:
             seed=scenario.seed,
             rounds=scenario.rounds,
             threads=scenario.engine.threads,
-            profile=profile(scenario.device_class_of(client).device),
+            profile=scenario.profile_of(scenario.device_class_of(client)),
             clock=scenario.clock,
             energy=scenario.energy,
             availability=scenario.availability,

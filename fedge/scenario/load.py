@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fedge.catalog.data_folder import FolderFacts
 from fedge.catalog.datasets import DATASETS, dataset_facts
-from fedge.catalog.devices import profile
 from fedge.catalog.facts import DatasetFacts
 from fedge.catalog.files import client_path, policy_path, scenario_path
 from fedge.errors import UserError
@@ -32,7 +31,7 @@ def check(scenario: Scenario) -> None:
     """Raise UserError for the first thing in `scenario` that cannot be, as far as facts tell."""
     facts = dataset_facts(scenario.data.dataset)
     for device_class in scenario.fleet:
-        profile(device_class.device)
+        scenario.profile_of(device_class)
     client_path(scenario.client_program)
     if policy := scenario.schedule.named:
         policy_path(policy)

@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fedge.catalog.devices import PROFILES, DeviceProfile, profile
 from fedge.catalog.program import Program
 from fedge.scenario.beside import Beside
 from fedge.scenario.changes import ChangesOfTraining, changed_training
 from fedge.scenario.data import Data
+from fedge.scenario.device import OwnDevice
 from fedge.scenario.fleet import Availability, Faults, Selection
 from fedge.scenario.model import Model
 from fedge.scenario.report import Report
@@ -144,6 +146,7 @@ class Scenario(Section):
     client: Annotated[str, Beside(".py")] | OwnClient = "edge"
     data: Data
     model: Model
+    device: tuple[OwnDevice, ...] = ()
     fleet: Annotated[tuple[DeviceClass, ...], Field(min_length=1)]
     training: Training = Training()
     limits: Limits = Limits()
@@ -187,6 +190,10 @@ class Scenario(Section):
             client -= device_class.count
         raise IndexError(client)
 
+    def profile_of(self, device_class: DeviceClass) -> DeviceProfile:
+        """The hardware of a class: of the table, or a `[[device]]` of the scenario's. UserError where it is neither."""
+        return profile(device_class.device, (own.profile for own in self.device))
+
     def training_of(self, device_class: DeviceClass) -> Training:
         """`[training]` with the class's changes."""
         place = ("fleet", self.fleet.index(device_class), "training")
@@ -199,6 +206,20 @@ class Scenario(Section):
             if labels.count(label) > 1:
                 raise ValueError(
                     f"fleet holds {labels.count(label)} classes called {label!r}; give each its own `name`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _own_devices_have_names_of_their_own(self) -> "Scenario":
+        names = [own.name for own in self.device]
+        for index, name in enumerate(names):
+            if name in PROFILES:
+                raise ValueError(
+                    f"device.{index}.name is {name!r}, which is a known device (fedge list devices): take another name"
+                )
+            if name in names[:index]:
+                raise ValueError(
+                    f"device.{index}.name is {name!r}, as is device.{names.index(name)}'s: give each its own"
                 )
         return self
 
