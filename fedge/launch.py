@@ -133,7 +133,8 @@ def run_checked(
     with owned(folder, observer.notice):
         request.refuse()  # before minutes of preparation
         with _grid(scenario, client, config, observer) as (grid, hosts):
-            record = {**environment(), "kernels": scenario.engine.kernels, "hosts": hosts}
+            engine = {"kernels": scenario.engine.kernels, "device": scenario.engine.device}
+            record = {**environment(), **engine, "hosts": hosts}
             app = server_app(scenario, observer, lambda: request.open(record))
             app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
         return RunResult(folder, json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
@@ -184,7 +185,8 @@ def _grid(
     with RayCluster(engine.address) as cluster:
         Placement(cluster.nodes()).check(requests)  # before minutes of preparation
         sticky = engine.state == "sticky"
-        answers = cluster.run_tasks(PREPARE, arguments, on_every_node=sticky, hear=hear)
+        gpus = min(request.num_gpus for request in requests.values())  # what any host is sure to get
+        answers = cluster.run_tasks(PREPARE, arguments, num_gpus=gpus, on_every_node=sticky, hear=hear)
         hosts = _prepared(config, observer, answers)
         observer.progress(Progress("hosts"))
         with RayGrid(
@@ -233,12 +235,15 @@ def threads_kept() -> Iterator[None]:
     """Devices in this process compute with `engine.threads`; afterwards its libraries are as the caller had them."""
     import torch
 
+    from fedge.training.torch_device import ENVIRONMENT, settings_kept
+
     threads, before = torch.get_num_threads(), dict(os.environ)
     try:
-        yield
+        with settings_kept():
+            yield
     finally:
         torch.set_num_threads(threads)
-        for name in THREAD_VARIABLES:
+        for name in (*THREAD_VARIABLES, ENVIRONMENT):
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]

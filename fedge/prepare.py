@@ -51,6 +51,7 @@ from fedge.training.heap import kept_heap
 from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.memory_format import fast_order
+from fedge.training.torch_device import drawing_from, gpu_facts, on_cpu, opened
 from fedge.training.update.what import freeze
 
 FORMAT = 4  # raised when what lies in a prepared folder changes
@@ -109,7 +110,8 @@ def prepare_json(
         with listening(tell and (lambda progress: tell(progress.numbers()))):
             prepared, weights = prepare(scenario), scenario.model.weights
         taken = {"weights": weights_digest(weights)} if weights else {}
-        return {**asdict(prepared), "environment": {**host_environment(), **taken}}
+        host = {**host_environment(), **gpu_facts(opened(scenario.engine.device))}
+        return {**asdict(prepared), "environment": {**host, **taken}}
     except FedgeError:
         raise
     except Exception as error:
@@ -133,6 +135,7 @@ def prepare(scenario: Scenario) -> Prepared:
     factory model diverged.
     """
     torch.set_num_threads(scenario.engine.threads)
+    opened(scenario.engine.device)  # before the data are read
     tell("reading")
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
     base = prepared_folder()
@@ -164,6 +167,8 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     if isinstance(given := scenario.data.partition, Given):
         data["partition"]["file"] = read_text(Path(given.file))
     choices = [scenario.world, scenario.clients, scenario.engine.threads, data, _network_key(scenario)]
+    if scenario.engine.device != "cpu":
+        choices.append(scenario.engine.device)
     key = json.dumps([FORMAT, torch.__version__, *choices], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=8)
     digest.update(dataset.digest.encode())
@@ -229,7 +234,8 @@ def _no_factory_rows(scenario: Scenario, rows: int) -> str:
 def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     """Train the factory model on the factory split and save it. RunError: it diverged."""
     shard = Shard.open(folder / "factory-shard", 0)
-    choice = scenario.model.factory
+    choice, device = scenario.model.factory, opened(scenario.engine.device)
+    model.to(device)
     per_epoch = -(-shard.count("train") // choice.batch_size)
     steps = choice.epochs * per_epoch
     optimizer = torch.optim.SGD(
@@ -246,11 +252,15 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     for epoch in range(choice.epochs):
         seed = derive_seed(scenario.world, "factory", "shuffle", epoch)
         augment = None if choice.augment == "none" else choice.augment
-        batches = shard.batches("train", choice.batch_size, seed=seed, augment=augment, order=order)
-        train(model, _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH), optimizer=optimizer)
+        batches = shard.batches(
+            "train", choice.batch_size, seed=seed, augment=augment, order=order, device=device
+        )
+        told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
+        with drawing_from(derive_seed(scenario.world, "factory", "torch", epoch), device):
+            train(model, told, optimizer=optimizer)
         accuracy = _finite_accuracy(model, shard, choice, epoch)
         tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.contiguous() for name, tensor in on_cpu(model.state_dict()).items()}
     save_file(state, folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),

@@ -121,4 +121,8 @@ def _changed(begun: Scenario, asked: Scenario) -> list[str]:
     """The keys in which two scenarios differ, but for those that may."""
     ours, theirs = (scenario.model_dump(mode="json") for scenario in (asked, begun))
     changed = [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
-    return [*changed, "client.args"] if asked.client_args != begun.client_args else changed
+    if asked.client_args != begun.client_args:
+        changed.append("client.args")
+    if asked.engine.device != begun.engine.device:  # the one key of `engine` that numbers depend on
+        changed.append("engine.device")
+    return changed

@@ -9,7 +9,7 @@ PADDING = 4  # pixels of black on every side before the crop
 def crop_flip(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each picture is padded by 4 pixels, cropped back at random, and mirrored with probability 1/2.
 
-    Same shape and type; all randomness comes from `generator` (on the CPU). Meant for raw pixels: the padding
+    Same shape, type and device; all randomness comes from `generator` (on the CPU). Meant for raw pixels: the padding
     is black, not the mean.
     """
     batch, _, height, width = x_BCHW.shape
@@ -20,6 +20,7 @@ def crop_flip(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     columns_BW = torch.where(mirrored_B[:, None], columns_BW.flip(1), columns_BW)
     padded_BHWC = pad(x_BCHW, [PADDING] * 4).permute(0, 2, 3, 1)
     picture_B = torch.arange(batch)
+    picture_B, rows_BH, columns_BW = (index.to(x_BCHW.device) for index in (picture_B, rows_BH, columns_BW))
     return padded_BHWC[picture_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]].permute(
         0, 3, 1, 2
     )

@@ -147,11 +147,13 @@ class Shard:
         seed: int | None = None,
         augment: Literal["crop_flip"] | None = None,
         order: torch.memory_format = torch.contiguous_format,
+        device: torch.device | None = None,
     ) -> Iterator[Batch]:
         """Yield (x_BCHW float32 normalised, y_B int64) once over `split`; the last batch may be short.
 
         seed None: stored order. A seed gives the permutation, and what `augment` draws. No row, no batch.
-        `order`: of x in memory. Rows are read from the file batch by batch.
+        `order`: of x in memory. `device`: where the rows go as they are stored, to be augmented and normalised there.
+        Rows are read from the file batch by batch.
         """
         if augment and seed is None:
             raise UserError("augment needs a seed: give batches() one")
@@ -161,22 +163,24 @@ class Shard:
         unreleased = 0
         order_N = torch.arange(count) if seed is None else torch.randperm(count, generator=generator)
         for rows_B in order_N.split(batch_size) if count else ():
-            x_BCHW = torch.from_numpy(x_NCHW[rows_B.numpy()])
+            x_BCHW, y_B = (torch.from_numpy(stored[rows_B.numpy()]).to(device) for stored in (x_NCHW, y_N))
             if augment:
                 x_BCHW = crop_flip(x_BCHW, generator)
             if (unreleased := unreleased + len(rows_B)) > most:
                 release(x_NCHW)
                 unreleased = 0
-            yield self._normalised(x_BCHW, order), torch.from_numpy(y_N[rows_B.numpy()])
+            yield self._normalised(x_BCHW, order), y_B
 
     def _normalised(
         self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format
     ) -> torch.Tensor:
         """(x - mean) / std as float32, of pictures in 0..1."""
-        mean_C11, std_C11 = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean_C11, std_C11 = (
+            torch.tensor(values).to(x_BCHW.device)[:, None, None] for values in (self.mean, self.std)
+        )
         if x_BCHW.dtype == torch.uint8:
             x_BCHW = x_BCHW.float().div_(255)
-        normalised_BCHW = torch.empty(x_BCHW.shape, memory_format=order)
+        normalised_BCHW = torch.empty(x_BCHW.shape, memory_format=order, device=x_BCHW.device)
         return torch.sub(x_BCHW, mean_C11, out=normalised_BCHW).div_(std_C11)
 
     def _part(self, split: str) -> tuple[_Rows, _Rows]:

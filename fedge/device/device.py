@@ -33,6 +33,7 @@ from fedge.training.pruning.level_search import Found
 from fedge.training.pruning.topology import Topology
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation
+from fedge.training.torch_device import on_cpu
 
 
 class Device:
@@ -63,6 +64,11 @@ class Device:
     @model.setter
     def model(self, model: nn.Module) -> None:
         self._round.network.model = model
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where `model` computes and the mini-batches of `batches` are: `engine.device`."""
+        return self._round.torch_device
 
     @property
     def shard(self) -> Shard:
@@ -206,8 +212,8 @@ class Device:
         return DeviceState(
             round=self.plan.round,
             topology=self.topology.to_json() if self.topology else None,
-            model=self.model.state_dict(),
-            instance_filter=learnt.state_dict() if learnt else self._round.before.instance_filter,
+            model=on_cpu(self.model.state_dict()),
+            instance_filter=on_cpu(learnt.state_dict()) if learnt else self._round.before.instance_filter,
             factory=self._round.factory,
             report=report.model_dump_json(),
             charge=charge,

@@ -22,6 +22,7 @@ from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, content_bytes
 from fedge.scenario.fleet import Fault
 from fedge.training.heap import kept_heap
+from fedge.training.torch_device import drawing_from
 
 Step = Callable[[Device, RoundPlan], RoundReport]
 Handler = Callable[[Message, Context], Message]
@@ -70,9 +71,11 @@ def _execute(
 def _run(step: Step, device: Device, plan: RoundPlan, message: Message) -> RoundReport:
     """The device's own report on what the step did; the one that the program returns must be fit to leave, no more.
 
-    Freed memory is not kept under a hard limit, which counts the gaps between what is in use.
+    What torch draws for itself (dropout) is of this round alone, whatever the host did before. Freed memory is not kept
+    under a hard limit, which counts the gaps between what is in use.
     """
-    with memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
+    draws = drawing_from(device.seed("torch"), device.torch_device)
+    with draws, memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
         require_report(step(device, plan), message, device.location.simulated.figures)
         return device.last_report()
 

@@ -23,9 +23,9 @@ class Network:
     something that is counted has changed it, so that a change which nobody counted shows.
     """
 
-    def __init__(self, prepared: Prepared, state: DeviceState) -> None:
+    def __init__(self, prepared: Prepared, state: DeviceState, device: torch.device) -> None:
         self.topology = Topology.from_json(state.topology) if state.topology else None
-        self.model = _loaded(prepared, state, self.topology)
+        self.model = _loaded(prepared, state, self.topology).to(device)
         self._shapes = _shapes(self.model)
         self._digests = _digests(self.model)
         self._cut_away: dict[int, weakref.ref[Tensor]] = {}

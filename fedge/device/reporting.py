@@ -83,7 +83,8 @@ def _factory_answers(round: Round) -> FactoryAnswers:
     """Asked once and kept in the device's state, as neither the factory model nor the shard changes."""
     answers = FactoryAnswers.kept(round.factory, round.shard.count("test"))
     if answers is None:
-        model, own = round.prepared.factory_model(), sorted(set(round.shard.labels("train").tolist()))
+        model = round.prepared.factory_model().to(round.torch_device)
+        own = sorted(set(round.shard.labels("train").tolist()))
         right, told = (round.evaluate("test", model, classes) for classes in (None, own))
         answers = FactoryAnswers(right.right_N, told.right_N)
         round.factory = answers.tensors()

@@ -20,6 +20,7 @@ from fedge.seeding import derive_seed
 from fedge.training.loop import evaluate
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation
+from fedge.training.torch_device import opened
 
 EVALUATION_BATCH = 256
 
@@ -37,7 +38,8 @@ class Round:
         hold(location.data_folder)
         self.prepared = Prepared.open(location.data_folder)
         self.shard = Shard.open(location.data_folder / "shards", location.shard)
-        self.network = Network(self.prepared, before)
+        self.torch_device = opened(self.simulated.torch_device)
+        self.network = Network(self.prepared, before, self.torch_device)
         self.network.freeze(self.training.what, self.prepared.input_shape)
         self.factory = before.factory  # what is kept of the factory model's answers
         self.count: Count | None = None  # of a program's own loop, while it is in one
@@ -78,6 +80,7 @@ class Round:
             seed=self.seed(purpose, *parts),
             augment=None if choice.augment == "none" else choice.augment,
             order=self.order(model),
+            device=self.torch_device,
         )
 
     def span(self, epoch: int) -> dict[str, Any]:
@@ -98,7 +101,8 @@ class Round:
         """Count right answers on one part of the shard: train, validation or test; `classes`: among these alone."""
         with self.uncounted():
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
-        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order), classes=classes)
+        batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)
+        return evaluate(model, batches, classes=classes)
 
     def require_counted(self) -> None:
         """UserError where the network changed and nobody counted; a counted loop is asked when it ends."""

@@ -19,6 +19,7 @@ class Simulated:
     seed: int  # of the run: generators come from (seed, client, round, purpose)
     rounds: int  # of the run
     threads: int  # of torch; part of the numbers
+    torch_device: str  # "cpu" or "cuda": what the network computes on
     profile: DeviceProfile
     clock: Clock
     energy: Energy
@@ -36,6 +37,7 @@ class Simulated:
             seed=scenario.seed,
             rounds=scenario.rounds,
             threads=scenario.engine.threads,
+            torch_device=scenario.engine.device,
             profile=scenario.profile_of(scenario.device_class_of(client)),
             clock=scenario.clock,
             energy=scenario.energy,

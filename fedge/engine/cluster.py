@@ -84,27 +84,35 @@ class RayCluster:
         arguments: Mapping[str, JsonValue],
         *,
         num_cpus: float = 1.0,
+        num_gpus: float = 0.0,
         on_every_node: bool = False,
         hear: Callable[[Numbers], None] | None = None,
     ) -> list[JsonValue]:
-        """The same; `on_every_node` calls it once on each node that has the CPUs, for preparation on local disks.
+        """The same; `on_every_node` calls it once on each node that has the CPUs (and the share of a GPU), for
+        preparation on local disks.
 
         hear: is given the numbers that the target hands to its argument `tell`; of several calls, those of the one that
         is furthest behind. The results, one per call, in the order of the nodes' names.
         """
-        nodes = [node for node in self.nodes() if node.capacity.get("CPU", 0.0) >= num_cpus]
+        needs = {"CPU": num_cpus, "GPU": num_gpus}
+        nodes = [
+            node
+            for node in self.nodes()
+            if all(node.capacity.get(name, 0.0) >= need for name, need in needs.items())
+        ]
         if not nodes:
+            gpus = f" and {num_gpus:g} GPU" if num_gpus else ""
             raise UserError(
-                f"{target} needs {num_cpus:g} CPU, and no Ray node has that many: start Ray with more"
+                f"{target} needs {num_cpus:g} CPU{gpus}, and no Ray node has that: start Ray with more"
             )
         nodes.sort(key=lambda node: node.name)
         places = [NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in nodes]
         task = ray.remote(_call)
         boxes = [Mailbox() for _ in (places if on_every_node else [None])]
         refs = [
-            task.options(num_cpus=num_cpus, max_retries=0, scheduling_strategy=place).remote(
-                target, dict(arguments), None if hear is None else box.name
-            )
+            task.options(
+                num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0, scheduling_strategy=place
+            ).remote(target, dict(arguments), None if hear is None else box.name)
             for box, place in zip(boxes, places if on_every_node else ["DEFAULT"], strict=True)
         ]
         try:

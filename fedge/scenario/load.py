@@ -13,6 +13,7 @@ from fedge.catalog.files import client_path, policy_path, scenario_path
 from fedge.errors import UserError
 from fedge.scenario.data import Given, Natural, Pathological, Shards, Subsets
 from fedge.scenario.file import read_scenario
+from fedge.scenario.gpus import check_gpus
 from fedge.scenario.schema import Scenario
 
 
@@ -32,6 +33,7 @@ def check(scenario: Scenario) -> None:
     facts = dataset_facts(scenario.data.dataset)
     for device_class in scenario.fleet:
         scenario.profile_of(device_class)
+    check_gpus(scenario)
     client_path(scenario.client_program)
     if policy := scenario.schedule.named:
         policy_path(policy)

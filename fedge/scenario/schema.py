@@ -39,7 +39,7 @@ class RayRequest(Section):
     """What one Ray host of the class asks for; what is left out comes from the device's profile."""
 
     num_cpus: Positive | None = None
-    num_gpus: NotNegative = 0.0
+    num_gpus: NotNegative = 0.0  # share of one, with engine.device = "cuda" and with it alone
     memory_mb: Positive | None = None
     resources: dict[str, Positive] = Field(default_factory=dict)
 
@@ -112,7 +112,7 @@ class OwnClient(Section):
 
 
 class Engine(Section):
-    """Where the devices run. The numbers of a run do not depend on it."""
+    """Where the devices run. The numbers of a run do not depend on it, but for `threads` and `device`."""
 
     kind: Literal["ray", "inline"] = "ray"
     address: str = "local"  # "local": a Ray of our own; else a running cluster's address
@@ -121,6 +121,7 @@ class Engine(Section):
     threads: Count = 1  # torch threads per host; part of the numbers, so it is fixed here
     deadline_s: Positive = 600.0  # wall-clock seconds for one message; then its host is replaced
     retries: Annotated[int, Field(ge=0)] = 2  # times a message is sent again after its host died
+    device: Literal["cpu", "cuda"] = "cpu"  # what the networks compute on; part of the numbers, by rounding
     kernels: Literal["torch", "compiled"] = "torch"  # what computes; "compiled" cannot be had and is refused
 
     @model_validator(mode="after")

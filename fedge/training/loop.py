@@ -39,6 +39,7 @@ from fedge.training.outputs import (
 )
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation, TrainStats
+from fedge.training.torch_device import BroughtTo, brought_to, device_of
 from fedge.training.update.optimizers import require_own_parameters
 from fedge.training.update.what import training_mode
 
@@ -59,7 +60,8 @@ def train(
     Each method is optional; a pruner or quantiser that is not entered yet is entered for this call. One call is one
     epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
     The model is put into training mode first and left there, norms of frozen parts into evaluation mode
-    (update/what.py): a norm that was set to either by hand is not left there.
+    (update/what.py): a norm that was set to either by hand is not left there. Mini-batches are brought to where the
+    model's parameters are.
 
     Raises UserError for an optimizer or a method made for another model or for this one before it was cut, for a
     quantiser entered without this call's pruner, for outputs and targets that are not logits and class numbers
@@ -76,7 +78,7 @@ def train(
             stack.enter_context(quantization if error_maps is None else quantization.over(error_maps))
         pruner = error_maps if quantization is None else quantization.pruner
         step = _Step(model, optimizer, instance_filter, pruner, quantization)
-        for x_BCHW, y_B in batches:
+        for x_BCHW, y_B in BroughtTo(batches, device_of(model)):
             total += step(x_BCHW, y_B)
     if error_maps is not None:
         error_maps.epoch += 1
@@ -114,14 +116,14 @@ def evaluate(model: nn.Module, batches: Batches, *, classes: Sequence[int] | Non
     """
     right, loss_sum = [torch.empty(0, dtype=torch.bool)], 0.0
     with evaluating(model), torch.no_grad():
-        for x_BCHW, y_B in batches:
+        for x_BCHW, y_B in BroughtTo(batches, device_of(model)):
             check_inputs(x_BCHW, model)
             with norms_for_one(model) if len(x_BCHW) == 1 else nullcontext():
                 logits_BC = logits_of(model(x_BCHW), len(x_BCHW))
             check_targets(y_B, logits_BC)
             if classes is not None:
                 logits_BC = _among(classes, logits_BC)
-            right.append(right_answers(logits_BC, y_B).flatten())
+            right.append(right_answers(logits_BC, y_B).flatten().cpu())
             loss = float(F.cross_entropy(logits_BC, y_B, reduction="sum"))
             if math.isnan(loss):
                 require_finite_inputs(x_BCHW)
@@ -171,6 +173,7 @@ class _Step:
     def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter) -> TrainStats:
         macs_before = instance_filter.macs
         kept_K, weight_K = instance_filter.select(batch)
+        weight_K = brought_to(weight_K, batch.x_BCHW.device)
         loss, loss_K = 0.0, torch.empty(0)
         if len(kept_K):
             y_K = batch.y_B[kept_K]

@@ -48,7 +48,6 @@ __all__ = [
     "storage_key",
     "tree_iter",
     "tree_leaves",
-    "unseen",
 ]
 
 # Of any number of dimensions.
@@ -61,9 +60,6 @@ BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")  # of a module, in d
 
 modes_off = _disable_current_modes
 """Context manager: a counter that the caller runs does not see what happens inside."""
-
-unseen = torch._C._DisableTorchDispatch
-"""Context manager: what runs inside is hidden from dispatch modes."""
 
 
 def children_of(layer: nn.Module) -> Iterable[tuple[str, nn.Module]]:

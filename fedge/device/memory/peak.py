@@ -15,6 +15,7 @@ for an LSTM, whose oneDNN backward pass takes a fifth to a quarter more than is 
 """
 
 import contextlib
+import copy
 import functools
 import itertools
 import weakref
@@ -32,6 +33,7 @@ from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.memory_format import fast_order
 from fedge.training.norms import norms_for_one
 from fedge.training.outputs import logits_of
+from fedge.training.torch_device import CPU, device_of
 from fedge.training.torch_private import (
     FakeTensorMode,
     TorchDispatchMode,
@@ -68,7 +70,7 @@ def peak_training_memory(
         raise UserError(f"optimizer is '{optimizer}'; there are {', '.join(OPTIMIZERS)}")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-    model = make_model()
+    model = _on_cpu(make_model())
     order = fast_order(model, batch_size, input_shape)
 
     def peak(fake: FakeTensorMode | None) -> int:
@@ -85,6 +87,11 @@ def peak_training_memory(
     fake = not any(isinstance(layer, nn.LSTM) for layer in model.modules())
     with explained([batch_size, *input_shape]):
         return on_fake_or_real(peak, fake=fake)
+
+
+def _on_cpu(model: nn.Module) -> nn.Module:
+    """Itself, or a copy where it computes elsewhere: what a simulated device needs does not depend on the host."""
+    return model if device_of(model) in (None, CPU) else copy.deepcopy(model).to(CPU)
 
 
 def _make_state(update: torch.optim.Optimizer, model: nn.Module) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedge.errors import UserError, is_out_of_memory
+from fedge.training.torch_device import device_of, generators_kept
 from fedge.training.torch_private import BACKWARD_HOOKS, FakeTensorMode, is_lazy, modes_off
 
 _running = 0
@@ -45,7 +46,7 @@ def stand_in(model: nn.Module, fake: FakeTensorMode | None = None, *, aside: boo
     """
     global _running
     kept = _Kept(model)
-    with modes_off(), random_state():
+    with modes_off(), random_state(device_of(model)):
         _running += aside
         try:
             kept.replace(fake)
@@ -140,13 +141,13 @@ def _like(value: Tensor, fake: FakeTensorMode | None) -> Tensor:
 
 
 @contextmanager
-def random_state() -> Iterator[None]:
-    """Generators of torch's CPU, of Python and of NumPy as they were, after."""
-    torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()
+def random_state(device: torch.device | None = None) -> Iterator[None]:
+    """Generators of torch (the CPU's and the device's), of Python and of NumPy as they were, after."""
+    pythons, numpys = random.getstate(), np.random.get_state()
     try:
-        yield
+        with generators_kept(device):
+            yield
     finally:
-        torch.set_rng_state(torchs)
         random.setstate(pythons)
         np.random.set_state(numpys)
 

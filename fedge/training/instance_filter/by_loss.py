@@ -84,7 +84,7 @@ class InfoBatchFilter(Filter):
         self._memory = dict(zip(self._memory, losses_N.tolist(), strict=True))
 
     def select(self, batch: MiniBatch) -> Selection:
-        self._prints_B = [fingerprint(x_CHW) for x_CHW in batch.x_BCHW]
+        self._prints_B = [fingerprint(x_CHW) for x_CHW in batch.x_BCHW.cpu()]
         if not self._memory:
             return torch.arange(len(batch.y_B)), None
         losses_N = self.losses

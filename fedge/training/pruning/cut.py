@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import cuttable_layers, narrow
 from fedge.training.pruning.spare import spare_copy
+from fedge.training.torch_device import drawing_from
 from fedge.training.torch_private import tree_leaves
 
 
@@ -47,7 +48,7 @@ class Cut:
         return error
 
     def _error(self, model: nn.Module, x_BCHW: Tensor) -> float:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             with self.coupling.at_consumers(model, self._zeroed):
                 expected, again = _outputs(model, x_BCHW, 0), []
                 if model.training:
@@ -72,8 +73,8 @@ class Cut:
 
 
 def _outputs(model: nn.Module, x_BCHW: Tensor, seed: int) -> list[Tensor]:
-    torch.manual_seed(seed)
-    return [leaf.clone() for leaf in tree_leaves(model(x_BCHW)) if isinstance(leaf, Tensor)]
+    with drawing_from(seed, x_BCHW.device):
+        return [leaf.clone() for leaf in tree_leaves(model(x_BCHW)) if isinstance(leaf, Tensor)]
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:

@@ -35,6 +35,7 @@ from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.spare import spare_copy
 from fedge.training.pruning.topology import Topology
 from fedge.training.pruning.units import RELATIVE_ERROR, enough, find_coupling, random_like
+from fedge.training.torch_device import CPU, BroughtTo, brought_to, device_of
 
 LEAST_FILTERS = 2
 MOST_BLAMED = 32  # layers tried for a refusal's sake
@@ -77,6 +78,7 @@ def prune(
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
         if isinstance(batches, Iterator):
             batches = list(batches)  # looked at again where a join has to be kept
+        example_input = brought_to(example_input, device_of(model))
         with torch.inference_mode(False):
             how = _How(level, rank, accounting, round_to, batches, seed)
             _find_cut(model, example_input, how).apply(model)
@@ -95,13 +97,14 @@ class _How:
 
 def _find_cut(model: nn.Module, example_input: Tensor, how: _How) -> Cut:
     """The cut, tried on a copy: hoping that joins go by the widths that they meet, then without those that do not."""
+    batches = None if how.batches is None else BroughtTo(how.batches, device_of(model))
     for joins in ("hoped", "tried", "kept"):
         generator = torch.Generator().manual_seed(derive_seed(how.seed, "prune"))
         spare = spare_copy(model).requires_grad_(True).eval()
         with _explained("the network cannot be traced for pruning", "check that example_input fits it"):
             coupling = find_coupling(spare, example_input, joins=joins)
         with _explained("the pruning criterion failed", "check that it and the batches fit the network"):
-            score_U = how.rank(Evidence(spare, coupling, how.batches, generator))
+            score_U = brought_to(how.rank(Evidence(spare, coupling, batches, generator)), CPU)
         _require_scores(score_U, coupling)
         try:
             removed_U = choose_units(

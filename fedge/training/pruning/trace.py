@@ -19,7 +19,7 @@ from fedge.training.pruning.labels import KEPT, Labels, distinct, storage_key
 from fedge.training.pruning.layers import channel_axis, cuttable_layers, is_stock
 from fedge.training.pruning.rules import follow
 from fedge.training.pruning.views import tensors_in
-from fedge.training.torch_private import TorchDispatchMode, unseen
+from fedge.training.torch_private import TorchDispatchMode, modes_off
 
 
 class Trace(TorchDispatchMode):
@@ -52,7 +52,7 @@ class Trace(TorchDispatchMode):
         self.runs.append([])
         self._following = True
         self.labels.put(x_BCHW, torch.full(x_BCHW.shape, KEPT, dtype=torch.int32))
-        with self._at_layers(), torch.no_grad(), self:
+        with torch.no_grad(), self, self._at_layers():
             output = self._model(x_BCHW)
         for tensor in tensors_in(output):
             label = self.labels.of(tensor)
@@ -64,7 +64,7 @@ class Trace(TorchDispatchMode):
         """Whether a pass makes the same calls in the same order as the last one; it ties nothing."""
         self.runs.append([])
         self._following = False
-        with self._at_layers(), torch.no_grad(), self:
+        with torch.no_grad(), self, self._at_layers():
             self._model(x_BCHW)
         called = self.runs.pop()
         return called == self.runs[-1]
@@ -127,7 +127,7 @@ class Trace(TorchDispatchMode):
     def _enter(
         self, name: str, layer: nn.Module, inputs: tuple[Any, ...], by_keyword: dict[str, Any]
     ) -> None:
-        self._inside.append(unseen())
+        self._inside.append(modes_off())
         self._inside[-1].__enter__()
         self.runs[-1].append(name)
         if self._following:

@@ -23,6 +23,7 @@ from fedge.training.pruning.layers import norms_by_batch
 from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.spare import spare_copy
 from fedge.training.pruning.trace import Trace
+from fedge.training.torch_device import generators_kept
 
 __all__ = ["PINNED", "Coupling", "find_coupling"]
 
@@ -68,7 +69,7 @@ def _run_both_modes(trace: Trace, model: nn.Module, example_input: Tensor) -> bo
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     two_BCHW = torch.cat([example_input, example_input]) if len(example_input) == 1 else example_input
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept(example_input.device):
         model.eval()
         one_tensor(trace.run(enough(model, example_input)))
         model.train()

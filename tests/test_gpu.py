@@ -1,0 +1,47 @@
+"""`engine.device = "cuda"` from outside: refusals where there is no GPU, and what a run may go on on."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import fedge
+from fedge.cli import app
+from fedge.errors import UserError
+from fedge.forecast import plan_scenario
+from fedge.scenario.load import load_scenario
+
+SHARES = [f"fleet.{index}.ray.num_gpus=0.25" for index in range(3)]
+CUDA = ["engine.device=cuda", *SHARES]
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+
+
+@NO_GPU
+@pytest.mark.parametrize("engine", ["inline", "ray"])
+def test_without_a_gpu_a_run_ends_before_it_begins(engine: str, tmp_path: Path) -> None:
+    """Minutes of preparation on the CPU would come first, or a traceback."""
+    changes = [word for change in CUDA for word in ("--set", change)]
+    ended = CliRunner().invoke(
+        app, ["run", "quickstart", "--engine", engine, "--out", str(tmp_path / "out"), *changes]
+    )
+    error = ended.exception
+    line = str(error) if isinstance(error, UserError) else ended.output
+    assert isinstance(error, UserError) or ended.exit_code == 2, line
+    assert ("there is no GPU" if engine == "inline" else "the best node has 0 GPU") in line
+    assert not (tmp_path / "out" / "reports.jsonl").exists()
+
+
+def test_a_forecast_needs_no_gpu() -> None:
+    """What a run on a GPU will cost could be asked on that machine alone."""
+    here, there = (plan_scenario(load_scenario("quickstart", changes)) for changes in ([], CUDA))
+    assert there == here
+
+
+def test_a_run_goes_on_on_the_device_it_was_begun_on(finished, small, tmp_path: Path) -> None:
+    """A run's numbers would be of neither device."""
+    shutil.copytree(finished().out, tmp_path / "out")
+    shares = [f"fleet.{index}.ray.num_gpus=0.25" for index in range(len(small().fleet))]
+    with pytest.raises(UserError, match=r"it differs in .*engine\.device"):
+        fedge.run(small("engine.device=cuda", "rounds=3", *shares), tmp_path / "out", resume=True)
