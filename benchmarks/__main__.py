@@ -26,6 +26,7 @@ MODULES = {
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",
     "frozen": "cost.frozen",
+    "gpu": "cost.gpu",
     "heap": "cost.heap",
     "memory": "cost.memory",
     "memory_format": "cost.memory_format",

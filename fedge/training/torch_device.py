@@ -5,6 +5,7 @@ batches)` is the same on either. Random numbers are drawn on the CPU and brought
 rounding alone; dropout's are torch's own, drawn where the network is. What outlives a round is kept on the CPU.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,8 +80,7 @@ def settings_kept() -> Iterator[None]:
 
 def device_of(model: nn.Module) -> torch.device | None:
     """Where the model computes: at its first parameter, else its first buffer; None: wherever its input is."""
-    held = next(model.parameters(), None)
-    held = next(model.buffers(), None) if held is None else held
+    held = next(itertools.chain(model.parameters(), model.buffers()), None)
     return None if held is None else held.device
 
 
