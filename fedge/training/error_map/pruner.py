@@ -36,6 +36,7 @@ from fedge.training.error_map.blocks import computes_as
 from fedge.training.error_map.channels import CHANNELS_LAST
 from fedge.training.error_map.scores import SCORES, Score, keep_best, kept_channels
 from fedge.training.macs import COUNTED, BackwardCost, Counted, count_macs, has_plain_layers, kernel_macs
+from fedge.training.torch_device import brought_to
 from fedge.training.torch_private import FakeTensor
 
 ScoreName = Literal["error", "paper", "product", "random"]
@@ -176,7 +177,7 @@ class ErrorMapPruner(BlockPasses):
 
     def _rank(self, name: str, layer: nn.Conv2d, kept: int, groups: int, error_norm_C: Tensor) -> Tensor:
         rank = self.score if callable(self.score) else SCORES[self.score]
-        score_C = rank(layer.weight.detach(), error_norm_C, self.generator)
+        score_C = brought_to(rank(layer.weight.detach(), error_norm_C, self.generator), error_norm_C.device)
         self.kept[name] = keep_best(score_C, kept, groups)
         return self.kept[name]
 
