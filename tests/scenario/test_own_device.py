@@ -9,12 +9,12 @@ import pytest
 
 import fedge
 from fedge.catalog.devices import PROFILES
+from fedge.commands.listing import listing
 from fedge.console.observer import Observer
 from fedge.device.simulated import Simulated
 from fedge.errors import UserError
 from fedge.forecast import plan_scenario
 from fedge.launch import host_request
-from fedge.listing import listing
 from fedge.scenario.device import OwnDevice
 from fedge.scenario.file import read_scenario, scenario_toml
 from fedge.scenario.load import load_scenario

@@ -357,6 +357,12 @@ SCENARIOS = {
     ],
     "taylor": ["training.pruning={level=0.5, criterion='taylor'}", "training.instance_filter.kind=infobatch"],
     "accuracy": ["training.pruning.level={search='accuracy', slack=0.5}"],
+    "head": [
+        "training.what=head",
+        "training.optimizer={kind='adamw', weight_decay=0.01}",
+        "training.decay={kind='cosine'}",
+        "training.pruning.level=0.3",
+    ],
     "pictures": [
         "data.dataset=digits",
         "model.name=lenet",
