@@ -23,6 +23,7 @@ class Cell:
     world: int
     seed: int
     scenario: Scenario
+    yardstick: str | None = None
 
     @property
     def id(self) -> str:
@@ -32,7 +33,7 @@ class Cell:
         )
         table["data"].pop("root", None)
         client = read_programs(client_path(self.scenario.client_program)).as_files("client")
-        text = json.dumps([table, client], sort_keys=True)
+        text = json.dumps([table, client, self.yardstick], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def folder(self, out: Path) -> Path:
@@ -63,8 +64,7 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
             raise UserError(f"arm {arm!r}: {error}") from None
         for world in worlds:
             data = changed.data.model_copy(update={"seed": world})
-            found += [
-                Cell(arm, world, seed, changed.model_copy(update={"data": data, "seed": seed}))
-                for seed in seeds
-            ]
+            for seed in seeds:
+                scenario_of_cell = changed.model_copy(update={"data": data, "seed": seed})
+                found.append(Cell(arm, world, seed, scenario_of_cell, study.yardstick(arm)))
     return found

@@ -1,7 +1,8 @@
 """A process that runs cells of a study, one after another, with one Ray for all of them.
 
-A line of JSON comes in for each cell, {"folder", "scenario"}; lines go out for what a person watches: {"round",
-"rounds"}, {"notice"}, and at the cell's end {"done"} or {"error"}. When nobody is left to write to it, it stops.
+A line of JSON comes in for each cell, {"folder", "scenario", "yardstick"}; lines go out for what a person watches:
+{"round", "accuracy"}, {"notice"}, and at the cell's end {"done"} or {"error"}. When nobody is left to write to it, it
+stops.
 """
 
 import json
@@ -73,6 +74,12 @@ def _run(cell: Mapping[str, Any], said: Said, stack: ExitStack) -> None:
     scenario, folder = Scenario.model_validate_json(cell["scenario"]), Path(cell["folder"])
     try:
         with interruptible(said) as observer:
+            if cell["yardstick"]:
+                from fedge.yardsticks.run import run_yardstick
+
+                run_yardstick(cell["yardstick"], scenario, folder, observer)
+                said.say(done=True)
+                return
             if scenario.engine.kind == "ray":
                 _connect(scenario, stack)
             resume = (folder / SCENARIO).is_file()

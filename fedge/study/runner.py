@@ -74,6 +74,7 @@ class _Job:
         table = {
             "folder": str(cell.folder(out)),
             "scenario": cell.scenario.model_dump_json(exclude_none=True),
+            "yardstick": cell.yardstick,
         }
         self.process.stdin.write(json.dumps(table) + "\n")
         self.process.stdin.flush()

@@ -18,8 +18,10 @@ from fedge.scenario.explain import explain
 from fedge.scenario.section import Plain, Section
 
 FACTORY, TOLD = "factory", "told"  # baselines that every report holds
+YARDSTICK = "yardstick"
 SCENARIO_ARM = "scenario"  # the only arm of a study that names none
 _RESERVED = ("data.seed", "seed")
+YARDSTICKS = ("fedavg", "fedavg_finetune", "fedbn", "fedrep", "ditto")  # fedge.yardsticks.methods
 
 Seed = Annotated[int, Field(ge=0)]
 Changes = dict[str, Any]  # dotted key -> value
@@ -34,7 +36,8 @@ class Study(Section):
 
     scenario: a name in scenarios/, or a path beside the study's file. worlds: values of data.seed, who holds what and
     which factory model. seeds: of the training. grid: dotted key -> values that every arm is tried with; a key that an
-    arm sets itself stays as it set it. arms: NAME -> what is changed of the scenario, by the keys of --set.
+    arm sets itself stays as it set it. arms: NAME -> what is changed of the scenario, by the keys of --set; with
+    `yardstick` a method that moves weights is run in place of fedge's.
     baseline: what gains are measured against, client by client on the same test rows: "factory", "told", or an arm.
     select: which round's network counts for a client: the last, or that of its best validation accuracy; test rows
     never choose.
@@ -80,11 +83,26 @@ class Study(Section):
             raise ValueError(f"baseline is {self.baseline!r}; {did_you_mean(self.baseline, known)}")
         return self
 
+    @model_validator(mode="after")
+    def _yardsticks_are_known(self) -> "Study":
+        for name, table in self.arms.items():
+            if (yardstick := table.get(YARDSTICK)) is not None and yardstick not in YARDSTICKS:
+                raise ValueError(
+                    f"arms.{name}.yardstick is {yardstick!r}; {did_you_mean(str(yardstick), YARDSTICKS)}"
+                )
+        return self
+
+    def yardstick(self, label: str) -> str | None:
+        """What the arm of that label runs in place of fedge's methods."""
+        name = max((name for name in self.arms if f"{label} ".startswith(f"{name} ")), key=len)
+        found: str | None = self.arms[name].get(YARDSTICK)
+        return found
+
     def trials(self) -> dict[str, Changes]:
         """Label -> changes of the scenario: every arm with every point of the grid that it leaves open."""
         found: dict[str, Changes] = {}
         for name, table in self.arms.items():
-            own = dict(flat(table))
+            own = {key: value for key, value in flat(table) if key != YARDSTICK}
             free = {key: values for key, values in self.grid.items() if key not in own}
             for point in itertools.product(*free.values()):
                 chosen = dict(zip(free, point, strict=True))

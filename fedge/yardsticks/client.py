@@ -1,0 +1,94 @@
+"""One client of a yardstick: its shard, how it trains a network on it, and how that answers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedge.data.shard import Batch, Shard
+from fedge.prepare import Prepared
+from fedge.scenario.schema import DeviceClass, Scenario
+from fedge.seeding import derive_seed
+from fedge.training.loop import evaluate, train
+from fedge.training.memory_format import fast_order
+from fedge.training.stats import Evaluation, TrainStats
+from fedge.yardsticks.methods import PROXIMITY
+
+EVALUATION_BATCH = 256
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Client:
+    """`own`: tensors that never leave it. `personal`: Ditto's network. `factory`: what the factory model answers."""
+
+    number: int
+    device_class: DeviceClass
+    shard: Shard
+    scenario: Scenario
+    own: State = field(default_factory=dict)
+    personal: State | None = None
+    factory: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def samples(self) -> int:
+        return self.shard.count("train")
+
+    def train(self, model: nn.Module, round: int, *, epochs: int, purpose: str = "shuffle") -> TrainStats:
+        """Plain local training, on the mini-batches that a device of fedge would take in that round."""
+        return self._train(model, self._optimizer(model), round, epochs, purpose)
+
+    def train_near(self, model: nn.Module, average: Mapping[str, Tensor], round: int) -> TrainStats:
+        """Ditto's: the gradient of (lambda / 2) |v - w|^2 is added, w the average."""
+        optimizer = self._optimizer(model)
+
+        def pull(*_: object) -> None:
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach() - average[name], alpha=PROXIMITY)
+
+        optimizer.register_step_pre_hook(pull)
+        return self._train(model, optimizer, round, self.scenario.training.epochs, "personal")
+
+    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        training = self.scenario.training_of(self.device_class)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        options = training.optimizer.model_dump(exclude={"kind"})
+        make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        optimizer: torch.optim.Optimizer = make[training.optimizer.kind](
+            parameters, lr=training.learning_rate, **options
+        )
+        return optimizer
+
+    def _train(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, round: int, epochs: int, purpose: str
+    ) -> TrainStats:
+        total = TrainStats()
+        for epoch in range(epochs):
+            total += train(model, self._batches(model, round, purpose, epoch), optimizer=optimizer)
+        return total
+
+    def _batches(self, model: nn.Module, round: int, purpose: str, epoch: int) -> Iterator[Batch]:
+        training = self.scenario.training_of(self.device_class)
+        size = min(training.batch_size, self.samples)
+        return self.shard.batches(
+            "train",
+            training.batch_size,
+            seed=derive_seed(self.scenario.seed, self.number, round, purpose, epoch),
+            augment=None if training.augment == "none" else training.augment,
+            order=fast_order(model, size, self.shard.shape),
+        )
+
+    def evaluate(self, model: nn.Module, split: str, classes: list[int] | None = None) -> Evaluation:
+        order = fast_order(model, EVALUATION_BATCH, self.shard.shape)
+        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order), classes=classes)
+
+    def factory_answers(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """Which test rows the factory model gets right, as it is and told the client's classes; asked once."""
+        if self.factory is None:
+            model, own = prepared.factory_model(), sorted(set(self.shard.labels("train").tolist()))
+            right, told = (self.evaluate(model, "test", classes) for classes in (None, own))
+            self.factory = right.right_N, told.right_N
+        return self.factory
