@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedge.cache import hold
+from fedge.cache import hold, let_go
 from fedge.catalog.devices import profile
 from fedge.console.observer import Observer
 from fedge.coordinator.metrics import accuracy, saved
@@ -44,6 +44,13 @@ def run_yardstick(name: str, scenario: Scenario, out: Path, observer: Observer) 
     """Run it to its end and write its results into `out`; begun again from the start where it was killed."""
     prepared = prepare(scenario)
     hold(Path(prepared.folder))
+    try:
+        _run(name, scenario, prepared, out, observer)
+    finally:
+        let_go()
+
+
+def _run(name: str, scenario: Scenario, prepared: Prepared, out: Path, observer: Observer) -> None:
     fleet = _Fleet(YARDSTICKS[name], scenario, prepared)
     rows: list[Row] = []
     times_s = []
