@@ -7,11 +7,13 @@ rounding alone; dropout's are torch's own, drawn where the network is. What outl
 
 import itertools
 import os
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -115,12 +117,20 @@ def generators_kept(device: torch.device | None) -> Iterator[None]:
 
 @contextmanager
 def drawing_from(seed: int, device: torch.device | None) -> Iterator[None]:
-    """Inside, torch's own random numbers (dropout) come from `seed`, on the CPU and on the device; after, as before."""
-    with generators_kept(device):
-        torch.default_generator.manual_seed(seed)
-        for gpu in _gpus(device):
-            torch.cuda.default_generators[gpu].manual_seed(seed)
-        yield
+    """Inside, the numbers that come from no generator of one's own (dropout, say) come from `seed`: torch's on the CPU
+    and on the device, Python's and NumPy's; after, as before."""
+    pythons, numpys = random.getstate(), np.random.get_state()
+    try:
+        with generators_kept(device):
+            torch.default_generator.manual_seed(seed)
+            for gpu in _gpus(device):
+                torch.cuda.default_generators[gpu].manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)
 
 
 def _gpus(device: torch.device | None) -> list[int]:
