@@ -1,14 +1,17 @@
 """`engine.device = "cuda"` from outside: refusals where there is no GPU, and what a run may go on on."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from typer.testing import CliRunner
 
 import fedge
 from fedge.cli import app
+from fedge.engine.cluster import RayCluster
 from fedge.errors import UserError
 from fedge.forecast import plan_scenario
 from fedge.scenario.load import load_scenario
@@ -45,3 +48,19 @@ def test_a_run_goes_on_on_the_device_it_was_begun_on(finished, small, tmp_path: 
     shares = [f"fleet.{index}.ray.num_gpus=0.25" for index in range(len(small().fleet))]
     with pytest.raises(UserError, match=r"it differs in .*engine\.device"):
         fedge.run(small("engine.device=cuda", "rounds=3", *shares), tmp_path / "out", resume=True)
+
+
+@NO_GPU
+def test_preparation_has_its_share_of_a_gpu_under_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would hide the GPU from the task that prepares, which would then say that there is none."""
+    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # it believes that
+    with RayCluster("local") as cluster:
+        for share, seen in ((0.0, ""), (0.25, "0")):
+            asked = cluster.run_tasks("os:getenv", {"key": "CUDA_VISIBLE_DEVICES"}, num_gpus=share)
+            assert (asked[0] or "") == seen
+        with pytest.raises(UserError, match="2 GPU, and no Ray node has that"):
+            cluster.run_tasks("os:getcwd", {}, num_gpus=2)
+        with pytest.raises(UserError, match="there is no GPU"):
+            fedge.run(load_scenario("quickstart", CUDA), tmp_path / "out")
