@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import fedge
-from fedge.cli import _observer
-from fedge.privacy.output import printing_into
+from fedge.console.progress import watching
+from fedge.privacy.output import printing_into, shown
 
 PRINTS = {
     "print": lambda: print("label 193"),
@@ -81,7 +81,7 @@ def test_the_live_bar_goes_on_while_a_device_prints(tmp_path, monkeypatch) -> No
     monkeypatch.setenv("TERM", "xterm")
     with open(ours, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        with _observer(2, quiet=False) as bar:
+        with watching(rounds=2) as bar:
             bar.round_started(1, 6)
             os.set_blocking(terminal, False)
             with printing_into(tmp_path / "output.log"):
@@ -142,3 +142,15 @@ def test_a_devices_output_stays_in_its_folder_on_both_engines(
         logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
         assert logs.is_dir()
         assert not [log for log in logs.rglob("*") if log.is_file() and b"labels of" in log.read_bytes()]
+
+
+def test_what_is_shown_on_purpose_is_printed_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Breaks if `fedge try` shows nothing, or if what it switches on stays on for the runs after it."""
+    with shown(), printing_into(tmp_path / "output.log"):
+        print("label 193")
+    assert capfd.readouterr().out == "label 193\n"
+    assert not (tmp_path / "output.log").exists()
+    with printing_into(tmp_path / "output.log"):
+        print("label 194")
+    assert capfd.readouterr().out == ""
+    assert (tmp_path / "output.log").read_text() == "label 194\n"
