@@ -1,6 +1,6 @@
 """A network of the user's own, looked at once before its factory model is trained: one line for what is wrong with it.
 
-It must build the same each time, hold plain float32 tensors, turn a batch into logits [B, K] in both modes, and let
+It must build the same each time, hold plain float32 tensors, turn a batch into outputs [B, K] in both modes, and let
 itself be trained, counted and, where the scenario prunes, cut and built again from the record of the cut.
 """
 
@@ -18,13 +18,21 @@ from fedge.scenario.schema import Scenario
 from fedge.scenario.training import Pruning
 from fedge.training.macs import count_macs
 from fedge.training.pruning.one_shot import prune
+from fedge.training.task import Classes, Task
 
 TRIED_LEVEL = 0.1  # of a trial cut
 
 
-def check_network(source: NetworkSource, scenario: Scenario, num_classes: int, shape: Shape) -> None:
+def check_network(
+    source: NetworkSource,
+    scenario: Scenario,
+    num_classes: int,
+    shape: Shape,
+    task: Task = Classes(),  # noqa: B008 - it has no state
+) -> None:
     """Raise UserError for the first thing that keeps the network from being trained and shipped.
 
+    num_classes: its outputs, one for each class, label or number that `task` asks for.
     fedge's own networks pass unlooked at. Nothing of the caller's is changed, the network's prints go nowhere.
     """
     if not source.is_own:
@@ -38,7 +46,7 @@ def check_network(source: NetworkSource, scenario: Scenario, num_classes: int, s
         _check_tensors(model, source.name)
         _check_builds_alike(model, build(), source.name)
         with _in_words(source, f"cannot run on a batch of [B, {', '.join(map(str, shape))}]"):
-            _check_outputs(model, num_classes, shape, source.name)
+            _check_outputs(model, num_classes, shape, task, source.name)
             _check_rebuilt(model, build(1), shape, source.name)
         with _prefixed(source.name):
             count_macs(copy.deepcopy(model), shape)
@@ -96,36 +104,37 @@ def _check_builds_alike(model: nn.Module, again: nn.Module, who: str) -> None:
             )
 
 
-def _check_outputs(model: nn.Module, num_classes: int, shape: Shape, who: str) -> None:
-    """Logits [B, K] for batches of two and three samples, in evaluation and in training mode, with a gradient."""
+def _check_outputs(model: nn.Module, num_classes: int, shape: Shape, task: Task, who: str) -> None:
+    """Outputs [B, K] for batches of two and three samples, in evaluation and in training mode, with a gradient."""
+    what = "numbers" if task.name == "numbers" else "logits"
     for training, count in ((False, 2), (True, 3)):
         tried = copy.deepcopy(model).train(training)
         out = tried(_noise(count, shape))
         mode = "training" if training else "evaluation"
         if not isinstance(out, Tensor):
             raise UserError(
-                f"{who} gives a {type(out).__name__} in {mode} mode; one tensor of logits [B, {num_classes}] is wanted"
+                f"{who} gives a {type(out).__name__} in {mode} mode; one tensor of {what} [B, {num_classes}] is wanted"
             )
         if list(out.shape) != [count, num_classes]:
             raise UserError(
-                f"{who} gives {list(out.shape)} for {count} samples of {num_classes} classes; logits "
+                f"{who} gives {list(out.shape)} for {count} samples of {num_classes} {task.name}; {what} "
                 f"[B, {num_classes}] are wanted: end it with num_classes outputs"
             )
         if out.dtype != torch.float32:
             raise UserError(
-                f"{who} gives {str(out.dtype).removeprefix('torch.')} logits; float32 ones are wanted"
+                f"{who} gives {str(out.dtype).removeprefix('torch.')} {what}; float32 ones are wanted"
             )
         if not bool(torch.isfinite(out).all()):
             raise UserError(
-                f"{who} gives logits that are nan or infinite in {mode} mode, with its first weights"
+                f"{who} gives {what} that are nan or infinite in {mode} mode, with its first weights"
             )
         if not training:
             continue
         if not out.requires_grad:
             raise UserError(
-                f"{who} gives logits without a gradient in training mode: no torch.no_grad or detach there"
+                f"{who} gives {what} without a gradient in training mode: no torch.no_grad or detach there"
             )
-        nn.functional.cross_entropy(out, torch.arange(count) % num_classes).backward()
+        task.mean_loss(out, task.blank(out)).backward()
 
 
 def _check_rebuilt(model: nn.Module, again: nn.Module, shape: Shape, who: str) -> None:

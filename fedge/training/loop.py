@@ -3,7 +3,7 @@
 For each mini-batch of m instances (EIF + EMP, arXiv 2007.03213, section II):
 
     kept    = filter.select(x, y)          before the main network's forward pass
-    loss    = mean over kept of CE(main(x_kept), y_kept)
+    loss    = mean over kept of the task's loss(main(x_kept), y_kept)        cross-entropy, unless said otherwise
     backward through the error maps that the pruner keeps, then one optimiser step
     filter.learn(losses of the kept)
 
@@ -20,7 +20,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.errors import UserError
@@ -29,16 +28,10 @@ from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.base import InstanceFilter, MiniBatch
 from fedge.training.macs import BackwardCost, MacTable, count_forward, count_macs, evaluating
 from fedge.training.norms import norms_for_one
-from fedge.training.outputs import (
-    check_inputs,
-    check_targets,
-    logits_of,
-    losses,
-    require_finite_inputs,
-    require_gradient,
-)
+from fedge.training.outputs import check_inputs, require_finite_inputs, require_gradient
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation, TrainStats
+from fedge.training.task import Classes, Task
 from fedge.training.torch_device import BroughtTo, brought_to, device_of
 from fedge.training.update.optimizers import require_own_parameters
 from fedge.training.update.what import training_mode
@@ -54,9 +47,11 @@ def train(
     instance_filter: InstanceFilter | None = None,
     error_maps: ErrorMapPruner | None = None,
     quantization: Quantization | None = None,
+    task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> TrainStats:
     """Train `model` once through `batches` of (x_BCHW, y_B) and say what it cost.
 
+    task: what is asked of the network and by which loss it learns; left out: a class per sample, cross-entropy.
     Each method is optional; a pruner or quantiser that is not entered yet is entered for this call. One call is one
     epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
     The model is put into training mode first and left there, norms of frozen parts into evaluation mode
@@ -64,8 +59,8 @@ def train(
     model's parameters are.
 
     Raises UserError for an optimizer or a method made for another model or for this one before it was cut, for a
-    quantiser entered without this call's pruner, for outputs and targets that are not logits and class numbers
-    (outputs.py), and for products that cannot be counted or quantised (macs.py, quantization.py).
+    quantiser entered without this call's pruner, for outputs and targets that are not the task's (task.py), and for
+    products that cannot be counted or quantised (macs.py, quantization.py).
     """
     require_own_parameters(optimizer, model)
     _require_methods_of(model, error_maps, quantization)
@@ -77,7 +72,7 @@ def train(
         if quantization is not None and not quantization.entered:
             stack.enter_context(quantization if error_maps is None else quantization.over(error_maps))
         pruner = error_maps if quantization is None else quantization.pruner
-        step = _Step(model, optimizer, instance_filter, pruner, quantization)
+        step = _Step(model, optimizer, instance_filter, pruner, quantization, task)
         for x_BCHW, y_B in BroughtTo(batches, device_of(model)):
             total += step(x_BCHW, y_B)
     if error_maps is not None:
@@ -107,35 +102,49 @@ def _require_methods_of(
         )
 
 
-def evaluate(model: nn.Module, batches: Batches, *, classes: Sequence[int] | None = None) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    classes: Sequence[int] | None = None,
+    task: Task = Classes(),  # noqa: B008 - it has no state
+) -> Evaluation:
     """Judge each prediction in evaluation mode; the model's own modes are put back.
 
     classes: answers are chosen among these alone (each 0..C-1; every other logit counts as -inf, and so the loss is
     infinite where a label is none of them). Without any class there is no answer, and NaN logits are none either.
-    Raises UserError for outputs that are not one tensor of logits, and for targets that are no class numbers.
+    Raises UserError for outputs and targets that are not the task's, and for `classes` where it asks for none.
     """
-    right, loss_sum = [torch.empty(0, dtype=torch.bool)], 0.0
+    if classes is not None and task.name != "classes":
+        raise UserError(f"evaluate: classes is given, and the task is {task.name!r}: leave it out")
+    right, errors, loss_sum = [torch.empty(0, dtype=torch.bool)], [], 0.0
     with evaluating(model), torch.no_grad():
         for x_BCHW, y_B in BroughtTo(batches, device_of(model)):
             check_inputs(x_BCHW, model)
             with norms_for_one(model) if len(x_BCHW) == 1 else nullcontext():
-                logits_BC = logits_of(model(x_BCHW), len(x_BCHW))
-            check_targets(y_B, logits_BC)
+                out_BK = task.outputs(model(x_BCHW), len(x_BCHW))
+            task.check_targets(y_B, out_BK)
             if classes is not None:
-                logits_BC = _among(classes, logits_BC)
-            right.append(right_answers(logits_BC, y_B).flatten().cpu())
-            loss = float(F.cross_entropy(logits_BC, y_B, reduction="sum"))
+                out_BK = _among(classes, out_BK)
+            right.append(_decisions(task, out_BK, y_B))
+            errors.append(task.error(out_BK, y_B))
+            loss = float(task.total_loss(out_BK, y_B))
             if math.isnan(loss):
                 require_finite_inputs(x_BCHW)
             loss_sum += loss
-    right_N = torch.cat(right)
-    return Evaluation(right_N=right_N, loss=loss_sum / len(right_N) if len(right_N) else math.nan)
+    right_N = torch.cat(right if len(right) == 1 else right[1:])
+    told = [error_B for error_B in errors if error_B is not None]
+    return Evaluation(
+        right_N=right_N,
+        loss=loss_sum / len(right_N) if len(right_N) else math.nan,
+        error_N=torch.cat(told) if told else None,
+    )
 
 
-def right_answers(logits_BC: Tensor, y_B: Tensor) -> Tensor:
-    """Which rows are answered right [B] bool: by their largest logit, where that is a number and none is NaN."""
-    best_B, answer_B = logits_BC.max(1)  # NaN where any logit is
-    return (answer_B == y_B) & best_B.isfinite()
+def _decisions(task: Task, out_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Right or not: a row per sample where it has labels; pixels one by one."""
+    right = task.right(out_BK, y_B)
+    return right if task.name == "labels" else right.flatten()
 
 
 def _among(classes: Sequence[int], logits_BC: Tensor) -> Tensor:
@@ -155,6 +164,7 @@ class _Step:
     instance_filter: InstanceFilter | None
     error_maps: ErrorMapPruner | None
     quantization: Quantization | None
+    task: Task
     tables: dict[Hashable, MacTable] = field(default_factory=dict)
     pruner_cost: BackwardCost = field(default_factory=BackwardCost)
 
@@ -166,9 +176,9 @@ class _Step:
         check_inputs(x_BCHW, self.model)
         self.table(x_BCHW, len(x_BCHW))  # what cannot be counted is not trained
         if self.instance_filter is None:
-            loss = self._update(x_BCHW, y_B, lambda logits_BC: F.cross_entropy(logits_BC, y_B))
+            loss = self._update(x_BCHW, y_B, lambda out_BK: self.task.mean_loss(out_BK, y_B))
             return self._stats(x_BCHW, kept=len(y_B), loss=loss)
-        return self._filtered(MiniBatch(x_BCHW, y_B, self.model), self.instance_filter)
+        return self._filtered(MiniBatch(x_BCHW, y_B, self.model, self.task), self.instance_filter)
 
     def _filtered(self, batch: MiniBatch, instance_filter: InstanceFilter) -> TrainStats:
         macs_before = instance_filter.macs
@@ -178,9 +188,9 @@ class _Step:
         if len(kept_K):
             y_K = batch.y_B[kept_K]
 
-            def weighted_loss(logits_KC: Tensor) -> Tensor:
+            def weighted_loss(out_KC: Tensor) -> Tensor:
                 nonlocal loss_K
-                loss_K = losses(logits_KC, y_K)
+                loss_K = self.task.loss(out_KC, y_K)
                 return loss_K.mean() if weight_K is None else loss_K @ weight_K / weight_K.sum()
 
             length = instance_filter.step_length(len(kept_K), len(batch.y_B))
@@ -198,10 +208,10 @@ class _Step:
         self, x_KCHW: Tensor, y_K: Tensor, loss_of: Callable[[Tensor], Tensor], length: float = 1.0
     ) -> float:
         self.optimizer.zero_grad()
-        logits_KC = logits_of(self._logits(x_KCHW), len(x_KCHW))
-        check_targets(y_K, logits_KC)
-        require_gradient(logits_KC)
-        loss = loss_of(logits_KC)
+        out_KC = self.task.outputs(self._outputs(x_KCHW), len(x_KCHW))
+        self.task.check_targets(y_K, out_KC)
+        require_gradient(out_KC)
+        loss = loss_of(out_KC)
         value = loss.item()
         if not math.isfinite(value):
             require_finite_inputs(x_KCHW)
@@ -209,7 +219,7 @@ class _Step:
         self.optimizer.step()
         return value
 
-    def _logits(self, x_KCHW: Tensor) -> object:
+    def _outputs(self, x_KCHW: Tensor) -> object:
         if len(x_KCHW) > 1:
             return self.model(x_KCHW)
         with norms_for_one(self.model):

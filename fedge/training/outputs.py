@@ -1,11 +1,13 @@
 """What a network must return, and what its targets must be, checked where they meet.
 
 A network returns one tensor of logits: [B, K] for a class per instance, [B, K, ...] for a class per pixel. Its targets
-are class numbers 0 .. K - 1 in one of torch's integer types, [B] or [B, ...]. Shapes: B instances, K classes.
+are class numbers 0 .. K - 1 in one of torch's integer types, [B] or [B, ...]. Where labels or numbers are asked for
+(task.py), outputs and targets are [B, K]. Shapes: B instances, K classes.
 """
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.errors import UserError
@@ -13,16 +15,16 @@ from fedge.errors import UserError
 _WANTED = "one tensor of logits [B, K] is wanted"
 
 
-def one_tensor(output: object) -> Tensor:
+def one_tensor(output: object, wanted: str = _WANTED) -> Tensor:
     """`output` itself; UserError where a network returned a tuple, a dict, None or the like."""
     if isinstance(output, Tensor):
         return output
     if output is None:
-        raise UserError(f"the network returns None; {_WANTED}: let its forward return the logits")
+        raise UserError(f"the network returns None; {wanted}: let its forward return them")
     name = type(output).__name__
     kind = "tuple" if isinstance(output, tuple) else "dict" if isinstance(output, dict) else name
     came = f"a {kind} came" + ("" if kind == name else f" ({name})")
-    raise UserError(f"the network returns no tensor; {_WANTED}, {came}: return the logits alone")
+    raise UserError(f"the network returns no tensor; {wanted}, {came}: return that alone")
 
 
 def logits_of(output: object, instances: int) -> Tensor:
@@ -101,10 +103,33 @@ def require_finite_inputs(x_BCHW: Tensor) -> None:
         )
 
 
-def losses(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """Cross-entropy of each instance [B], the mean over its pixels where there is a class for each."""
-    loss = F.cross_entropy(logits_BK, y_B, reduction="none")
-    return loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+def one_per_column(output: object, samples: int, what: str, column: str) -> Tensor:
+    """`output` as one tensor of floats [samples, K], one column for each `column`; UserError where it is not."""
+    out = one_tensor(output, f"one tensor of {what} [B, K] is wanted")
+    if out.dim() != 2 or len(out) != samples or not out.is_floating_point():
+        raise UserError(
+            f"the network returns a tensor {list(out.shape)} of {_dtype(out)} for {samples} samples; floats "
+            f"[{samples}, K] are wanted: one row for each sample, one column for each {column}"
+        )
+    return out
+
+
+def require_tensor(y_B: object, shape: Sequence[int], what: str) -> Tensor:
+    """`y_B` as a tensor of that shape; UserError where it is not. what: it holds."""
+    if not isinstance(y_B, Tensor):
+        raise UserError(f"targets are a {type(y_B).__name__}; one tensor of {what} [B, K] is wanted")
+    if y_B.shape != torch.Size(shape):
+        advice = (
+            "y[:, None]" if list(y_B.shape) == list(shape)[:1] and shape[1] == 1 else "one for each output"
+        )
+        raise UserError(
+            f"targets have the shape {list(y_B.shape)}; {list(shape)} is wanted, as the network's outputs: {advice}"
+        )
+    return y_B
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def finite_weights(model: nn.Module) -> bool:

@@ -58,22 +58,42 @@ class TrainStats:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """`right_N`: which of N instances were answered right, in their order; the mean loss over them (nan for none)."""
+    """What was answered right, in the samples' order, and the mean loss over them (nan for none).
+
+    `right_N`: of N samples asked for a class or for numbers, [N] bool; of K labels each, [N, K]; of a class for every
+    pixel, of all pixels. `error_N`: how far off each answer is, where numbers are asked for (else None).
+    """
 
     right_N: Tensor  # bool
     loss: float
+    error_N: Tensor | None = None  # float64
 
     @property
     def correct(self) -> int:
-        """Instances answered right."""
+        """Decisions that are right."""
         return int(torch.count_nonzero(self.right_N))
 
     @property
     def count(self) -> int:
-        """Instances asked."""
+        """Samples asked; pixels, where each has a class."""
         return len(self.right_N)
 
     @property
+    def decisions(self) -> int:
+        """That one sample asks for: 1, or its K labels."""
+        return self.right_N.shape[1] if self.right_N.dim() == 2 else 1
+
+    @property
     def accuracy(self) -> float:
-        """In 0..1; nan for no instance."""
-        return self.correct / self.count if self.count else math.nan
+        """Share of the decisions that are right, in 0..1; nan for no sample."""
+        return self.correct / self.right_N.numel() if self.right_N.numel() else math.nan
+
+    @property
+    def error_sum(self) -> float:
+        """The samples' errors together, in the targets' unit; 0 where none is told."""
+        return 0.0 if self.error_N is None else math.fsum(self.error_N.tolist())
+
+    @property
+    def error(self) -> float:
+        """Mean absolute error; nan for no sample, and where none is told."""
+        return self.error_sum / self.count if self.count and self.error_N is not None else math.nan

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedge.device.memory.workspace import inside_bytes
@@ -32,7 +31,7 @@ from fedge.training.counting.dry_run import explained, on_fake_or_real, stand_in
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.memory_format import fast_order
 from fedge.training.norms import norms_for_one
-from fedge.training.outputs import logits_of
+from fedge.training.task import Classes, Task
 from fedge.training.torch_device import CPU, device_of
 from fedge.training.torch_private import (
     FakeTensorMode,
@@ -59,12 +58,14 @@ def peak_training_memory(
     input_shape: tuple[int, int, int],
     optimizer: Optimizer = "sgd",
     error_maps: float | None = None,
+    task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> int:
     """Bytes at the peak of training `make_model()` on batches [batch_size, *input_shape] (C, H, W) of its own floats.
 
     The model may be any, pruned or not, or frozen in parts; it is neither changed nor run. `error_maps` is the share of
-    error-map channels kept (None or 1: all). A few seconds at most for the networks of fedge.models. UserError: an
-    unknown optimiser, a batch below 1, a network that cannot train on it or returns no logits.
+    error-map channels kept (None or 1: all). `task`: whose loss is part of the step. A few seconds at most for the
+    networks of fedge.models. UserError: an unknown optimiser, a batch below 1, a network that cannot train on it or
+    whose outputs are not the task's.
     """
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer is '{optimizer}'; there are {', '.join(OPTIMIZERS)}")
@@ -80,7 +81,7 @@ def peak_training_memory(
             with live:
                 update = OPTIMIZERS[optimizer](model.parameters())
                 _make_state(update, model)
-                train_steps(1, model, update, batch_size, input_shape, error_maps, order)
+                train_steps(1, model, update, batch_size, input_shape, error_maps, order, task)
             return live.peak
 
     # what an LSTM keeps for its backward pass has no shape on a fake tensor
@@ -109,27 +110,27 @@ def train_steps(
     input_shape: tuple[int, int, int],
     error_maps: float | None,
     order: torch.memory_format,
+    task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> None:
     """What is estimated: plain training steps, on a batch of zeros in that order, as values have no size."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     x_BCHW = torch.empty(batch_size, *input_shape, dtype=dtype, memory_format=order).zero_()
-    y_B = torch.zeros(batch_size, dtype=torch.long)
+    y_B = torch.zeros(batch_size, dtype=torch.long)  # there before the network runs
     with contextlib.ExitStack() as stack:
         if error_maps is not None:
             stack.enter_context(ErrorMapPruner(model, keep=error_maps))
         if batch_size == 1:
             stack.enter_context(norms_for_one(model))
         for _ in range(steps):
-            _loss(model(x_BCHW), y_B).backward()
+            _loss(model(x_BCHW), y_B, task).backward()
             update.step()
             update.zero_grad(set_to_none=True)
 
 
-def _loss(output: object, y_B: Tensor) -> Tensor:
-    logits_BK = logits_of(output, len(y_B))
-    if logits_BK.dim() > 2:  # a class for every pixel
-        y_B = y_B.new_zeros(len(y_B), *logits_BK.shape[2:])
-    return F.cross_entropy(logits_BK, y_B)
+def _loss(output: object, y_B: Tensor, task: Task) -> Tensor:
+    out_BK = task.outputs(output, len(y_B))
+    class_per_sample = task.name == "classes" and out_BK.dim() == 2
+    return task.mean_loss(out_BK, y_B if class_per_sample else task.blank(out_BK))
 
 
 class LiveBytes(TorchDispatchMode):

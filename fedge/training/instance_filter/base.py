@@ -23,17 +23,24 @@ from torch import Tensor, nn
 from fedge.errors import UserError
 from fedge.training.macs import evaluating
 from fedge.training.norms import norms_for_one
-from fedge.training.outputs import check_targets, logits_of, losses
+from fedge.training.task import Classes, Task
 
 Selection = tuple[Tensor, Tensor | None]
 
 
 class MiniBatch:
-    """The instances on offer, and forward passes of the main network on any of them."""
+    """The instances on offer, and forward passes of the main network on any of them. task: whose losses are told."""
 
-    def __init__(self, x_BCHW: Tensor, y_B: Tensor, model: nn.Module) -> None:
+    def __init__(
+        self,
+        x_BCHW: Tensor,
+        y_B: Tensor,
+        model: nn.Module,
+        task: Task = Classes(),  # noqa: B008 - it has no state
+    ) -> None:
         self.x_BCHW = x_BCHW
         self.y_B = y_B
+        self.task = task
         self.looked_at = 0
         self._model = model
 
@@ -44,10 +51,10 @@ class MiniBatch:
             return torch.empty(0, device=self.x_BCHW.device)
         with evaluating(self._model), torch.no_grad():
             with norms_for_one(self._model) if len(index_N) == 1 else nullcontext():
-                logits_NC = logits_of(self._model(self.x_BCHW[index_N]), len(index_N))
+                out_NK = self.task.outputs(self._model(self.x_BCHW[index_N]), len(index_N))
             y_N = self.y_B[index_N]
-            check_targets(y_N, logits_NC)
-            return losses(logits_NC, y_N)
+            self.task.check_targets(y_N, out_NK)
+            return self.task.loss(out_NK, y_N)
 
 
 class InstanceFilter(Protocol):

@@ -10,16 +10,15 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedge.catalog import names
 from fedge.catalog.named import Named
 from fedge.errors import UserError
 from fedge.training.batches import Batches
 from fedge.training.macs import MacTable
-from fedge.training.outputs import check_targets, logits_of
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import filters_of, norms_by_batch
+from fedge.training.task import Classes, Task
 
 AT_ONCE = 8  # samples, so that ranking takes less memory than a training step; scores do not depend on it
 PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no projection on a shortcut
@@ -27,12 +26,16 @@ PROJECTION_NAMES = frozenset({"shortcut", "downsample"})  # ADaPT ranks no proje
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion may look at. `model` is a spare copy in evaluation mode; `batches` are the client's own."""
+    """What a criterion may look at. `model` is a spare copy in evaluation mode; `batches` are the client's own.
+
+    task: says what a sample's loss is.
+    """
 
     model: nn.Module
     coupling: Coupling
     batches: Batches | None
     generator: torch.Generator
+    task: Task = Classes()  # noqa: RUF009 - it has no state
 
     def data(self, criterion: str) -> Iterator[tuple[Tensor, Tensor]]:
         """The client's batches of (x, y), `AT_ONCE` samples at a time; UserError without any."""
@@ -162,9 +165,9 @@ def _slopes(evidence: Evidence, x_BCHW: Tensor, y_B: Tensor) -> Iterator[tuple[s
         return x_BC * gates[-1][1]
 
     with evidence.coupling.at_consumers(evidence.model, gate), torch.enable_grad():
-        logits_BK = logits_of(evidence.model(x_BCHW), len(x_BCHW))
-        check_targets(y_B, logits_BK)
-        loss = functional.cross_entropy(logits_BK, y_B, reduction="sum")
+        out_BK = evidence.task.outputs(evidence.model(x_BCHW), len(x_BCHW))
+        evidence.task.check_targets(y_B, out_BK)
+        loss = evidence.task.total_loss(out_BK, y_B)
         passed = tuple(gates)  # a checkpoint passes its layers again on the way back
         slopes = torch.autograd.grad(loss, [z for _, z in passed])
     for (name, _), slope in zip(passed, slopes, strict=True):

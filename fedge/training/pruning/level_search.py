@@ -26,6 +26,7 @@ from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import Criterion
 from fedge.training.pruning.one_shot import LevelOutOfReachError, prune
 from fedge.training.pruning.spare import spare_copy
+from fedge.training.task import Classes, Task
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 
@@ -114,6 +115,7 @@ def search_level(
     batches: Callable[[], Batches] | None = None,
     seed: int = 0,
     levels: Sequence[float] = LEVELS,
+    task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> Found:
     """The level of `levels` (ascending) at which pruning `model` just meets `target`. `model` stays as it is.
 
@@ -131,6 +133,7 @@ def search_level(
         accounting=accounting,
         round_to=round_to,
         seed=seed,
+        task=task,
     )
     tried: dict[float, bool] = {}
     out_of_reach: set[float] = set()

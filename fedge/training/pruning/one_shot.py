@@ -35,6 +35,7 @@ from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.spare import spare_copy
 from fedge.training.pruning.topology import Topology
 from fedge.training.pruning.units import RELATIVE_ERROR, enough, find_coupling, random_like
+from fedge.training.task import Classes, Task
 from fedge.training.torch_device import CPU, BroughtTo, brought_to, device_of
 
 LEAST_FILTERS = 2
@@ -56,6 +57,7 @@ def prune(
     round_to: int = 1,
     batches: Batches | None = None,
     seed: int = 0,
+    task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> Topology:
     """Cut `level` of the parameters of `model`, in place, and return the record of what is left.
 
@@ -65,6 +67,7 @@ def prune(
     there are none (docs/methods/pruning.md). `accounting="exact"` meets the level as closely as units allow when
     tried once each, by score; a level below half of the cheapest unit's share cuts nothing. `round_to` leaves widths in
     multiples of it, which processors like (1: any width); where a whole step would overshoot, a part of it is taken.
+    `task` says what a sample's loss is, for criteria that go by it (left out: of a class per sample).
 
     The parameters are new objects: make a new optimizer. Training mode and `requires_grad` stay as they were.
     With the network untouched, LevelOutOfReachError if a floor stops the cut short of the level, and UserError if
@@ -80,7 +83,7 @@ def prune(
             batches = list(batches)  # looked at again where a join has to be kept
         example_input = brought_to(example_input, device_of(model))
         with torch.inference_mode(False):
-            how = _How(level, rank, accounting, round_to, batches, seed)
+            how = _How(level, rank, accounting, round_to, batches, seed, task)
             _find_cut(model, example_input, how).apply(model)
     return Topology.of(model, tuple(example_input.shape[1:]))
 
@@ -93,6 +96,7 @@ class _How:
     round_to: int
     batches: Batches | None
     seed: int
+    task: Task
 
 
 def _find_cut(model: nn.Module, example_input: Tensor, how: _How) -> Cut:
@@ -104,7 +108,7 @@ def _find_cut(model: nn.Module, example_input: Tensor, how: _How) -> Cut:
         with _explained("the network cannot be traced for pruning", "check that example_input fits it"):
             coupling = find_coupling(spare, example_input, joins=joins)
         with _explained("the pruning criterion failed", "check that it and the batches fit the network"):
-            score_U = brought_to(how.rank(Evidence(spare, coupling, batches, generator)), CPU)
+            score_U = brought_to(how.rank(Evidence(spare, coupling, batches, generator, how.task)), CPU)
         _require_scores(score_U, coupling)
         try:
             removed_U = choose_units(
