@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fedge.catalog.datasets import dataset_facts
+from fedge.catalog.facts import DatasetFacts
 from fedge.coordinator.schedule import plan_round
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.level import Bounds, Ranking, find_level
@@ -18,6 +19,7 @@ from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.device.methods import Methods, made_for
 from fedge.errors import UserError
 from fedge.launch import host_request
+from fedge.network.objective import task_named, trained_by
 from fedge.prepare import initial_model
 from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
@@ -30,6 +32,7 @@ from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import CRITERIA
 from fedge.training.pruning.one_shot import prune
 from fedge.training.stats import TrainStats
+from fedge.training.task import Task
 from fedge.training.update.what import freeze
 
 DRY_BATCHES = 8
@@ -41,36 +44,45 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
     tell("forecast")
-    model = initial_model(scenario, facts.num_classes, facts.shape)
+    model = initial_model(scenario, facts.num_classes, facts.shape, facts.task)
     rows = []
     for index, device_class in enumerate(scenario.fleet):
         tell("forecast", index, len(scenario.fleet))
-        rows.append(_plan_class(scenario, device_class, model, facts.shape, samples))
+        rows.append(_plan_class(scenario, device_class, model, facts, samples))
     return rows
 
 
 def _plan_class(
-    scenario: Scenario, device_class: DeviceClass, model: nn.Module, shape: tuple[int, int, int], samples: int
+    scenario: Scenario, device_class: DeviceClass, model: nn.Module, facts: DatasetFacts, samples: int
 ) -> dict[str, Any]:
     scenario = scenario.model_copy(update={"training": scenario.training_of(device_class)})
-    training, device = scenario.training, scenario.profile_of(device_class)
+    training, device, shape = scenario.training, scenario.profile_of(device_class), facts.shape
+    task = trained_by(task_named(facts.task), training.loss)
     request = host_request(scenario, device_class)
     dense_macs = count_macs(model, shape).training
     parameters = _parameters(model)
     model = copy.deepcopy(model)
     freeze(model, training.what, shape)
     fit = fit_to_memory(
-        model, training, scenario.limits, device, input_shape=shape, samples=samples, who=device_class.label
+        model,
+        training,
+        scenario.limits,
+        device,
+        input_shape=shape,
+        samples=samples,
+        task=task,
+        who=device_class.label,
     )
-    level = _level(scenario, device_class, model, shape, samples, dense_macs)
+    level = _level(scenario, device_class, model, shape, samples, dense_macs, task)
     pruned = _pruned(model, level or fit.level, shape, training.pruning)
-    stats = _dry_run(scenario, pruned, shape, fit.batch_size)
+    stats = _dry_run(scenario, pruned, facts, fit.batch_size, task)
     seen = samples * training.epochs
     macs_done = round(stats.macs_done / stats.samples_seen * seen)
+    peak = peak_bytes(pruned, training, fit.batch_size, shape, task=task)
     work = Work(
         macs=macs_done,
         steps=-(-samples // fit.batch_size) * training.epochs,
-        memory_bytes=int(scenario.limits.overhead * peak_bytes(pruned, training, fit.batch_size, shape)),
+        memory_bytes=int(scenario.limits.overhead * peak),
         received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
         sent_bytes=_report_bytes(scenario),
     )
@@ -104,6 +116,7 @@ def _level(
     shape: tuple[int, int, int],
     samples: int,
     dense_macs: int,
+    task: Task,
 ) -> float | None:
     """The level of the class: the scenario's, or what its search would find; None where only data can tell."""
     pruning, training = scenario.training.pruning, scenario.training
@@ -119,7 +132,7 @@ def _level(
     bounds = Bounds(
         batch_size=batch_size,
         memory_bytes=scenario.profile_of(device_class).memory_bytes,
-        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape),
+        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape, task=task),
         dense_macs=dense_macs,
         accuracy=lambda cut: 0.0,
         retrain=lambda cut: 0.0,
@@ -138,10 +151,10 @@ def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], pruning
 
 
 def _dry_run(
-    scenario: Scenario, model: nn.Module, shape: tuple[int, int, int], batch_size: int
+    scenario: Scenario, model: nn.Module, facts: DatasetFacts, batch_size: int, task: Task
 ) -> TrainStats:
     """Train a copy on noise with the scenario's methods, as a device makes them, to count what they cost."""
-    model = copy.deepcopy(model)
+    model, shape = copy.deepcopy(model), facts.shape
     methods = Methods(
         scenario.training,
         shape,
@@ -151,7 +164,7 @@ def _dry_run(
     )
     generator = torch.Generator().manual_seed(scenario.seed)
     x_BCHW = torch.randn(batch_size, *shape, generator=generator)
-    y_B = torch.randint(0, 2, (batch_size,), generator=generator)
+    y_B = task.draw(batch_size, facts.num_classes, generator)
     optimizer = made_for(model, methods.optimizer)
     brought: dict[str, Any] = {
         "instance_filter": methods.instance_filter(),
@@ -160,7 +173,8 @@ def _dry_run(
     }
     epochs = 2 if scenario.training.error_maps.alternate else 1  # a dense one and a pruned one
     done = (
-        train(model, [(x_BCHW, y_B)] * DRY_BATCHES, optimizer=optimizer, **brought) for _ in range(epochs)
+        train(model, [(x_BCHW, y_B)] * DRY_BATCHES, optimizer=optimizer, task=task, **brought)
+        for _ in range(epochs)
     )
     return sum(done, start=TrainStats())
 

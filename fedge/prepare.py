@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fedge.cache import lock_path, prepared_folder
+from fedge.catalog.facts import Task as TaskName
 from fedge.catalog.text import read_text
 from fedge.data.dataset import DataSet
 from fedge.data.datasets import load_dataset
@@ -37,10 +38,11 @@ from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.check import check_network
+from fedge.network.objective import task_named, trained_by, transform_named
 from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import data_root
 from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
-from fedge.references import require_references
+from fedge.references import Programs, require_references
 from fedge.scenario.data import Given
 from fedge.scenario.file import parse_scenario
 from fedge.scenario.model import Factory
@@ -51,10 +53,11 @@ from fedge.training.heap import kept_heap
 from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
 from fedge.training.memory_format import fast_order
+from fedge.training.task import Task
 from fedge.training.torch_device import drawing_from, gpu_facts, on_cpu, opened
 from fedge.training.update.what import freeze
 
-FORMAT = 4  # raised when what lies in a prepared folder changes
+FORMAT = 5  # raised when what lies in a prepared folder changes
 _WATCHED_BATCHES = 4  # that the factory model is judged by after an epoch
 
 
@@ -72,6 +75,9 @@ class Prepared:
     parameters: int
     macs_training: int  # of the dense factory model, per instance, forward and backward
     notices: tuple[str, ...] = ()
+    task: TaskName = "classes"
+    target_std: tuple[float, ...] = ()  # of task numbers, per number and in its unit, over the factory's rows
+    tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
 
     @classmethod
     def open(cls, folder: Path) -> "Prepared":
@@ -82,8 +88,15 @@ class Prepared:
             "network": NetworkSource.from_table(facts["network"]),
             "input_shape": tuple(facts["input_shape"]),
             "notices": tuple(facts.get("notices", ())),
+            "target_std": tuple(facts.get("target_std", ())),
+            "tolerance": tuple(facts.get("tolerance", ())),
         }
         return cls(**facts | own)
+
+    @property
+    def asked(self) -> Task:
+        """What the network is asked for, with the loss that is the task's own."""
+        return task_named(self.task, scale=self.target_std, tolerance=self.tolerance)
 
     def build_model(self) -> nn.Module:
         """The factory model's constructor: its shape, not its weights."""
@@ -187,14 +200,21 @@ def _network_key(scenario: Scenario) -> dict[str, object]:
         "version": source.version,
         "weights": model.weights and weights_digest(model.weights),
         "reset": model.reset,
-        "factory": model.factory.model_dump(),
+        "factory": model.factory.model_dump(exclude={"transform"}),
+        "transform": _by_content(model.factory.transform, scenario.programs),
     }
+
+
+def _by_content(reference: str, programs: Programs) -> object:
+    """A word, or what it names and the text of the program that defines it."""
+    where, _, name = reference.rpartition(":")
+    return [name, asdict(programs[where])] if where in programs else reference
 
 
 def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     """Fill a folder beside `folder`, then move it there whole."""
     tell("network")
-    model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:])
+    model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:], dataset.task)
     tell("dividing")
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.world)
     if not len(division.factory.train) and scenario.model.factory.epochs:
@@ -205,8 +225,8 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         tell("writing")
-        write_shards(dataset, division.clients, partial / "shards")
-        write_shards(dataset, [division.factory], partial / "factory-shard")
+        for holders, name in ((division.clients, "shards"), ([division.factory], "factory-shard")):
+            write_shards(dataset, holders, partial / name, targets_of=division.factory.train)
         with kept_heap():
             prepared = replace(_factory(scenario, model, partial), notices=tuple(notices))
         # Under its final name: equal preparations leave equal files.
@@ -248,17 +268,19 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         optimizer.register_step_post_hook(lambda *_: decay.step())
     order = fast_order(model, choice.batch_size, shard.shape)
+    tolerance = _tolerances(scenario, shard)
+    task = trained_by(task_named(shard.task, scale=shard.target_std, tolerance=tolerance), choice.loss)
+    transform = transform_named(choice.transform, scenario.programs, key="model.factory.transform")
     tell("factory", 0, choice.epochs * EPOCH)
     for epoch in range(choice.epochs):
         seed = derive_seed(scenario.world, "factory", "shuffle", epoch)
-        augment = None if choice.augment == "none" else choice.augment
         batches = shard.batches(
-            "train", choice.batch_size, seed=seed, augment=augment, order=order, device=device
+            "train", choice.batch_size, seed=seed, transform=transform, order=order, device=device
         )
         told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
         with drawing_from(derive_seed(scenario.world, "factory", "torch", epoch), device):
-            train(model, told, optimizer=optimizer)
-        accuracy = _finite_accuracy(model, shard, choice, epoch)
+            train(model, told, optimizer=optimizer, task=task)
+        accuracy = _finite_accuracy(model, shard, choice, epoch, task)
         tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
     state = {name: tensor.contiguous() for name, tensor in on_cpu(model.state_dict()).items()}
     save_file(state, folder / "factory.safetensors")
@@ -269,17 +291,31 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         macs_training=count_macs(model, shard.shape).training,
+        task=shard.task,
+        target_std=shard.target_std,
+        tolerance=tolerance,
     )
 
 
-def initial_model(scenario: Scenario, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
+def _tolerances(scenario: Scenario, shard: Shard) -> tuple[float, ...]:
+    """Of each number, in its unit; none where the scenario declares none."""
+    declared = scenario.data.tolerance
+    if declared is None:
+        return ()
+    return declared if isinstance(declared, tuple) else (declared,) * shard.num_classes
+
+
+def initial_model(
+    scenario: Scenario, num_classes: int, shape: tuple[int, ...], task: TaskName = "classes"
+) -> nn.Module:
     """The factory model before its training: fresh weights of the world's seed, and over them those of a file.
 
-    shape: [C, H, W] of a sample. UserError where the network, or the file, will not do.
+    num_classes: classes, labels or numbers of the data. shape: [C, H, W] of a sample. UserError where the network, or
+    the file, will not do.
     """
     channels, height, width = shape
     network = NetworkSource.of(scenario.model, scenario.programs)
-    check_network(network, scenario, num_classes, (channels, height, width))
+    check_network(network, scenario, num_classes, (channels, height, width), task_named(task))
     seed = derive_seed(scenario.world, "factory", "weights")
     model = network.build(num_classes, (channels, height, width), seed=seed)
     if scenario.model.weights is not None:
@@ -294,14 +330,15 @@ def _told(batches: Batches, before: int, per_epoch: int, of: int) -> Batches:
         advance(before + step * EPOCH // per_epoch, of)
 
 
-def _finite_accuracy(model: nn.Module, shard: Shard, choice: Factory, epoch: int) -> float:
+def _finite_accuracy(model: nn.Module, shard: Shard, choice: Factory, epoch: int, task: Task) -> float:
     """The share of right answers on a few training batches, for whoever watches.
 
     RunError: a factory model with numbers that are none must not reach a device, nor the cache.
     """
     finite = all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
     if finite:
-        judged = evaluate(model, islice(shard.batches("train", choice.batch_size), _WATCHED_BATCHES))
+        few = islice(shard.batches("train", choice.batch_size), _WATCHED_BATCHES)
+        judged = evaluate(model, few, task=task)
         finite = math.isfinite(judged.loss)
     if not finite:
         raise RunError(

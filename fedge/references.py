@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from fedge.catalog.names import did_you_mean
+from fedge.catalog.names import did_you_mean, is_reference
 from fedge.catalog.program import Program
 from fedge.engine.modules import TravelledModules, installed_only
 from fedge.errors import UserError
@@ -63,6 +63,9 @@ def require_references(scenario: Scenario) -> None:
     for training in (scenario.training, *map(scenario.training_of, scenario.fleet)):
         for key, name in references_of(training).items():
             resolve_callable(name, scenario.programs, key=key)
+    transform = scenario.model.factory.transform
+    if is_reference(transform):
+        resolve_callable(transform, scenario.programs, key="model.factory.transform")
 
 
 _Frozen = tuple[str, str, tuple[tuple[str, str], ...], bool]

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fedge.catalog.facts import DatasetFacts
+from fedge.catalog.facts import DatasetFacts, Task
 from fedge.errors import UserError
 
 FACTS = "facts.json"
@@ -23,7 +23,6 @@ PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test
 _TABLES = {".csv": "table", ".parquet": "table", ".pq": "table", ".npz": "arrays", ".py": "program"}
 
 Count = Annotated[int, Field(ge=1)]
-Task = Literal["classes", "labels", "numbers"]
 
 
 class _Facts(BaseModel):
@@ -61,7 +60,6 @@ class FolderFacts(DatasetFacts):
     """
 
     folder: Path = Path()
-    task: Task = "classes"
     classes: tuple[str, ...] = ()
     digest: str = ""
 

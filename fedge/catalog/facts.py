@@ -1,6 +1,10 @@
 """What is known of one data set without opening a file of it."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["classes", "labels", "numbers"]
+"""What a network is asked for: one of K classes, any of K labels, K numbers."""
 
 
 @dataclass(frozen=True)
@@ -11,6 +15,7 @@ class DatasetFacts:
     `ordered`: each owner's rows are in the order of their recording. `stride`: samples from the beginning of one
     row to that of the owner's next, where rows are windows of one signal (None: no row shares a sample with another).
     `reader`: the function that reads it, as `package.module:function` (fedge.data.known).
+    `num_classes`: of another `task` than classes, the number of its labels or numbers.
     """
 
     name: str
@@ -24,3 +29,4 @@ class DatasetFacts:
     ordered: bool = False
     stride: int | None = None
     reader: str = ""
+    task: Task = "classes"

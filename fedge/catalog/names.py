@@ -48,6 +48,8 @@ SCORES = {
     "product": "fedge.training.error_map.scores:product",
     "random": "fedge.training.error_map.scores:random",
 }
+LOSSES = {"classes": ("cross_entropy",), "labels": ("binary",), "numbers": ("squared", "huber")}
+"""Kinds of loss by the task that they fit, each task's own first."""
 
 WHAT = ("all", "head", "norm", "shift", "last")
 """Which parameters are trained, beside layers by name: fedge.training.update.what says what each is."""

@@ -12,7 +12,7 @@ from fedge.commands.options import PlainCommand
 from fedge.errors import UserError
 
 if TYPE_CHECKING:
-    from fedge.data.own.arrays import Task
+    from fedge.catalog.facts import Task
     from fedge.data.own.importing.images import Imported, Mode
 
 import_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)

@@ -226,8 +226,16 @@ def round_line(figures: Mapping[str, Any]) -> str:
     return (
         f"round {figures['round']:>2}  {figures['ok']}/{figures['clients']} clients  "
         f"accuracy {percent(accuracy['mean'])} (worst decile {percent(accuracy['worst_decile'])})  "
-        f"MACs saved {percent(figures['saved'])}" + (f"  failed: {failures}" if failures else "")
+        f"MACs saved {percent(figures['saved'])}"
+        + _error(figures)
+        + (f"  failed: {failures}" if failures else "")
     )
+
+
+def _error(figures: Mapping[str, Any]) -> str:
+    """The mean absolute error, where numbers are asked for."""
+    mean = figures.get("error", {}).get("mean")
+    return "" if mean is None else f"  error {mean:.4g}"
 
 
 def host_line(event: "HostEvent") -> str | None:

@@ -15,11 +15,12 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
     gain, hurt = summary["gain"], summary["hurt"]
     return [
         ("factory model's accuracy", percent(accuracy["factory"])),
-        ("told the client's classes", percent(accuracy["told"])),
+        *_told("told the client's classes", percent(accuracy["told"])),
         ("accuracy after", f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}"),
         ("worst decile", percent(accuracy["worst_decile"])),
         ("gain over the factory model", f"{points(gain['mean'])}{_interval(gain['interval'])}"),
-        ("gain over told", points(gain["over_told"])),
+        *_told("gain over told", points(gain["over_told"])),
+        *_errors(summary),
         ("clients hurt", f"{percent(hurt['any'])} (beyond chance {percent(hurt['beyond_chance'])})"),
         ("MACs saved against dense", percent(macs["saved"])),
         ("parameters left", percent(summary["parameters_left"])),
@@ -103,6 +104,26 @@ def trial_table(row: Mapping[str, Any], phase: str, sent_bytes: int, received_by
 def points(difference: float | None) -> str:
     """A difference of two accuracies, 0.0312 as "+3.1 pp" (percentage points); a dash where there is no figure."""
     return "-" if difference is None else f"{100 * difference:+.1f} pp"
+
+
+def _told(name: str, figure: str) -> list[tuple[str, str]]:
+    """A line where there are classes to be told."""
+    return [] if figure == "-" else [(name, figure)]
+
+
+def _errors(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lines of how far off the answers are, where numbers are asked for."""
+    error = summary.get("error")
+    if error is None or error["mean"] is None:
+        return []
+    saved = summary["gain"]["error"]
+    interval = "" if saved["interval"] is None else " [{:+.3g}, {:+.3g}]".format(*saved["interval"])
+    return [
+        ("factory model's mean absolute error", f"{error['factory']:.4g}"),
+        ("mean absolute error after", f"{error['mean']:.4g} ± {error['std']:.3g}"),
+        ("worst decile of the error", f"{error['worst_decile']:.4g}"),
+        ("error saved against the factory model", f"{saved['mean']:+.3g}{interval}"),
+    ]
 
 
 def _interval(interval: Sequence[float] | None) -> str:

@@ -36,6 +36,7 @@ def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Cl
         **sums,
         "saved": saved(sums["macs_done"], sums["macs_dense"]),
         "accuracy": accuracy(ok),
+        **errors(ok),
         "hurt": hurt(ok),
         "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
         **own_figures(ok),
@@ -59,7 +60,25 @@ def accuracy(rows: Sequence[Row]) -> dict[str, float | int | None]:
 
 def accuracies(rows: Iterable[Row], correct: str, count: str = "test_count") -> list[float]:
     """Per client, in client order; a client without such data has none and is left out."""
-    return [row[correct] / row[count] for row in rows if row[count]]
+    return [
+        row[correct] / (row[count] * row.get("decisions", 1)) for row in rows if row[count] and correct in row
+    ]
+
+
+def errors(rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
+    """`{"error": ...}`: how the clients' mean absolute test error is spread, beside the mean of the factory model's.
+
+    worst_decile is the mean of the largest. Empty where the data's task is not numbers.
+    """
+    if not any("test_error_sum" in row for row in rows):
+        return {}
+    own, factory = (_errors(rows, field) for field in ("test_error_sum", "factory_error_sum"))
+    worst = -worst_decile([-value for value in own]) if own else None
+    return {"error": {"factory": spread(factory)["mean"], **spread(own), "worst_decile": worst}}
+
+
+def _errors(rows: Sequence[Row], field: str) -> list[float]:
+    return [row[field] / row["test_count"] for row in rows if row["test_count"] and field in row]
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int | None]:

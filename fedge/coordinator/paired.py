@@ -20,17 +20,25 @@ def gain(rows: Sequence[Row], *, seed: int) -> dict[str, Any]:
     """How far accuracy has risen above the factory model's, over the clients: -1 (all lost) to 1.
 
     mean, median, worst_decile (mean of the worst ceil(n / 10)), interval ([low, high], 95 %, of the mean) and
-    over_told: the mean above `told`, which a method must beat to be worth its cost.
+    over_told: the mean above `told`, which a method must beat to be worth its cost; None where no class is asked for.
+    error, of numbers: the same of how far the mean absolute error has fallen, in the data's unit.
     """
-    gains = paired_gains(rows, "factory_correct")
+    over_told = paired_gains(rows, "told_correct")
+    gained = _spread(paired_gains(rows, "factory_correct"), seed)
+    gained["over_told"] = mean(over_told) if over_told else None
+    if any("test_error_sum" in row for row in rows):
+        gained["error"] = _spread(errors_saved(rows), seed)
+    return gained
+
+
+def _spread(gains: Sequence[float], seed: int) -> dict[str, Any]:
     if not gains:
-        return dict.fromkeys(("mean", "median", "worst_decile", "interval", "over_told"))
+        return dict.fromkeys(("mean", "median", "worst_decile", "interval"))
     return {
         "mean": mean(gains),
         "median": statistics.median(gains),
         "worst_decile": worst_decile(gains),
         "interval": bootstrap_interval(gains, seed),
-        "over_told": mean(paired_gains(rows, "told_correct")),
     }
 
 
@@ -38,19 +46,46 @@ def hurt(rows: Sequence[Row]) -> dict[str, float | None]:
     """Shares of the clients, 0..1, whose network is worse than the factory model on their own test rows.
 
     any: by a row or more. beyond_chance: so much that chance alone does it in less than 5 % of cases, one-sided.
-    Of clients that nothing has changed for, up to 5 % are expected there.
+    Of clients that nothing has changed for, up to 5 % are expected there. Where the task is numbers, worse is a larger
+    error. Labels of one sample stand together: chance is told from the samples answered better and worse.
     """
     tested = [row for row in rows if row["test_count"]]
     if not tested:
         return {"any": None, "beyond_chance": None}
-    worse = [row for row in tested if row["test_correct"] < row["factory_correct"]]
-    beyond = [row for row in worse if chance_of_losing(row["test_gained"], row["test_lost"]) < CHANCE]
+    worse = [row for row in tested if _is_worse(row)]
+    beyond = [row for row in worse if chance_of_losing(*_tosses(row)) < CHANCE]
     return {"any": len(worse) / len(tested), "beyond_chance": len(beyond) / len(tested)}
+
+
+def _is_worse(row: Row) -> bool:
+    if "test_error_sum" in row:
+        return bool(row["test_error_sum"] > row["factory_error_sum"])
+    return bool(row["test_correct"] < row["factory_correct"])
+
+
+def _tosses(row: Row) -> tuple[int, int]:
+    """Test samples that the client's network and the factory model's answer unlike: for the better, and the worse."""
+    if "test_better" in row:
+        return row["test_better"], row["test_worse"]
+    return row["test_gained"], row["test_lost"]
 
 
 def paired_gains(rows: Sequence[Row], against: str) -> list[float]:
     """Per client, in client order: accuracy less that of the right answers counted in field `against`; -1..1."""
-    return [(row["test_correct"] - row[against]) / row["test_count"] for row in rows if row["test_count"]]
+    return [
+        (row["test_correct"] - row[against]) / (row["test_count"] * row.get("decisions", 1))
+        for row in rows
+        if row["test_count"] and against in row
+    ]
+
+
+def errors_saved(rows: Sequence[Row]) -> list[float]:
+    """Per client, in client order: the factory model's mean absolute error less the client's."""
+    return [
+        (row["factory_error_sum"] - row["test_error_sum"]) / row["test_count"]
+        for row in rows
+        if row["test_count"]
+    ]
 
 
 def bootstrap_interval(values: Sequence[float], seed: int, draws: int = DRAWS) -> list[float] | None:

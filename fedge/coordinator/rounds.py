@@ -14,7 +14,7 @@ from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s, reply_bytes
 from fedge.coordinator.memory import Memory
-from fedge.coordinator.metrics import accuracy, own_figures, parameters_left, saved, summarise_round
+from fedge.coordinator.metrics import accuracy, errors, own_figures, parameters_left, saved, summarise_round
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, DeviceFailure, RoundPlan, RoundReport, Status, status_of
@@ -150,14 +150,17 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
 
 def _tallies_agree(report: RoundReport) -> bool:
     """No more right answers than questions, no more kept than seen; gained and lost explain the difference."""
+    per_sample = report.decisions or 1
+    asked = report.test_count * per_sample
     return (
         report.samples_kept <= report.samples_seen
-        and report.test_correct <= report.test_count
-        and report.factory_correct <= report.test_count
-        and report.told_correct <= report.test_count
+        and report.test_correct <= asked
+        and report.factory_correct <= asked
+        and report.told_correct <= asked
         and report.test_gained - report.test_lost == report.test_correct - report.factory_correct
-        and report.test_lost <= report.factory_correct <= report.test_count - report.test_gained
-        and report.validation_correct <= report.validation_count
+        and report.test_lost <= report.factory_correct <= asked - report.test_gained
+        and report.validation_correct <= report.validation_count * per_sample
+        and (report.test_better or 0) + (report.test_worse or 0) <= report.test_count
     )
 
 
@@ -182,6 +185,7 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         "rounds": scenario.rounds,
         "clients": scenario.clients,
         "accuracy": accuracy(rows),
+        **errors(rows),
         "gain": gain(rows, seed=derive_seed(scenario.seed, "interval")),
         "hurt": hurt(rows),
         "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},

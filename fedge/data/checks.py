@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fedge.catalog.facts import Task
 from fedge.data.blocks import blocks
+from fedge.data.targets import check_columns
 from fedge.errors import UserError
 
 X_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
@@ -22,11 +24,15 @@ def check_rows(
     num_classes: int,
     shape: tuple[int, int, int] | None = None,
     subject_N: Any = None,
+    task: Task = "classes",
     who: str,
 ) -> None:
     """All of the below: what a data set, or one device's own rows, must be. `shape`: [C, H, W] where it is known."""
     check_inputs(x_NCHW, shape=shape, who=who)
-    check_targets(y_N, num_classes=num_classes, who=who)
+    if task == "classes":
+        check_targets(y_N, num_classes=num_classes, who=who)
+    else:
+        check_columns(y_N, task, num_classes, who)
     counts = {"x": len(x_NCHW), "y": len(y_N)}
     if subject_N is not None:
         _check_subjects(subject_N, who)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedge.catalog.facts import Task
 from fedge.data.blocks import blocks
 
 _UINT8_BLOCK_BYTES = 1 << 24  # counted as 64-bit numbers: eight times that
@@ -15,10 +16,11 @@ _UINT8_BLOCK_BYTES = 1 << 24  # counted as 64-bit numbers: eight times that
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """`x` [N, C, H, W] uint8 (0..255) or float32; `y` [N] int64; `subject` [N] who recorded a row; `coarse`
-    [N] CIFAR-100's superclass; None where there is none. The first `train_count` rows are the official
+    """`x` [N, C, H, W] uint8 (0..255) or float32; `y` by `task` (fedge.data.targets); `subject` [N] who recorded a row;
+    `coarse` [N] CIFAR-100's superclass; None where there is none. The first `train_count` rows are the official
     training split. `ordered` and `stride` as in `DatasetFacts`: a row begins so many samples after the owner's row
-    before it, and an owner's rows stand in the order of recording, or in that of `order` [N].
+    before it, and an owner's rows stand in the order of recording, or in that of `order` [N]. `num_classes`: K, of
+    classes, labels or numbers.
 
     Data of one's own: x is memory-mapped, `classes` are their names, `digest` stands for all that the arrays hold."""
 
@@ -36,6 +38,7 @@ class DataSet:
     order: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     digest: str = ""
+    task: Task = "classes"
 
     def __len__(self) -> int:
         return len(self.y)

@@ -137,6 +137,7 @@ def partition(
         )
     pool = _generator(seed, "pool order").permutation(pool)
     if kind == "subsets":
+        _classes(dataset, kind)
         shares = _by_subset(dataset, pool, choice.names, clients)
     else:
         shares = _by_flwr(dataset, pool, choice, clients, derive_seed(seed, "partition"))
@@ -150,7 +151,7 @@ def _generator(seed: int, purpose: str) -> np.random.Generator:
 def _by_flwr(dataset: DataSet, pool: np.ndarray, choice: Any, clients: int, seed: int) -> list[np.ndarray]:
     from fedge.data.dividing.flwr_partitioners import positions  # slow
 
-    key = _people(dataset, pool, clients) if choice.kind == "natural" else dataset.y
+    key = _people(dataset, pool, clients) if choice.kind == "natural" else _classes(dataset, choice.kind)
     if choice.kind == "shards":
         pool = pool[np.argsort(key[pool], kind="stable")]
     try:
@@ -161,6 +162,21 @@ def _by_flwr(dataset: DataSet, pool: np.ndarray, choice: Any, clients: int, seed
             f"data.partition ({wish}) cannot give each of {clients} clients its rows out of {len(pool)}:"
             f" {_ADVICE[choice.kind]}"
         ) from error
+
+
+BY_CLASS = ("dirichlet", "pathological", "shards", "subsets")
+
+
+def _classes(dataset: DataSet, kind: str) -> np.ndarray:
+    """The class of each row, for a division that goes by it; nothing to go by for `iid` of another task."""
+    if dataset.task == "classes":
+        return dataset.y
+    if kind in BY_CLASS:
+        raise UserError(
+            f"data.partition kind {kind!r} divides by class, and '{dataset.name}' has task {dataset.task!r}: take iid, "
+            "natural or given"
+        )
+    return np.zeros(len(dataset), np.int64)
 
 
 def _people(dataset: DataSet, pool: np.ndarray, clients: int) -> np.ndarray:

@@ -3,9 +3,9 @@
 A folder of shards holds K clients, numbered from 0:
 
     x.npy        [R, C, H, W] uint8 or float32, client by client, each in the order train | validation | test
-    y.npy        [R] int64
+    y.npy        [R] int64, [R, K] uint8 or float32, by the data's task (fedge.data.targets)
     offsets.npy  [K, 4] int64: where a client's train, validation and test rows begin, and its end
-    meta.json    dataset, num_classes, shape, mean, std, clients
+    meta.json    dataset, task, num_classes, shape, mean, std, target_mean, target_std, clients
 
 A client's rows are consecutive and read from the file at their offset, so that memory does not grow with the number
 of clients. Only rows that are some client's are in the folder, and a `Shard` holds no array of anybody else's.
@@ -20,17 +20,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from fedge.data.augment import crop_flip
+from fedge.catalog.facts import Task
 from fedge.data.blocks import BLOCK_BYTES, gathered, release, row_bytes
 from fedge.data.checks import check_row_numbers, check_rows
 from fedge.data.dataset import DataSet
 from fedge.data.dividing.parts import ClientRows
+from fedge.data.targets import DTYPES, row_shape, target_statistics
+from fedge.data.transform import Transform, transformed
 from fedge.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -66,6 +68,7 @@ class _Rows:
 class Shard:
     """The rows of one client, and nobody else's. `shape` is [C, H, W]; `mean` and `std` per channel normalise.
 
+    task: what y says of a row: its class, its K labels, or K numbers, which `target_mean` and `target_std` standardise.
     What is read without naming a part is the *training* part: `x` and `y`, `len(shard)`, `shard[i]`, a loop over it,
     a `torch.utils.data.DataLoader(shard)`. The validation and test rows are had by name: `batches("test", 256)`.
     """
@@ -76,6 +79,9 @@ class Shard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     _parts: dict[str, tuple[_Rows, _Rows]] = field(repr=False)
+    task: Task = "classes"
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
 
     @classmethod
     def open(cls, directory: Path | str, client: int) -> "Shard":
@@ -101,6 +107,9 @@ class Shard:
                 split: (_Rows.cut(x, start, end), _Rows.cut(y, start, end))
                 for split, (start, end) in zip(SPLITS, pairwise(ends), strict=True)
             },
+            task=meta.get("task", "classes"),
+            target_mean=tuple(meta.get("target_mean", ())),
+            target_std=tuple(meta.get("target_std", ())),
         )
 
     @cached_property
@@ -110,7 +119,7 @@ class Shard:
 
     @cached_property
     def y(self) -> np.ndarray:
-        """Their labels [N] int64: a copy in memory."""
+        """Their targets as they are stored, [N] or [N, K]: a copy in memory."""
         return self.arrays("train")[1]
 
     def __len__(self) -> int:
@@ -118,9 +127,9 @@ class Shard:
         return self.count("train")
 
     def __getitem__(self, index: int) -> Batch:
-        """One training row: x_CHW float32, normalised, and its label."""
-        x_CHW = self._normalised(torch.from_numpy(self.x[index][None]))[0]
-        return x_CHW, torch.as_tensor(self.y[index])
+        """One training row: x_CHW float32, normalised, and its target, standardised where it is a number."""
+        x_CHW = self._normalised(_scaled(torch.from_numpy(self.x[index][None])))[0]
+        return x_CHW, self._standardised(torch.as_tensor(self.y[index]))
 
     def __iter__(self) -> Iterator[Batch]:
         """The training rows one by one, in stored order."""
@@ -131,11 +140,11 @@ class Shard:
         return self._part(split)[0].count
 
     def labels(self, split: str) -> np.ndarray:
-        """The labels of `split` [N] int64, in stored order."""
+        """The targets of `split` [N] or [N, K], in stored order and as they are stored."""
         return np.array(self._part(split)[1].open())
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """A copy of the rows of `split` as they are stored: x [N, C, H, W] uint8 or float32, y [N] int64."""
+        """A copy of the rows of `split` as they are stored: x [N, C, H, W] uint8 or float32, y."""
         x, y = self._part(split)
         return np.array(x.open()), np.array(y.open())
 
@@ -145,31 +154,32 @@ class Shard:
         batch_size: int,
         *,
         seed: int | None = None,
-        augment: Literal["crop_flip"] | None = None,
+        transform: Transform | None = None,
         order: torch.memory_format = torch.contiguous_format,
         device: torch.device | None = None,
     ) -> Iterator[Batch]:
-        """Yield (x_BCHW float32 normalised, y_B int64) once over `split`; the last batch may be short.
+        """Yield (x_BCHW float32 normalised, y_B) once over `split`; the last batch may be short.
 
-        seed None: stored order. A seed gives the permutation, and what `augment` draws. No row, no batch.
-        `order`: of x in memory. `device`: where the rows go as they are stored, to be augmented and normalised there.
-        Rows are read from the file batch by batch.
+        seed None: stored order. A seed gives the permutation, and what `transform` draws, a function of batches that
+        are not normalised yet (fedge.data.transform). y as it is stored, numbers standardised. No row, no batch.
+        `order`: of x in memory. `device`: where the rows go, to be normalised there; a transform sees them before. Rows
+        are read from the file batch by batch.
         """
-        if augment and seed is None:
-            raise UserError("augment needs a seed: give batches() one")
+        if transform is not None and seed is None:
+            raise UserError("transform needs a seed: give batches() one")
         x_NCHW, y_N = (rows.open() for rows in self._part(split))
         generator = torch.Generator().manual_seed(seed or 0)
         count, most = len(y_N), max(1, BLOCK_BYTES // row_bytes(x_NCHW))
         unreleased = 0
         order_N = torch.arange(count) if seed is None else torch.randperm(count, generator=generator)
         for rows_B in order_N.split(batch_size) if count else ():
-            x_BCHW, y_B = (torch.from_numpy(stored[rows_B.numpy()]).to(device) for stored in (x_NCHW, y_N))
-            if augment:
-                x_BCHW = crop_flip(x_BCHW, generator)
+            x_BCHW, y_B = (torch.from_numpy(stored[rows_B.numpy()]) for stored in (x_NCHW, y_N))
+            if transform is not None:  # on the CPU, as its generator is
+                x_BCHW = transformed(transform, _scaled(x_BCHW), generator)
             if (unreleased := unreleased + len(rows_B)) > most:
                 release(x_NCHW)
                 unreleased = 0
-            yield self._normalised(x_BCHW, order), y_B
+            yield self._normalised(_scaled(x_BCHW.to(device)), order), self._standardised(y_B.to(device))
 
     def _normalised(
         self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format
@@ -178,10 +188,15 @@ class Shard:
         mean_C11, std_C11 = (
             torch.tensor(values).to(x_BCHW.device)[:, None, None] for values in (self.mean, self.std)
         )
-        if x_BCHW.dtype == torch.uint8:
-            x_BCHW = x_BCHW.float().div_(255)
         normalised_BCHW = torch.empty(x_BCHW.shape, memory_format=order, device=x_BCHW.device)
         return torch.sub(x_BCHW, mean_C11, out=normalised_BCHW).div_(std_C11)
+
+    def _standardised(self, y: torch.Tensor) -> torch.Tensor:
+        """(y - mean) / std of numbers [..., K]; classes and labels as they are."""
+        if self.task != "numbers":
+            return y
+        mean_K, std_K = (torch.tensor(values).to(y.device) for values in (self.target_mean, self.target_std))
+        return (y - mean_K) / std_K
 
     def _part(self, split: str) -> tuple[_Rows, _Rows]:
         if split not in SPLITS:
@@ -189,28 +204,75 @@ class Shard:
         return self._parts[split]
 
 
-def write_shards(dataset: DataSet, clients: Sequence[ClientRows], directory: Path | str) -> None:
+def _scaled(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """Float32, pictures as 0..1."""
+    return x_BCHW.float().div_(255) if x_BCHW.dtype == torch.uint8 else x_BCHW
+
+
+def data_tie(shard: Shard) -> float:
+    """0..1 from the targets of a shard's training rows, 0 without any: what availability may be tied to.
+
+    The mean class over the highest, the share of labels that are 1, or where the mean number lies among all, taken for
+    normal.
+    """
+    y = shard.labels("train")
+    if not len(y):
+        return 0.0
+    if shard.task == "classes":
+        return float(y.mean()) / max(1, shard.num_classes - 1)
+    if shard.task == "labels":
+        return float(y.mean())
+    deviations_K = (y.mean(0, dtype=np.float64) - shard.target_mean) / shard.target_std
+    return 0.5 * (1 + math.erf(float(deviations_K.mean()) / math.sqrt(2)))
+
+
+def write_shards(
+    dataset: DataSet,
+    clients: Sequence[ClientRows],
+    directory: Path | str,
+    *,
+    targets_of: np.ndarray | None = None,
+) -> None:
     """Write the clients' rows as a folder of shards, numbered from 0, replacing what `directory` held.
 
+    targets_of: the rows whose numbers say how targets are standardised; None, or none: the official training rows.
     UserError: x, y or the row numbers are not what they must be (fedge.data.checks). Classes without a row are fine.
     """
-    check_rows(dataset.x, dataset.y, num_classes=dataset.num_classes, who=f"data set '{dataset.name}'")
+    check_rows(
+        dataset.x,
+        dataset.y,
+        num_classes=dataset.num_classes,
+        task=dataset.task,
+        who=f"data set '{dataset.name}'",
+    )
     for client, own in enumerate(clients):
         check_row_numbers(np.concatenate(own.parts), len(dataset), who=f"client {client}")
     sizes_K3 = np.array([[len(part) for part in rows.parts] for rows in clients], np.int64).reshape(-1, 3)
     ends_K3 = np.cumsum(sizes_K3.ravel()).reshape(-1, 3)
     offsets_K4 = np.concatenate([ends_K3[:, :1] - sizes_K3[:, :1], ends_K3], axis=1)
+    target_mean, target_std = _targets(dataset, targets_of)
     meta = {
         "dataset": dataset.name,
+        "task": dataset.task,
         "num_classes": dataset.num_classes,
         "shape": dataset.x.shape[1:],
         "mean": dataset.mean,
         "std": dataset.std,
+        "target_mean": target_mean,
+        "target_std": target_std,
         "clients": len(clients),
     }
     rows = np.concatenate([part for own in clients for part in own.parts] or [np.empty(0, np.int64)])
     pieces = ((x, dataset.y[rows[start : start + len(x)]]) for start, x in gathered(dataset.x, rows))
     _write(Path(directory), meta, dataset.x.dtype, offsets_K4, pieces)
+
+
+def _targets(dataset: DataSet, rows: np.ndarray | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """How numbers are standardised; nothing for another task."""
+    if dataset.task != "numbers":
+        return (), ()
+    told = rows is not None and len(rows)
+    return target_statistics(dataset.y[rows] if told else dataset.y[: dataset.train_count])
 
 
 def export_shard(directory: Path | str, client: int, out: Path | str) -> None:
@@ -239,7 +301,12 @@ def _write(
     try:
         total = int(offsets_K4[-1, 3])
         x = open_memmap(partial / "x.npy", "w+", dtype, (total, *meta["shape"]))
-        y = open_memmap(partial / "y.npy", "w+", np.int64, (total,))
+        y = open_memmap(
+            partial / "y.npy",
+            "w+",
+            DTYPES[meta["task"]],
+            (total, *row_shape(meta["task"], meta["num_classes"])),
+        )
         start = 0
         for x_rows, y_rows in pieces:
             end = start + len(y_rows)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from fedge.catalog.devices import DeviceProfile
-from fedge.data.shard import Batch, Shard
+from fedge.data.shard import Batch, Shard, data_tie
+from fedge.data.transform import Transform
 from fedge.device.budget.battery import Charge
 from fedge.device.counting import Count
 from fedge.device.location import Location
@@ -33,6 +34,7 @@ from fedge.training.pruning.level_search import Found
 from fedge.training.pruning.topology import Topology
 from fedge.training.quantization import Quantization
 from fedge.training.stats import Evaluation
+from fedge.training.task import OwnLoss
 from fedge.training.torch_device import on_cpu
 
 
@@ -107,9 +109,8 @@ class Device:
 
     @property
     def data_tie(self) -> float:
-        """0..1 from the labels of the training data: where availability is tied to data, this is the tie."""
-        labels = self.shard.labels("train")
-        return float(labels.mean()) / max(1, self.shard.num_classes - 1) if len(labels) else 0.0
+        """0..1 from the targets of the training data: where availability is tied to data, this is the tie."""
+        return data_tie(self.shard)
 
     def seed(self, purpose: str, *parts: int) -> int:
         """The seed of one purpose in this (run, client, round)."""
@@ -144,16 +145,20 @@ class Device:
         instance_filter: InstanceFilter | None = None,
         error_maps: ErrorMapPruner | None = None,
         quantization: Quantization | None = None,
+        loss: OwnLoss | None = None,
+        transform: Transform | None = None,
     ) -> None:
         """`training.epochs` local epochs over the training part of the shard, as far as memory allows.
 
         optimizer: makes one from the network's parameters (`lambda parameters: torch.optim.Adam(parameters)`); None:
         the settings' own. Its rate falls as `training.decay` says. A filter may be one of your own; what it learns is
-        kept from round to round.
+        kept from round to round. loss: a function of (out_BK, y_B) that gives each sample's loss [B], never negative;
+        None: the settings'. transform: a function of (x_BCHW, generator) that changes training batches
+        (fedge.data.transform); None: the settings'.
         Raises DeviceFailure where the plan does not fit and may not be shrunk, or where the loss diverges.
         """
         self._said = None
-        self._trainer.train(optimizer, instance_filter, error_maps, quantization)
+        self._trainer.train(optimizer, instance_filter, error_maps, quantization, loss, transform)
 
     def batches(self, epoch: int = 0) -> Iterator[Batch]:
         """Mini-batches (x_BCHW, y_B) of this client's training rows, normalised: those of `train` in that epoch.

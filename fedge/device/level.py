@@ -9,6 +9,7 @@ from fedge.scenario.training import LevelSearch, Pruning
 from fedge.training.batches import Batches
 from fedge.training.pruning.criteria import Criterion, Evidence
 from fedge.training.pruning.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level
+from fedge.training.task import Classes, Task
 
 
 def remembered(criterion: Criterion) -> Criterion:
@@ -26,12 +27,13 @@ def remembered(criterion: Criterion) -> Criterion:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """What a cut goes by: how channels are ranked, on which data, on an input of which shape [1, C, H, W]."""
+    """What a cut goes by: how channels are ranked, on which data and task, on an input of which shape [1, C, H, W]."""
 
     criterion: Criterion
     batches: Callable[[], Batches]
     example_input: Tensor
     seed: int
+    task: Task = Classes()  # noqa: RUF009 - it has no state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ def find_level(model: nn.Module, pruning: Pruning, ranking: Ranking, bounds: Bou
         **pruning.cut,
         batches=ranking.batches,
         seed=ranking.seed,
+        task=ranking.task,
     )
 
 

@@ -52,7 +52,7 @@ class Cutter:
                 batch_size=round.batch_size,
                 memory_bytes=round.simulated.profile.memory_bytes,
                 peak_bytes=lambda model: peak_bytes(
-                    model, training, round.batch_size, round.prepared.input_shape
+                    model, training, round.batch_size, round.prepared.input_shape, task=round.task
                 ),
                 dense_macs=round.prepared.macs_training,
                 accuracy=lambda model: round.evaluate("validation", model).accuracy,
@@ -77,6 +77,7 @@ class Cutter:
             batches=lambda: DrawnWhenLookedAt(partial(self._ranking_batches, known)),
             example_input=torch.zeros(1, *self.round.prepared.input_shape),
             seed=self.round.seed("prune"),
+            task=self.round.task,
         )
 
     def _cut(self, level: float, ranking: Ranking) -> None:
@@ -86,6 +87,7 @@ class Cutter:
             criterion=ranking.criterion,
             batches=ranking.batches(),
             seed=ranking.seed,
+            task=ranking.task,
             **self.round.training.pruning.cut,
         )
 

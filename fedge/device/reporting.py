@@ -1,5 +1,6 @@
 """What a device says of its round: evaluated, counted and named by the device, whatever the program says."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from fedge.errors import UserError
 from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundReport, Status, finite
 from fedge.protocol.figures import Figures
-from fedge.protocol.report import MOST_EPOCHS, coded
+from fedge.protocol.report import MOST_EPOCHS, NONE, coded
+from fedge.training.stats import Evaluation
 
 
 def report_of(
@@ -39,12 +41,13 @@ def report_of(
         validation_count=validation.count,
         test_correct=test.correct,
         test_count=test.count,
-        **_factory_answers(round).tallies(test.right_N),
+        **_factory_answers(round).tallies(test.right_N, test.error_N),
+        **_of_task(round, validation, test),
         parameters=sum(parameter.numel() for parameter in network.model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
         **_memory_figures(trainer),
-        **coded(criterion=cutter.ran, **trainer.ran),
+        **coded(**_words(cutter, trainer)),
         wall_s=wall_s,
         own=dict(own),
     )
@@ -79,13 +82,41 @@ def _memory_figures(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def _words(cutter: Cutter, trainer: Trainer) -> dict[str, str]:
+    """What really ran; of losses only those that are not what classes are trained by."""
+    words = {"criterion": cutter.ran, **trainer.ran}
+    return {
+        field: word for field, word in words.items() if field != "loss" or word not in (NONE, "cross_entropy")
+    }
+
+
+def _of_task(round: Round, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
+    """Figures of labels and of numbers; nothing of classes."""
+    match round.prepared.task:
+        case "labels":
+            return {"decisions": round.prepared.num_classes}
+        case "numbers":
+            return {"validation_error_sum": _sum(validation), "test_error_sum": _sum(test)}
+    return {}
+
+
+def _sum(evaluation: Evaluation) -> float:
+    if not math.isfinite(evaluation.error_sum):
+        raise DeviceFailure(Status.DIVERGED, "the network's answers are no numbers any more")
+    return evaluation.error_sum
+
+
 def _factory_answers(round: Round) -> FactoryAnswers:
     """Asked once and kept in the device's state, as neither the factory model nor the shard changes."""
-    answers = FactoryAnswers.kept(round.factory, round.shard.count("test"))
+    task = round.prepared.task
+    answers = FactoryAnswers.kept(round.factory, round.shard.count("test"), task)
     if answers is None:
         model = round.prepared.factory_model().to(round.torch_device)
-        own = sorted(set(round.shard.labels("train").tolist()))
-        right, told = (round.evaluate("test", model, classes) for classes in (None, own))
-        answers = FactoryAnswers(right.right_N, told.right_N)
+        shipped = round.evaluate("test", model)
+        told = None
+        if task == "classes":
+            own = sorted(set(round.shard.labels("train").tolist()))
+            told = round.evaluate("test", model, own).right_N
+        answers = FactoryAnswers(shipped.right_N, told, shipped.error_N)
         round.factory = answers.tensors()
     return answers

@@ -9,17 +9,20 @@ from torch import nn
 
 from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
+from fedge.data.transform import Transform
 from fedge.device.counting import Count
 from fedge.device.location import Location
 from fedge.device.methods import Methods
 from fedge.device.network import Network
 from fedge.device.state import DeviceState
+from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.seeding import derive_seed
 from fedge.training.loop import evaluate
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation
+from fedge.training.task import Task
 from fedge.training.torch_device import opened
 
 EVALUATION_BATCH = 256
@@ -71,14 +74,30 @@ class Round:
         """Of the largest mini-batch in training."""
         return min(self.training.batch_size, self.samples)
 
-    def batches(self, model: nn.Module, purpose: str, *parts: int) -> Iterator[Batch]:
-        """The training rows once, shuffled by the purpose's seed, in the order in memory in which `model` is fast."""
+    @property
+    def task(self) -> Task:
+        """What the network is asked for, with the loss that the plan's settings name."""
+        return trained_by(self.prepared.asked, self.training.loss)
+
+    @property
+    def transform(self) -> Transform | None:
+        """What the settings do to training batches."""
+        key = "training.transform"
+        return transform_named(self.training.transform, self.simulated.programs, key=key)
+
+    def batches(
+        self, model: nn.Module, purpose: str, *parts: int, transform: Transform | None = None
+    ) -> Iterator[Batch]:
+        """The training rows once, shuffled by the purpose's seed, in the order in memory in which `model` is fast.
+
+        transform: in place of the settings'.
+        """
         choice = self.training
         return self.shard.batches(
             "train",
             choice.batch_size,
             seed=self.seed(purpose, *parts),
-            augment=None if choice.augment == "none" else choice.augment,
+            transform=transform or self.transform,
             order=self.order(model),
             device=self.torch_device,
         )
@@ -102,7 +121,7 @@ class Round:
         with self.uncounted():
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
         batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)
-        return evaluate(model, batches, classes=classes)
+        return evaluate(model, batches, classes=classes, task=self.prepared.asked)
 
     def require_counted(self) -> None:
         """UserError where the network changed and nobody counted; a counted loop is asked when it ends."""

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from fedge.data.shard import Batch
+from fedge.data.transform import Transform
 from fedge.device.counting import Count
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, filter_word, made_for, optimizer_word, score_word
+from fedge.device.own_parts import loss_word, require_not_negative, require_transform, with_own
 from fedge.device.pruning import Cutter
 from fedge.device.round import Round
 from fedge.errors import UserError
@@ -25,6 +27,7 @@ from fedge.training.instance_filter.filters import InstanceFilter
 from fedge.training.loop import train
 from fedge.training.quantization import Quantization
 from fedge.training.stats import TrainStats
+from fedge.training.task import OwnLoss, Task
 from fedge.training.update.decay import Decay
 
 
@@ -39,7 +42,7 @@ class Trainer:
         self._cutter = cutter
         self._copies = 0
         self._ran: dict[str, set[str]] = {
-            field: set() for field in ("instance_filter", "error_maps", "optimizer", "what")
+            field: set() for field in ("instance_filter", "error_maps", "optimizer", "what", "loss")
         }
 
     @property
@@ -66,10 +69,14 @@ class Trainer:
         instance_filter: InstanceFilter | None,
         error_maps: ErrorMapPruner | None,
         quantization: Quantization | None,
+        loss: OwnLoss | None = None,
+        transform: Transform | None = None,
     ) -> None:
-        """`training.epochs` local epochs with these methods."""
+        """`training.epochs` local epochs with these methods; by `loss` and `transform` in place of the settings'."""
         network = self.round.network
         self.round.require_counted()
+        task = with_own(self.round.task, loss)
+        require_transform(transform)
         make = make_optimizer or self.round.methods.optimizer
         with self.round.uncounted():
             self._fit_to_memory(made_for(network.model, make))
@@ -80,13 +87,16 @@ class Trainer:
                 error_maps=score_word(error_maps),
                 optimizer=optimizer_word(optimizer),
                 what=network.what_word(optimizer),
+                loss=loss_word(task),
             )
             methods = {
                 "instance_filter": instance_filter,
                 "error_maps": error_maps,
                 "quantization": quantization,
             }
-            for stats in self.epochs_of(network.model, optimizer, "shuffle", **methods):
+            epochs = self.epochs_of(network.model, optimizer, "shuffle", task, transform, **methods)
+            for stats in epochs:
+                require_not_negative(stats.loss)
                 if stats.samples_kept and not math.isfinite(stats.loss):
                     raise DeviceFailure(
                         Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
@@ -95,21 +105,27 @@ class Trainer:
         network.accept()
 
     def epochs_of(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, purpose: str, **methods: Any
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        purpose: str,
+        task: Task,
+        transform: Transform | None = None,
+        **methods: Any,
     ) -> Iterator[TrainStats]:
         """Train `model`, yielding after each of `training.epochs` epochs."""
         curve = self.round.methods.decay
         decay = None if curve is None else Decay(optimizer, curve)
         for epoch in range(self.round.training.epochs):
-            batches: Batches = self.round.batches(model, purpose, epoch)
+            batches: Batches = self.round.batches(model, purpose, epoch, transform=transform)
             if decay is not None:
                 batches = decay.over(batches, **self.round.span(epoch))
-            yield train(model, batches, optimizer=optimizer, **methods)
+            yield train(model, batches, optimizer=optimizer, task=task, **methods)
 
     def retrained_accuracy(self, pruned: nn.Module) -> float:
         """Validation accuracy after `training.epochs` by the settings' optimizer: a try of the search, which counts."""
         optimizer = made_for(pruned, self.round.methods.optimizer)
-        for stats in self.epochs_of(pruned, optimizer, "search"):
+        for stats in self.epochs_of(pruned, optimizer, "search", self.round.task):
             self._cutter.macs += stats.macs_done
         return self.round.evaluate("validation", pruned).accuracy
 
@@ -172,6 +188,7 @@ class Trainer:
             copies=self._copies,
             known_bytes=self._known_need(optimizer),
             may_prune=may_prune,
+            task=round.task,
             who=self._who,
         )
         if not self.fit.fits:
@@ -188,7 +205,8 @@ class Trainer:
         self._copies = copies
         round, fit = self.round, self.fit
         batch_size = max(batch_size, fit.batch_size)
-        peak = peak_bytes(round.network.model, round.training, batch_size, round.prepared.input_shape, copies)
+        shape = round.prepared.input_shape
+        peak = peak_bytes(round.network.model, round.training, batch_size, shape, copies, task=round.task)
         need = int(round.plan.limits.overhead * peak)
         if need > fit.have_bytes:
             raise DeviceFailure(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from flwr.app import Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedge.catalog.names import CRITERIA, FILTERS, SCORES, WHAT
+from fedge.catalog.names import CRITERIA, FILTERS, LOSSES, SCORES, WHAT
 from fedge.protocol.figures import Figures, apart, prefixed
 from fedge.protocol.status import DeviceFailure, Status
 from fedge.scenario.report import figure_bits
@@ -35,6 +35,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "error_maps": (NONE, OWN, *SCORES),
     "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
     "what": (NONE, OWN, *WHAT, LAYERS),
+    "loss": (NONE, OWN, *(kind for kinds in LOSSES.values() for kind in kinds)),
 }
 """The fields that are a word of a closed list. A MetricRecord carries numbers: the word's place in its list."""
 
@@ -78,6 +79,17 @@ class RoundReport(BaseModel):
     )
     optimizer: Annotated[int, Field(ge=0, lt=len(WORDS["optimizer"]))] = 0
     what: Annotated[int, Field(ge=0, lt=len(WORDS["what"]))] = 0
+    # None, and not sent: where a network tells one class and was trained by the cross-entropy
+    loss: Annotated[int, Field(ge=0, lt=len(WORDS["loss"]))] | None = None
+    decisions: Annotated[int, Field(ge=1, le=10**6)] | None = None  # per sample: its labels; None: one
+    validation_error_sum: Amount | None = (
+        None  # of task numbers: the samples' mean absolute errors, in y's unit
+    )
+    test_error_sum: Amount | None = None
+    factory_error_sum: Amount | None = None  # the untouched factory model's on the same test data
+    # of labels and numbers: test samples that are answered better than by the factory model, and worse
+    test_better: Tally | None = None
+    test_worse: Tally | None = None
     time_s: Amount = 0.0  # virtual
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run
@@ -87,7 +99,7 @@ class RoundReport(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. Wrong values are told by the gate, not by a warning here."""
-        fields = self.model_dump(warnings=False, exclude={"own"})
+        fields = self.model_dump(warnings=False, exclude={"own"}, exclude_none=True)
         return RecordDict({REPORT: MetricRecord(fields | prefixed(self.own))})
 
     @classmethod
@@ -101,13 +113,18 @@ class RoundReport(BaseModel):
 
     def word(self, field: str) -> str:
         """What a field of WORDS says."""
-        place: int = getattr(self, field)
-        return WORDS[field][place]
+        place: int | None = getattr(self, field)
+        return NONE if place is None else WORDS[field][place]
 
     def row(self) -> dict[str, Any]:
-        """The fields as results show them: words for their places; without whose report of which round it is."""
-        fields = self.model_dump(exclude={"round", "client", "own"})
-        return fields | prefixed(self.own) | {field: self.word(field) for field in WORDS}
+        """The fields as results show them: words for their places; without whose report of which round it is.
+
+        What says nothing of the data's task is left out: a client cannot be told the classes where there are none.
+        """
+        fields = self.model_dump(exclude={"round", "client", "own"}, exclude_none=True)
+        if self.test_better is not None:
+            del fields["told_correct"]
+        return fields | prefixed(self.own) | {field: self.word(field) for field in WORDS if field in fields}
 
     @classmethod
     def from_json(cls, text: str | None) -> Self | None:
@@ -137,6 +154,8 @@ def bits_at_most(epochs: int, figures: Figures) -> int:
 
 
 def _bits(field: Mapping[str, Any]) -> int:
+    if "anyOf" in field:  # sent or not
+        return 1 + sum(map(_bits, field["anyOf"]))
     if field["type"] == "integer":
         most = field.get("maximum", field.get("exclusiveMaximum", 1) - 1)
         return int(most).bit_length()

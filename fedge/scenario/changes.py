@@ -93,6 +93,7 @@ def references_of(training: Training) -> dict[str, str]:
         "training.pruning.criterion": training.pruning.criterion,
         "training.instance_filter.kind": training.instance_filter.kind,
         "training.error_maps.score": training.error_maps.score,
+        "training.transform": training.transform,
     }
     return {key: name for key, name in names.items() if is_reference(name)}
 

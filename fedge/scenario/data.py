@@ -107,5 +107,8 @@ class Data(Section):
     seed: Annotated[int, Field(ge=0)] | None = (
         None  # the world: who holds what, which factory model; None: `seed`
     )
+    tolerance: Positive | tuple[Positive, ...] | None = (
+        None  # of task numbers: what is right, in y's unit, for all or each; None: half a standard deviation
+    )
     partition: Partition = Iid()
     split: Split = Split()

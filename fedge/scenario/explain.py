@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fedge.catalog.names import nearest
-from fedge.scenario.hints import hint, section_hint
+from fedge.scenario.hints import RENAMED, hint, section_hint
 
 Schema = dict[str, Any]  # JSON schema
 
@@ -94,6 +94,8 @@ def _instead(loc: Sequence[str | int], place: str, schema: Schema) -> str:
     """What to write in place of an unknown key: the nearest of its section's, or all of them."""
     *path, key = loc
     known = _keys_at(path, schema)
+    if (now := RENAMED.get(str(key))) in known:
+        return f"did you mean {now!r}? it is called so now"
     if near := nearest(str(key), known):
         return f"did you mean {near!r}?"
     allowed = f"allowed: {', '.join(known)}"

@@ -8,6 +8,9 @@ _WORDS = {  # what people write for true and false, where TOML knows these two w
     **dict.fromkeys(("true", "yes", "on", "1"), "true"),
     **dict.fromkeys(("false", "no", "off", "0"), "false"),
 }
+RENAMED = {"augment": "transform"}
+"""Keys by the names that they once had."""
+
 _NOTHING = ("none", "null", "nil")
 _STRINGS = ("string_type",)
 _NUMBERS = ("float_type", "float_parsing", "int_type", "int_parsing", "int_from_float")

@@ -6,10 +6,10 @@ Torch-free and without opening a data file: these are the mistakes that can be n
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedge.catalog.data_folder import FolderFacts
 from fedge.catalog.datasets import DATASETS, dataset_facts
 from fedge.catalog.facts import DatasetFacts
 from fedge.catalog.files import client_path, policy_path, scenario_path
+from fedge.catalog.names import LOSSES
 from fedge.errors import UserError
 from fedge.scenario.data import Given, Natural, Pathological, Shards, Subsets
 from fedge.scenario.file import read_scenario
@@ -37,7 +37,7 @@ def check(scenario: Scenario) -> None:
     client_path(scenario.client_program)
     if policy := scenario.schedule.named:
         policy_path(policy)
-    _check_task(facts)
+    _check_task(scenario, facts)
     _check_samples(scenario, facts)
     _check_split(scenario, facts)
     match scenario.data.partition:
@@ -53,11 +53,34 @@ def check(scenario: Scenario) -> None:
             _check_given(file)
 
 
-def _check_task(facts: DatasetFacts) -> None:
-    if isinstance(facts, FolderFacts) and facts.task != "classes":
+def _check_task(scenario: Scenario, facts: DatasetFacts) -> None:
+    """What is asked of the network fits the data's task: partition, losses, tolerance."""
+    kind = scenario.data.partition.kind
+    if facts.task != "classes" and kind in ("dirichlet", "pathological", "shards", "subsets"):
         raise UserError(
-            f"data.dataset {facts.name!r} has task {facts.task!r}; so far networks are trained for task 'classes' "
-            "alone: import the data with class numbers or names as targets"
+            f"data.partition kind {kind!r} divides by class, and {facts.name!r} has task {facts.task!r}: take iid, "
+            "natural or given"
+        )
+    losses = {
+        "training": scenario.training.loss,
+        **{f"fleet.{n}.training": scenario.training_of(each).loss for n, each in enumerate(scenario.fleet)},
+        "model.factory": scenario.model.factory.loss,
+    }
+    for section, loss in losses.items():
+        if loss is not None and loss.kind not in LOSSES[facts.task]:
+            raise UserError(
+                f"{section}.loss.kind is {loss.kind!r}, and {facts.name!r} has task {facts.task!r}: take "
+                f"{' or '.join(LOSSES[facts.task])}, or leave loss out"
+            )
+    tolerance = scenario.data.tolerance
+    if tolerance is not None and facts.task != "numbers":
+        raise UserError(
+            f"data.tolerance is for task 'numbers', and {facts.name!r} has task {facts.task!r}: leave it out"
+        )
+    if isinstance(tolerance, tuple) and len(tolerance) != facts.num_classes:
+        raise UserError(
+            f"data.tolerance has {len(tolerance)} entries and {facts.name!r} {facts.num_classes} numbers; one for all "
+            "is wanted, or one for each"
         )
 
 

@@ -1,13 +1,14 @@
 """`[model]`: the network that every device ships with: a word, or one's own; its first weights; how it is trained."""
 
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fedge.catalog.names import MODELS, is_reference
 from fedge.scenario.beside import Beside
 from fedge.scenario.section import Count, Fraction, NotNegative, Positive, Section, Word
+from fedge.scenario.training import Loss, Transform
 
 BUILD = "build"  # what a network's program defines
 FROM_DATA = ("num_classes", "in_channels", "image_size")  # arguments of a network that its data say
@@ -24,7 +25,8 @@ class Factory(Section):
     learning_rate: Positive = 0.05
     momentum: Fraction = 0.9
     weight_decay: NotNegative = 5e-4
-    augment: Literal["none", "crop_flip"] = "none"
+    loss: Loss | None = None  # as training.loss
+    transform: Transform = "none"  # as training.transform
 
 
 class Model(Section):

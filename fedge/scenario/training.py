@@ -249,6 +249,36 @@ class Quantization(Section):
         return self
 
 
+class CrossEntropy(Section):
+    """Of classes. label_smoothing: the share of a target that all classes get."""
+
+    kind: Literal["cross_entropy"]
+    label_smoothing: Fraction = 0.0
+
+
+class Binary(Section):
+    """Binary cross-entropy of labels: the mean over a sample's labels."""
+
+    kind: Literal["binary"]
+
+
+class Squared(Section):
+    """Squared error of numbers, which are standardised."""
+
+    kind: Literal["squared"]
+
+
+class Huber(Section):
+    """Squared below `delta`, in standard deviations of the targets, and linear above: few wild targets weigh less."""
+
+    kind: Literal["huber"]
+    delta: Positive = 1.0
+
+
+Loss = Annotated[CrossEntropy | Binary | Squared | Huber, Field(discriminator="kind")]
+Transform = Annotated[str, Word(("none", "crop_flip")), Beside(".py")]  # or one's own, as file.py:name
+
+
 class Training(Section):
     """A device's local training, its optimizer made afresh each round."""
 
@@ -258,7 +288,8 @@ class Training(Section):
     optimizer: Optimizer = Sgd()
     decay: Decay = Constant()  # of the learning rate
     what: What = "all"  # is trained; the rest is frozen: head, norm, shift, last, or layers by name
-    augment: Literal["none", "crop_flip"] = "none"
+    loss: Loss | None = None  # None: of the data's task, cross_entropy, binary or squared
+    transform: Transform = "none"  # of training batches: crop_flip, or one's own as file.py:name
     pruning: Pruning = Pruning()
     instance_filter: InstanceFilter = OtherFilter()
     error_maps: ErrorMaps = ErrorMaps()

@@ -137,8 +137,12 @@ def evaluate(
     return Evaluation(
         right_N=right_N,
         loss=loss_sum / len(right_N) if len(right_N) else math.nan,
-        error_N=torch.cat(told) if told else None,
+        error_N=torch.cat(told) if told else _NO_ERRORS.get(task.name),
     )
+
+
+_NO_ERRORS = {"numbers": torch.empty(0, dtype=torch.float64)}
+"""Of no sample, where a task tells errors."""
 
 
 def _decisions(task: Task, out_BK: Tensor, y_B: Tensor) -> Tensor:

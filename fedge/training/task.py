@@ -11,16 +11,17 @@ Shapes: B samples, K classes, labels or numbers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedge.catalog.facts import Task as TaskName
+from fedge.catalog.names import LOSSES
 from fedge.errors import UserError
 from fedge.training.outputs import check_targets, logits_of, one_per_column, require_tensor
 
-TaskName = Literal["classes", "labels", "numbers"]
 OwnLoss = Callable[[Tensor, Tensor], Tensor]
 HALF_A_DEVIATION = 0.5
 """Of the targets: how near a number is right where no tolerance is declared."""
@@ -204,14 +205,6 @@ class Numbers(Task):
         return torch.tensor(values or [default] * columns, dtype=torch.float64, device=out_BK.device)
 
 
-LOSSES: dict[TaskName, tuple[str, ...]] = {
-    "classes": ("cross_entropy",),
-    "labels": ("binary",),
-    "numbers": ("squared", "huber"),
-}
-"""Kinds of loss that fit a task, its own first."""
-
-
 @dataclass(frozen=True)
 class WithOwnLoss(Task):
     """`task` with a loss of one's own, `own_loss(out_BK, y_B)` -> [B]; what is right stays as it is."""
@@ -261,7 +254,7 @@ def with_loss(task: Task, kind: str, *, label_smoothing: float = 0.0, delta: flo
 
     label_smoothing: of cross_entropy. delta: of huber, in standard deviations of the targets.
     """
-    fitting = LOSSES.get(task.name, ())  # type: ignore[call-overload]  # a task of one's own may have any name
+    fitting = LOSSES.get(task.name, ())
     if kind not in fitting:
         raise UserError(
             f"training.loss.kind is {kind!r}, and the data's task is {task.name!r}: take {' or '.join(fitting)}"

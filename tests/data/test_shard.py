@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedge.data.augment import crop_flip
 from fedge.data.dataset import DataSet
 from fedge.data.partition import ClientRows
 from fedge.data.shard import Shard, export_shard, write_shards
@@ -51,14 +52,14 @@ def test_a_batch_is_the_normalised_picture(dataset, folder):
     assert len(last) == 1  # the short last batch is kept
 
 
-@pytest.mark.parametrize("augment", [None, "crop_flip"])
+@pytest.mark.parametrize("augment", [None, crop_flip])
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_pictures_lie_in_the_order_asked_for_and_are_the_same(folder, order, augment):
     """If this fails, a device trains in the slower order, or on other numbers than in the other one."""
     shard = Shard.open(folder, 2)
     pairs = zip(
-        shard.batches("train", 2, seed=3, augment=augment, order=order),
-        shard.batches("train", 2, seed=3, augment=augment),
+        shard.batches("train", 2, seed=3, transform=augment, order=order),
+        shard.batches("train", 2, seed=3, transform=augment),
         strict=True,
     )
     for (x_BCHW, _), (plain_BCHW, _) in pairs:
@@ -77,7 +78,7 @@ def test_a_seed_gives_one_permutation_and_touches_no_global_generator(folder):
 
 def test_augmented_pictures_are_crops_of_the_padded_original(dataset, folder):
     """Augmentation would invent or misplace pixels."""
-    ((x_BCHW, y_B),) = Shard.open(folder, 2).batches("train", 5, seed=0, augment="crop_flip")
+    ((x_BCHW, y_B),) = Shard.open(folder, 2).batches("train", 5, seed=0, transform=crop_flip)
     raw = (
         x_BCHW * torch.tensor(dataset.std)[:, None, None] + torch.tensor(dataset.mean)[:, None, None]
     ) * 255

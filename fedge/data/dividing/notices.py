@@ -16,8 +16,7 @@ def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -
     """Rows and classes that are nobody's, parts that are empty or small, classes out of balance, test rows that stand
     among training rows too."""
     lines = [
-        _empty_classes(dataset),
-        _imbalance(dataset),
+        *_of_targets(dataset),
         _overlapping(dataset, getattr(choice.split, "by", "row")),
         _nobodys(dataset, divided, choice.partition.kind),
         _gap(dataset, divided),
@@ -27,6 +26,17 @@ def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -
         _repeated(dataset, divided),
     ]
     return [line for line in lines if line]
+
+
+def _of_targets(dataset: DataSet) -> list[str]:
+    """What y alone tells: classes or labels that no row has, or too few; a number that is always the same."""
+    if dataset.task == "classes":
+        return [_empty_classes(dataset), _imbalance(dataset)]
+    constant = np.flatnonzero(dataset.y.min(0) == dataset.y.max(0)).tolist()
+    names = ", ".join(f"'{dataset.classes[column]}'" for column in constant[:5])
+    more = ", ..." if len(constant) > 5 else ""
+    told = f"the same in every row of '{dataset.name}', so that nothing can be learned of them: {names}{more}"
+    return [f"{dataset.task} that are {told}"] if constant else []
 
 
 def _empty_classes(dataset: DataSet) -> str:
@@ -75,7 +85,9 @@ def _few(divided: DividedRows) -> str:
 
 
 def _missing_among(dataset: DataSet, rows: np.ndarray) -> list[int]:
-    """Classes that the data set holds and `rows` do not."""
+    """Classes that the data set holds and `rows` do not; none of another task."""
+    if dataset.task != "classes":
+        return []
     everywhere = set(absent_classes(dataset.y, dataset.num_classes))
     return [
         label for label in absent_classes(dataset.y[rows], dataset.num_classes) if label not in everywhere

@@ -8,7 +8,8 @@ of stretches, per owner in the order of recording, before any row goes to a clie
     by "time"   an owner's other rows: the first train, then validation, the last test
     gap         where two parts meet, the earlier one's last rows are dropped, as many as share samples
 
-A run is what one owner recorded under one label without a break. Legend: N rows of the data set, R runs.
+A run is what one owner recorded under one class, or one set of labels, without a break. Numbers have neither: there a
+run is a tenth of an owner's rows, in order. Legend: N rows of the data set, R runs.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
 GAP, FACTORY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2, 3
+_TENTHS = 10
 _PREFERRED = (TRAIN, TEST, VALIDATION)  # where two parts lack equally much
 
 
@@ -43,7 +45,8 @@ def assign_parts(
     """
     require_order(dataset, by)
     order_N, owner_N = dataset.in_order()
-    run_N = _runs(owner_N, dataset.y[order_N])
+    run_N = _runs(owner_N, _run_labels(dataset, order_N, owner_N))
+    class_N = dataset.y[order_N] if dataset.task == "classes" else np.zeros(len(dataset), np.int64)
     if factory_N is None:
         part_N = _factory_runs(run_N, factory_fraction, derive_seed(seed, "factory split"))
     else:
@@ -52,7 +55,7 @@ def assign_parts(
     for owner in np.unique(owner_N):
         own = np.flatnonzero((owner_N == owner) & (part_N != FACTORY))
         generator = np.random.default_rng(derive_seed(seed, int(owner), "runs"))
-        part_N[own] = cut(run_N[own], dataset.y[order_N][own], fractions, generator)
+        part_N[own] = cut(run_N[own], class_N[own], fractions, generator)
     _drop_gap(part_N, owner_N, dataset.overlap if gap is None else gap)
     result_N = np.empty_like(part_N)
     result_N[order_N] = part_N
@@ -89,6 +92,19 @@ def _ends(end_NCHT: np.ndarray) -> list[tuple[int, bytes]]:
     flat_NCHT = end_NCHT.min(axis=-1) == end_NCHT.max(axis=-1)
     telling_N = ~flat_NCHT.all(axis=(1, 2))
     return [(int(row), end_NCHT[row].tobytes()) for row in np.flatnonzero(telling_N)]
+
+
+def _run_labels(dataset: DataSet, order_N: np.ndarray, owner_N: np.ndarray) -> np.ndarray:
+    """What a run has one of [N], for rows that are in order: its class, its set of labels, its tenth of the owner's."""
+    if dataset.task == "classes":
+        return dataset.y[order_N]
+    if dataset.task == "labels":
+        return np.unique(dataset.y[order_N], axis=0, return_inverse=True)[1].reshape(-1)
+    tenth_N = np.empty(len(order_N), np.int64)
+    for owner in np.unique(owner_N):
+        own = np.flatnonzero(owner_N == owner)
+        tenth_N[own] = np.arange(len(own)) * _TENTHS // len(own)
+    return tenth_N
 
 
 def _runs(owner_N: np.ndarray, y_N: np.ndarray) -> np.ndarray:

@@ -5,14 +5,14 @@ refused by name, with what was found and what to do.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedge.catalog.facts import Task
 from fedge.errors import UserError
 
-Task = Literal["classes", "labels", "numbers"]
 _TASKS = ("classes", "labels", "numbers")
 _COLOURS = (1, 3, 4)  # sizes of a last axis that is likely the channels
 
@@ -56,15 +56,37 @@ def as_targets(
     names = list(classes or map(str, range(y.shape[1])))
     if len(names) != y.shape[1]:
         raise UserError(f"classes has {len(names)} names and y {y.shape[1]} columns; each column needs one")
-    if kind == "labels":
-        if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
-            raise UserError(
-                "y holds other values than 0 and 1; task 'labels' wants them alone, one column a label"
-            )
-        return y.astype(np.uint8), kind, names
-    if y.dtype.kind not in "iuf" or not np.isfinite(y).all():
-        raise UserError(f"y is {y.dtype} or holds nan; task 'numbers' wants finite numbers")
-    return y.astype(np.float32), kind, names
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"classes has {max(names, key=names.count)!r} twice; each column needs a name of its own"
+        )
+    return (_as_labels(y, names) if kind == "labels" else _as_numbers(y, names)), kind, names
+
+
+def _as_labels(y: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+    if y.dtype.kind not in "biuf":
+        raise UserError(f"y is {y.dtype}; task 'labels' wants 0 and 1 [N, K], one column a label")
+    if (odd := ~np.isin(y, (0, 1))).any():
+        row, column = np.argwhere(odd)[0]
+        raise UserError(
+            f"y holds {y[row, column]} in row {row}, column {names[column]!r}; task 'labels' wants 0 and 1 alone, one "
+            "column a label: task 'numbers' is for other values"
+        )
+    return y.astype(np.uint8)
+
+
+def _as_numbers(y: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+    if y.dtype.kind not in "iuf":
+        raise UserError(f"y is {y.dtype}; task 'numbers' wants finite numbers [N, K]")
+    with np.errstate(over="ignore"):
+        numbers: NDArray[Any] = y.astype(np.float32)
+    if (odd := ~np.isfinite(numbers)).any():
+        row, column = np.argwhere(odd)[0]
+        raise UserError(
+            f"y holds {y[row, column]} in row {row}, column {names[column]!r} ({int(odd.any(1).sum())} of {len(y)} "
+            "rows); task 'numbers' wants finite float32 numbers: mend the rows or leave them out"
+        )
+    return numbers
 
 
 def _likely_task(y: NDArray[Any]) -> Task:

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedge.catalog.data_folder import FACTS, facts_text
+from fedge.catalog.facts import Task
 from fedge.data.blocks import blocks
-from fedge.data.own.arrays import Task, as_order, as_owners, as_samples, as_targets
+from fedge.data.own.arrays import as_order, as_owners, as_samples, as_targets
 from fedge.errors import UserError
 from fedge.progress import tell
 

@@ -16,11 +16,12 @@ from fedge.catalog.data_folder import FolderFacts
 from fedge.data.checks import check_rows
 from fedge.data.dataset import DataSet, channel_statistics
 from fedge.data.own.folder import ARRAYS, digest
+from fedge.data.targets import DTYPES, row_shape
 from fedge.errors import UserError
 from fedge.paths import cache_folder
 from fedge.progress import tell
 
-_DTYPES = {"x": ("uint8", "float32"), "y": ("int64",), "owner": ("int64",), "order": ("int64",)}
+_DTYPES = {"x": ("uint8", "float32"), "owner": ("int64",), "order": ("int64",)}
 _KEPT = "checked-data"  # folder in the cache
 
 
@@ -42,6 +43,7 @@ def load_folder(facts: FolderFacts) -> DataSet:
         stride=facts.stride,
         classes=facts.classes,
         digest=f"{facts.digest} {facts.train_count} {facts.num_classes} {facts.stride}",
+        task=facts.task,
     )
 
 
@@ -56,20 +58,23 @@ def _arrays(facts: FolderFacts) -> dict[str, NDArray[Any]]:
                 raise UserError(f"{path} lies there and facts.json knows nothing of it: import it anew")
             continue
         arrays[name] = _mapped(path)
-        if arrays[name].dtype.name not in _DTYPES[name]:
+        dtypes = (DTYPES[facts.task].name,) if name == "y" else _DTYPES[name]
+        if arrays[name].dtype.name not in dtypes:
             raise UserError(
-                f"{path} is {arrays[name].dtype}; {' or '.join(_DTYPES[name])} is wanted: import it anew"
+                f"{path} is {arrays[name].dtype}; {' or '.join(dtypes)} is wanted: import it anew"
             )
         if len(arrays[name]) != facts.size:
             raise UserError(
                 f"{facts.folder.name}/facts.json says {facts.size} rows, {name}.npy has {len(arrays[name])}: "
                 "import it anew"
             )
-        shape = facts.shape if name == "x" else ()
+        of_y = row_shape(facts.task, facts.num_classes)
+        shape = {"x": facts.shape, "y": of_y}.get(name, ())
         if arrays[name].shape[1:] != shape:
+            said = f"{facts.num_classes} {facts.task}" if name == "y" else f"samples of {list(facts.shape)}"
             raise UserError(
-                f"{facts.folder.name}/facts.json says samples of {list(facts.shape)}, {name}.npy has the shape "
-                f"{list(arrays[name].shape)}: import it anew"
+                f"{facts.folder.name}/facts.json says {said}, {name}.npy has the shape {list(arrays[name].shape)}: "
+                "import it anew"
             )
     return arrays
 
@@ -124,6 +129,7 @@ def _check(facts: FolderFacts, arrays: dict[str, NDArray[Any]]) -> None:
         num_classes=facts.num_classes,
         shape=facts.shape,
         subject_N=arrays.get("owner"),
+        task=facts.task,
         who=who,
     )
 

@@ -13,6 +13,7 @@ from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits
 from fedge.scenario.training import Training
 from fedge.training.pruning.one_shot import prune
+from fedge.training.task import Classes, Task
 from fedge.training.update.what import trained
 
 _OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "momentum", "adam")  # by the numbers that they keep per weight
@@ -27,16 +28,18 @@ def peak_bytes(
     batch_size: int,
     input_shape: tuple[int, int, int],
     copies: int | None = None,
+    *,
+    task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> int:
     """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run.
 
-    copies: numbers per weight that the optimizer keeps; None: those of the settings' own.
+    copies: numbers per weight that the optimizer keeps; None: those of the settings' own. task: whose loss it is.
     """
     if copies is None:
         copies = training.optimizer.copies
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
     keep = training.error_maps.keep
-    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies
+    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies, task
     if key not in _PEAKS:
         known = min(copies, len(_OPTIMIZERS) - 1)
         _PEAKS[key] = peak_training_memory(
@@ -45,6 +48,7 @@ def peak_bytes(
             input_shape=input_shape,
             optimizer=_OPTIMIZERS[known],
             error_maps=keep if keep < 1 else None,
+            task=task,
         ) + (copies - known) * sum(
             parameter.nbytes for parameter in model.parameters() if parameter.requires_grad
         )
@@ -81,14 +85,15 @@ def fit_to_memory(
     copies: int | None = None,
     known_bytes: int | None = None,
     may_prune: bool = True,
+    task: Task = Classes(),  # noqa: B008 - it has no state
     who: str,
 ) -> Fit:
     """Decide what a device does with a plan, before it runs it (see fitting.py for the policies).
 
     The level of the returned Fit is a further cut of `model` as it stands; 0: none. `samples`: training instances at
     hand, which bound the batch. `copies`: as in `peak_bytes`. `known_bytes`: the need of the plan as it is, where an
-    earlier round has told. `may_prune` false: only the batch can shrink. A cut is tried on a copy, ranked by L1: its
-    shape is what matters.
+    earlier round has told. `may_prune` false: only the batch can shrink. `task`: whose loss it is. A cut is tried on a
+    copy, ranked by L1: its shape is what matters.
     """
 
     def need(batch_size: int, level: float) -> int:
@@ -98,7 +103,7 @@ def fit_to_memory(
         if level:
             example_input = torch.zeros(1, *input_shape)
             prune(pruned, level, example_input=example_input, **training.pruning.cut)
-        return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape, copies))
+        return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape, copies, task=task))
 
     asked = min(training.batch_size, samples)
     policy: Policy = "shrink" if limits.memory == "shrink" else "refuse"

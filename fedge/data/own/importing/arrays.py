@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedge.data.own.arrays import Task
+from fedge.catalog.facts import Task
 from fedge.data.own.folder import write_dataset
 from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError

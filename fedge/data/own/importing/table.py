@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedge.data.own.arrays import Task
+from fedge.catalog.facts import Task
 from fedge.data.own.folder import write_dataset
 from fedge.data.own.importing.images import Imported
 from fedge.errors import UserError
