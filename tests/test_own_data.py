@@ -224,6 +224,15 @@ TABLES: dict[str, tuple[list[str], str]] = {
     "step alone": ([*TABLE, "--step", "5"], "there is no --window"),
     "shape and window": ([*TABLE, "--shape", "3,1", "--window", "5"], "give one"),
     "task": ([*TABLE, "--task", "class"], "--task is 'class'"),
+    "no target": (
+        ["import", "table", "w.csv"],
+        "--label, --labels and --target say what is to be told, and none of",
+    ),
+    "two targets": ([*TABLE, "--target", "ax"], "and --label and --target is given; give one"),
+    "target and task": (
+        ["import", "table", "w.csv", "--target", "ax", "--task", "labels"],
+        "--target is given, which makes task 'numbers'",
+    ),
     "no file": (["import", "table", "v.csv", "--label", "a"], "v.csv cannot be read as a table"),
     "kind": (["import", "picture", "pics"], "There are images, table, arrays, program"),
 }
@@ -275,8 +284,12 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "no order": ('split = { by = "time" }', {}, "'mine/' has none"),
     "a gap by row": ("split = { gap = 3 }", {}, "gap is for splits by 'run' or 'time'"),
-    "numbers": ("", {"y": np.linspace(0, 1, 12)}, "has task 'numbers'; so far networks are trained for task 'classes'"),
-    "labels": ("", {"y": np.eye(12, 4, dtype=int)}, "has task 'labels'"),
+    "numbers by class": (
+        'partition = { kind = "dirichlet" }', {"y": np.linspace(0, 1, 12)}, "by class, and 'mine/' has task 'numbers'",
+    ),
+    "labels by class": (
+        'partition = { kind = "shards" }', {"y": np.eye(12, 4, dtype=int)}, "by class, and 'mine/' has task 'labels'",
+    ),
     "no file": ('partition = { kind = "given", file = "no.csv" }', {}, "no.csv: no such file"),
     "subsets": ('partition = { kind = "subsets" }', {}, "is for cifar100; data.dataset is 'mine/'"),
 }  # fmt: skip

@@ -43,6 +43,10 @@ def images_command(
         typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to so many pixels."),
     ] = None,
     mode: Annotated[str | None, typer.Option(metavar="grey|rgb", help="Convert every picture.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.csv", help="A file,LABEL,... table of 0 and 1: several labels a picture."),
+    ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")
     ] = False,
@@ -50,7 +54,8 @@ def images_command(
 ) -> None:
     """Read pictures from a folder per class.
 
-    SOURCE: that holds a folder per class, or train, val and test, each with a folder per class.
+    SOURCE: that holds a folder per class, or train, val and test, each with a folder per class. With --labels, whose
+    table names the files below SOURCE, folders say nothing.
     """
     from fedge.data.own.importing import import_images
 
@@ -59,7 +64,13 @@ def images_command(
     colours: Mode | None = mode  # type: ignore[assignment]  # import_images refuses other words
     with _reported():
         made = import_images(
-            source, out, size=side, mode=colours, skip_broken=skip_broken, overwrite=overwrite
+            source,
+            out,
+            size=side,
+            mode=colours,
+            labels=labels,
+            skip_broken=skip_broken,
+            overwrite=overwrite,
         )
     _say(made)
 
@@ -68,7 +79,14 @@ def images_command(
 def table_command(
     source: Source,
     out: Out,
-    label: Annotated[str, typer.Option(metavar="COLUMN", help="The column of what is to be told.")],
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the class.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN,...", help="Instead: columns of 0 and 1, any of which may hold."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN,...", help="Instead: columns of numbers, for a regression.")
+    ] = None,
     owner: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column of whose row it is.")
     ] = None,
@@ -96,6 +114,7 @@ def table_command(
     """
     from fedge.data.own.importing import import_table
 
+    columns, kind = _columns(label, labels, target, _task(task))
     if step is not None and window is None:
         raise UserError(f"--step is {step}, and there is no --window that it goes on from: give --window too")
     if shape is not None and window is not None:
@@ -104,17 +123,42 @@ def table_command(
         made = import_table(
             source,
             out,
-            label=label,
+            label=columns,
             owner=owner,
             time=time,
             shape=_numbers(shape, "--shape", (2, 3)),
             window=window,
             step=step,
             drop=drop or (),
-            task=_task(task),
+            task=kind,
             overwrite=overwrite,
         )
     _say(made)
+
+
+def _columns(
+    label: str | None, labels: str | None, target: str | None, task: "Task | None"
+) -> "tuple[str | list[str], Task | None]":
+    """The columns of what is to be told, and what they are."""
+    options: list[tuple[str, str | None, Task | None]] = [
+        ("--label", label, task),
+        ("--labels", labels, "labels"),
+        ("--target", target, "numbers"),
+    ]
+    given = [(option, text, kind) for option, text, kind in options if text is not None]
+    if len(given) != 1:
+        got = " and ".join(option for option, _, _ in given) or "none of them"
+        raise UserError(
+            f"--label, --labels and --target say what is to be told, and {got} is given; give one: a column of "
+            "classes, columns of 0 and 1, or columns of numbers"
+        )
+    option, text, kind = given[0]
+    if task is not None and task != kind:
+        raise UserError(
+            f"{option} is given, which makes task {kind!r}, and --task is {task!r}: leave --task out"
+        )
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return (text, kind) if option == "--label" else (names, kind)
 
 
 @import_app.command("arrays", cls=PlainCommand)

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
 from flwr.app import Message, MetricRecord, RecordDict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from fedge.catalog.names import CRITERIA, FILTERS, LOSSES, SCORES, WHAT
 from fedge.protocol.figures import Figures, apart, prefixed
@@ -97,9 +104,15 @@ class RoundReport(BaseModel):
         str, Number
     ] = {}  # figures of the program's own, as the scenario's [report.figures] declare them
 
+    @model_serializer(mode="wrap")
+    def _what_is_said(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields without those that are None: a message holds no such value."""
+        fields: dict[str, Any] = fields_of(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
     def content(self) -> RecordDict:
         """What a message of it holds. Wrong values are told by the gate, not by a warning here."""
-        fields = self.model_dump(warnings=False, exclude={"own"}, exclude_none=True)
+        fields = self.model_dump(warnings=False, exclude={"own"})
         return RecordDict({REPORT: MetricRecord(fields | prefixed(self.own))})
 
     @classmethod
@@ -121,7 +134,7 @@ class RoundReport(BaseModel):
 
         What says nothing of the data's task is left out: a client cannot be told the classes where there are none.
         """
-        fields = self.model_dump(exclude={"round", "client", "own"}, exclude_none=True)
+        fields = self.model_dump(exclude={"round", "client", "own"})
         if self.test_better is not None:
             del fields["told_correct"]
         return fields | prefixed(self.own) | {field: self.word(field) for field in WORDS if field in fields}

@@ -9,7 +9,7 @@ import torch
 from fedge.data.augment import crop_flip
 from fedge.data.dataset import DataSet
 from fedge.data.partition import ClientRows
-from fedge.data.shard import Shard, export_shard, write_shards
+from fedge.data.shard import Shard, data_tie, export_shard, write_shards
 from fedge.errors import UserError
 
 ROWS = 20
@@ -173,3 +173,76 @@ def test_a_shard_reads_the_rows_it_is_asked_for(folder, monkeypatch):
     assert not read
     shard.arrays("test")
     assert read == [1, 1]
+
+
+def of_task(task: str, y: np.ndarray, columns: int) -> DataSet:
+    x = np.random.default_rng(0).integers(0, 256, (ROWS, 3, 8, 8), dtype=np.uint8)
+    return DataSet("toy", x, y, columns, ROWS, (0.5,) * 3, (0.2,) * 3, task=task)
+
+
+def test_numbers_are_standardised_by_the_rows_that_are_said(tmp_path):
+    """Breaks if targets are standardised by a client's own rows, which would tell them apart, or stored so."""
+    y = np.stack([np.arange(ROWS), np.full(ROWS, 7)], 1).astype(np.float32)
+    write_shards(of_task("numbers", y, 2), CLIENTS, tmp_path / "s", targets_of=np.array([3, 5]))
+    shard = Shard.open(tmp_path / "s", 0)
+    assert (shard.task, shard.target_mean, shard.target_std) == ("numbers", (4.0, 7.0), (1.0, 1.0))
+    assert shard.y.tolist() == [[4, 7], [2, 7], [9, 7]]
+    ((_, y_BK),) = shard.batches("train", 9)
+    assert y_BK.tolist() == [[0, 0], [-2, 0], [5, 0]] and y_BK.dtype == torch.float32
+    assert shard[2][1].tolist() == [5, 0]
+    export_shard(tmp_path / "s", 2, tmp_path / "one")
+    again = Shard.open(tmp_path / "one", 0)
+    assert again.target_mean == (4.0, 7.0) and again.y[0].tolist() == [11, 7]
+    write_shards(of_task("numbers", y, 2), CLIENTS, tmp_path / "all")
+    assert Shard.open(tmp_path / "all", 0).target_mean == (9.5, 7.0)
+
+
+def test_labels_are_stored_as_they_are(tmp_path):
+    """Breaks if labels are taken for numbers, or a row of them for a class."""
+    y = (np.arange(ROWS)[:, None] >> np.arange(3) & 1).astype(np.uint8)
+    write_shards(of_task("labels", y, 3), CLIENTS, tmp_path / "s")
+    shard = Shard.open(tmp_path / "s", 0)
+    ((_, y_BK),) = shard.batches("train", 9)
+    assert y_BK.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]] and y_BK.dtype == torch.uint8
+    assert shard.labels("validation").tolist() == [[0, 0, 0]]
+    assert 0 < data_tie(shard) < 1
+
+
+@pytest.mark.parametrize(
+    ("task", "y", "said"),
+    [
+        ("labels", np.full((ROWS, 2), 2, np.uint8), "y holds 2 in row 0"),
+        ("labels", np.zeros((ROWS, 3), np.uint8), r"shape \[20, 3\]; wanted \[N, 2\]"),
+        ("labels", np.zeros((ROWS, 2)), "y is float64; task 'labels' wants uint8"),
+        ("numbers", np.full((ROWS, 2), np.nan, np.float32), "y holds nan or infinity in row 0"),
+    ],
+)
+def test_targets_that_are_no_such_task_are_one_line(tmp_path, task, y, said):
+    """Breaks if a damaged array is trained on."""
+    with pytest.raises(UserError, match=said):
+        write_shards(of_task(task, y, 2), CLIENTS, tmp_path / "s")
+
+
+def test_a_transform_of_ones_own(folder):
+    """Breaks if chance comes from elsewhere than the seed, pictures are handed out as bytes, or y is changed."""
+    seen = []
+
+    def brighter(x_BCHW, generator):
+        seen.append(x_BCHW.clone())
+        return x_BCHW + torch.rand(len(x_BCHW), 1, 1, 1, generator=generator)
+
+    shard = Shard.open(folder, 2)
+    once, again = (list(shard.batches("train", 2, seed=4, transform=brighter)) for _ in range(2))
+    plain = list(shard.batches("train", 2, seed=4))
+    for (x, y), (x_again, _), (x_plain, y_plain) in zip(once, again, plain, strict=True):
+        assert torch.equal(x, x_again) and torch.equal(y, y_plain) and not torch.equal(x, x_plain)
+    assert seen[0].dtype == torch.float32 and seen[0].min() >= 0 and seen[0].max() <= 1
+    for wrong, said in (
+        (lambda x, generator: None, "transform '<lambda>' returned a NoneType"),
+        (lambda x, generator: x[:, :1], r"returned float32 \[2, 1, 8, 8\] for float32 \[2, 3, 8, 8\]"),
+        (lambda x, generator: x.double(), "returned float64"),
+    ):
+        with pytest.raises(UserError, match=said):
+            list(shard.batches("train", 2, seed=4, transform=wrong))
+    with pytest.raises(UserError, match="transform needs a seed"):
+        next(shard.batches("train", 2, transform=brighter))

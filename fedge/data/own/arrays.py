@@ -69,8 +69,8 @@ def _as_labels(y: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
     if (odd := ~np.isin(y, (0, 1))).any():
         row, column = np.argwhere(odd)[0]
         raise UserError(
-            f"y holds {y[row, column]} in row {row}, column {names[column]!r}; task 'labels' wants 0 and 1 alone, one "
-            "column a label: task 'numbers' is for other values"
+            f"y holds other values than 0 and 1 ({y[row, column]} in row {row}, column {names[column]!r}); task "
+            "'labels' wants them alone, one column a label: task 'numbers' is for others"
         )
     return y.astype(np.uint8)
 

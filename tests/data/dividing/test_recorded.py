@@ -205,3 +205,36 @@ def test_the_real_windows_share_no_sample_across_parts(by):
             shared += half in whose
             assert whose.setdefault(half, part_N[row]) == part_N[row]
     assert shared > 8000  # the halves do repeat, within a part
+
+
+def as_task(dataset: DataSet, task: str) -> DataSet:
+    """The same windows with numbers that change from row to row, or with the bits of the class as labels."""
+    if task == "numbers":
+        return dataclasses.replace(dataset, y=dataset.x[:, :1, 0, -1], num_classes=1, task=task)
+    bits = (dataset.y[:, None] >> np.arange(2) & 1).astype(np.uint8)
+    return dataclasses.replace(dataset, y=bits, num_classes=2, task=task)
+
+
+@pytest.mark.parametrize("task", ["labels", "numbers"])
+@pytest.mark.parametrize("by", ["row", "run", "time"])
+@pytest.mark.parametrize("kind", ["natural", "iid"])
+def test_labels_and_numbers_divide_too(task: str, by: str, kind: str) -> None:
+    """Breaks if a target that is no class leaves parts empty, shares samples between them, or cannot be divided."""
+    dataset = as_task(signals(mixed=True), task)
+    divided = divide(dataset, choice(by, kind), clients=4, seed=3)
+    fractions = np.mean([[len(part) for part in own.parts] for own in divided.clients], 0)
+    assert np.allclose(fractions / fractions.sum(), FRACTIONS, atol=0.12)
+    assert 0.08 < len(divided.factory.train) / len(dataset) < 0.25
+    if by != "row":
+        for own in divided.clients:
+            assert not samples(dataset, own.train) & samples(dataset, own.test)
+            assert not samples(dataset, divided.factory.train) & samples(dataset, own.test)
+
+
+@pytest.mark.parametrize("task", ["labels", "numbers"])
+@pytest.mark.parametrize("kind", ["dirichlet", "pathological", "shards", "subsets"])
+def test_a_division_by_class_wants_classes(task: str, kind: str) -> None:
+    """Breaks if floats are taken for classes, each a class of its own."""
+    parameters = {"alpha": 0.3, "classes": 2, "per_client": 2, "names": ("aquatic",)}
+    with pytest.raises(UserError, match=f"'{kind}' divides by class, and 'signals' has task '{task}'"):
+        divide(as_task(signals(), task), choice("row", kind, **parameters), clients=4, seed=3)

@@ -9,7 +9,7 @@ it and cut to it from the middle. Without `mode`, all must be plain grey or plai
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from fedge.catalog.data_folder import PARTS, PICTURES
 from fedge.data.own.folder import ArrayFile, new_folder, write_facts
+from fedge.data.own.importing.label_table import LabelTable, read_labels
 from fedge.errors import UserError
 from fedge.progress import tell
 
@@ -49,13 +50,15 @@ def import_images(
     *,
     size: int | tuple[int, int] | None = None,
     mode: Mode | None = None,
+    labels: str | Path | None = None,
     skip_broken: bool = False,
     overwrite: bool = False,
 ) -> Imported:
     """Read `source` into the data folder `folder`. size: side in pixels or (height, width).
 
-    skip_broken: leave out files that cannot be read; without it the first is an error. UserError, in one line, for
-    anything that is no folder of pictures per class; nothing is left behind then.
+    labels: a table of which labels each picture has (label_table.py), in place of a folder per class. skip_broken:
+    leave out files that cannot be read; without it the first is an error. UserError, in one line, for anything that is
+    no folder of pictures; nothing is left behind then.
     """
     source = Path(source)
     if mode is not None and mode not in _PIL_MODE:
@@ -63,28 +66,42 @@ def import_images(
     wanted = (size, size) if isinstance(size, int) else size
     if wanted is not None and min(wanted) < 1:
         raise UserError(f"size is {size}; it is a number of pixels, 1 or more")
-    pictures, odd = _find(source)
+    table = None if labels is None else read_labels(labels, source)
+    pictures, odd = _find(source) if table is None else _named(source, table)
     good, form, broken = _look(pictures, wanted, mode, skip_broken)
-    classes = sorted({picture.label for picture in good})
-    if len(classes) < 2:
-        raise UserError(
-            f"{source} holds pictures of one class, {classes[0]!r}; two folders of them at least are wanted"
-        )
+    names, y = _classes(source, good) if table is None else (table.names, table.targets(p.path for p in good))
     train = sum(picture.part == 0 for picture in good)
     with new_folder(Path(folder), overwrite=overwrite) as partial:
-        _write(partial, good, classes, form, wanted)
+        _write(partial, good, y, form, wanted)
         write_facts(
             partial,
             title=source.absolute().name,
-            task="classes",
-            classes=classes,
+            task="classes" if table is None else "labels",
+            classes=names,
             train_count=train if 0 < train < len(good) else None,
         )
-    return Imported(Path(folder), len(good), tuple(_notes(odd, broken)))
+    why_odd = "no pictures" if table is None else "not named in the table"
+    return Imported(Path(folder), len(good), tuple(_notes({why_odd: odd, "unreadable": broken})))
 
 
-def _notes(odd: Sequence[Path], broken: Sequence[Path]) -> Iterator[str]:
-    for files, why in ((odd, "no pictures"), (broken, "unreadable")):
+def _named(source: Path, table: LabelTable) -> tuple[list[_Picture], list[Path]]:
+    """The pictures of the table, in its order; and those that it does not name."""
+    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in PICTURES)
+    return [_Picture(path, "", 0) for path in table.rows], [path for path in files if path not in table.rows]
+
+
+def _classes(source: Path, pictures: Sequence[_Picture]) -> tuple[list[str], NDArray[Any]]:
+    """The classes' names, and each picture's class [N]."""
+    names = sorted({picture.label for picture in pictures})
+    if len(names) < 2:
+        raise UserError(
+            f"{source} holds pictures of one class, {names[0]!r}; two folders of them at least are wanted"
+        )
+    return names, np.array([names.index(picture.label) for picture in pictures], np.int64)
+
+
+def _notes(left_out: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    for why, files in left_out.items():
         if files:
             yield f"{len(files)} files were left out as {why}, the first: {files[0]}"
 
@@ -180,18 +197,17 @@ def _open(path: Path) -> Image.Image:
 def _write(
     folder: Path,
     pictures: Sequence[_Picture],
-    classes: Sequence[str],
+    targets: NDArray[Any],
     form: tuple[str, tuple[int, int]],
     size: tuple[int, int] | None,
 ) -> None:
     mode, (height, width) = form
     channels = len(Image.new(mode, (1, 1)).getbands())
-    labels = np.array([classes.index(picture.label) for picture in pictures], np.int64)
     with (
         ArrayFile(folder / "x.npy", np.dtype(np.uint8), (channels, height, width)) as x,
-        ArrayFile(folder / "y.npy", labels.dtype, ()) as y,
+        ArrayFile(folder / "y.npy", targets.dtype, targets.shape[1:]) as y,
     ):
-        y.append(labels)
+        y.append(targets)
         for index, picture in enumerate(pictures):
             tell("importing", index, len(pictures))
             x.append(_pixels(_open(picture.path), mode, size)[None])

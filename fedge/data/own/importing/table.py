@@ -1,7 +1,8 @@
 """A csv or parquet table of sensor data becomes a data folder.
 
 A row is a window, its numbers in `shape` C x H x W (or C x T); or, with `window`, a row is a moment of C channels, and
-windows of so many moments are cut from each owner's recording, `step` apart, none across a gap in the label.
+windows of so many moments are cut from each owner's recording, `step` apart: none across a change of class or of
+labels. Numbers change from moment to moment; a window's are those of its last, when all of it is known.
 """
 
 import itertools
@@ -24,7 +25,7 @@ def import_table(
     source: str | Path,
     folder: str | Path,
     *,
-    label: str,
+    label: str | Sequence[str],
     owner: str | None = None,
     time: str | None = None,
     shape: Sequence[int] | None = None,
@@ -34,42 +35,67 @@ def import_table(
     task: Task | None = None,
     overwrite: bool = False,
 ) -> Imported:
-    """Read the table `source`. label, owner, time: columns; the others, but those in `drop`, are the numbers of x.
+    """Read the table `source`. label: the column of what is to be told, or several, of labels or numbers (`task`).
 
-    shape: of a row's numbers, as [C, H, W] or [C, T]. window, step: moments per window, and from one to the next
-    (left out: windows do not overlap). UserError, in one line, for columns that are not there or hold no numbers.
+    owner, time: columns; those left, but for `drop`, are the numbers of x. shape: of a row's numbers, as [C, H, W] or
+    [C, T]. window, step: moments per window, and from one to the next (left out: windows do not overlap). UserError, in
+    one line, for columns that are not there or hold no numbers.
     """
     tell("reading")
-    table = _read(Path(source))
+    table, targets = _read(Path(source)), [label] if isinstance(label, str) else list(label)
     tell("importing", 0, len(table))
-    for name in (column for column in (label, owner, time, *drop) if column is not None):
+    named = [*targets, *(column for column in (owner, time, *drop) if column is not None)]
+    for name in named:
         if name not in table.columns:
             raise UserError(
                 f"{source} has no column {name!r}; there are {', '.join(map(str, table.columns[:20]))}"
             )
-    features = table.drop(columns=[name for name in (label, owner, time, *drop) if name is not None])
-    x_NF = _numbers(features, source)
-    columns = {name: None if name is None else table[name].to_numpy() for name in (label, owner, time)}
-    if any(values is not None and pd.isna(values).any() for values in columns.values()):
+    x_NF, y = _numbers(table.drop(columns=named), source), _targets(table, targets, source)
+    owners, times = (None if name is None else table[name].to_numpy() for name in (owner, time))
+    if any(values is not None and pd.isna(values).any() for values in (y, owners, times)):
         raise UserError(f"{source}: a cell of label, owner or time is empty; fill it in or leave the row out")
-    y, owners, times = columns[label], columns.get(owner), columns.get(time)
+    kind = task or ("labels" if len(targets) > 1 else "numbers" if y.dtype.kind == "f" else None)
     if window is not None:
-        x, rows = _windows(x_NF, y, owners, times, window, step or window)
-        y, owners, times = (None if values is None else values[rows] for values in (y, owners, times))
+        x, rows_MT = _windows(x_NF, _runs(y, kind), owners, times, window, step or window)
+        y = y[rows_MT[:, -1]]
+        owners, times = (None if values is None else values[rows_MT[:, 0]] for values in (owners, times))
     else:
         x = _shaped(x_NF, shape, source)
     path = write_dataset(
         folder,
         x,
-        np.asarray(y),
+        y,
         owner=owners,
         order=times,
+        classes=targets if kind in ("labels", "numbers") else None,
         stride=(step or window) if window is not None and times is not None else None,
-        task=task,
+        task=kind,
         title=Path(source).stem,
         overwrite=overwrite,
     )
     return Imported(path, len(x))
+
+
+def _runs(y: NDArray[Any], task: Task | None) -> NDArray[Any]:
+    """What a window may hold one of only, for each row [N]: its class or set of labels; numbers change all the time."""
+    if task == "numbers":
+        return np.zeros(len(y), np.int64)
+    return y if y.ndim == 1 else np.unique(y, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _targets(table: pd.DataFrame, targets: Sequence[str], source: str | Path) -> NDArray[Any]:
+    """y [N] of one column, [N, K] of several, which hold numbers."""
+    if len(targets) == 1:
+        column: NDArray[Any] = table[targets[0]].to_numpy()
+        return column
+    for name in targets:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise UserError(
+                f"{source}: column {name!r} holds {table[name].dtype}, no numbers: of several columns each is a "
+                "number, or 0 and 1"
+            )
+    columns: NDArray[Any] = table[list(targets)].to_numpy()
+    return columns
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -109,17 +135,17 @@ def _shaped(
 
 
 def _windows(
-    x_NF: NDArray[np.float32], y: Any, owner: Any, time: Any, window: int, step: int
+    x_NF: NDArray[np.float32], run_N: Any, owner: Any, time: Any, window: int, step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Windows [M, C, T] and the row that each begins at."""
+    """Windows [M, C, T] and their rows [M, T]; each of one owner, and of one run, in the order of time."""
     if window < 1 or step < 1:
         raise UserError(f"window is {window} and step {step}; both are numbers of rows, 1 or more")
     owner_N = np.zeros(len(x_NF), np.int64) if owner is None else np.unique(owner, return_inverse=True)[1]
     rows_N = np.lexsort((np.arange(len(x_NF)) if time is None else time, owner_N))
-    breaks = (np.diff(owner_N[rows_N]) != 0) | (y[rows_N][1:] != y[rows_N][:-1])
+    breaks = (np.diff(owner_N[rows_N]) != 0) | (run_N[rows_N][1:] != run_N[rows_N][:-1])
     edges = np.r_[0, np.flatnonzero(breaks) + 1, len(rows_N)]
     starts = [s for low, high in itertools.pairwise(edges) for s in range(low, high - window + 1, step)]
     if not starts:
         raise UserError(f"no recording is as long as a window of {window} rows; take a shorter one")
-    x = np.stack([x_NF[rows_N[start : start + window]].T for start in starts])
-    return x, rows_N[starts]
+    rows_MT = rows_N[np.asarray(starts)[:, None] + np.arange(window)]
+    return x_NF[rows_MT].transpose(0, 2, 1).copy(), rows_MT
