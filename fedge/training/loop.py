@@ -117,7 +117,8 @@ def evaluate(
     """
     if classes is not None and task.name != "classes":
         raise UserError(f"evaluate: classes is given, and the task is {task.name!r}: leave it out")
-    right, errors, loss_sum = [torch.empty(0, dtype=torch.bool)], [], 0.0
+    right, loss_sum = [torch.empty(0, dtype=torch.bool)], 0.0
+    errors: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for x_BCHW, y_B in BroughtTo(batches, device_of(model)):
             check_inputs(x_BCHW, model)
@@ -126,18 +127,18 @@ def evaluate(
             task.check_targets(y_B, out_BK)
             if classes is not None:
                 out_BK = _among(classes, out_BK)
-            right.append(_decisions(task, out_BK, y_B))
-            errors.append(task.error(out_BK, y_B))
+            right.append(_decisions(task, out_BK, y_B).cpu())
+            error_B = task.error(out_BK, y_B)
+            errors += [] if error_B is None else [error_B.cpu()]
             loss = float(task.total_loss(out_BK, y_B))
             if math.isnan(loss):
                 require_finite_inputs(x_BCHW)
             loss_sum += loss
     right_N = torch.cat(right if len(right) == 1 else right[1:])
-    told = [error_B for error_B in errors if error_B is not None]
     return Evaluation(
         right_N=right_N,
         loss=loss_sum / len(right_N) if len(right_N) else math.nan,
-        error_N=torch.cat(told) if told else _NO_ERRORS.get(task.name),
+        error_N=torch.cat(errors) if errors else _NO_ERRORS.get(task.name),
     )
 
 

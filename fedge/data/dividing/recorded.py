@@ -99,7 +99,8 @@ def _run_labels(dataset: DataSet, order_N: np.ndarray, owner_N: np.ndarray) -> n
     if dataset.task == "classes":
         return dataset.y[order_N]
     if dataset.task == "labels":
-        return np.unique(dataset.y[order_N], axis=0, return_inverse=True)[1].reshape(-1)
+        set_N: np.ndarray = np.unique(dataset.y[order_N], axis=0, return_inverse=True)[1]
+        return set_N.reshape(-1)
     tenth_N = np.empty(len(order_N), np.int64)
     for owner in np.unique(owner_N):
         own = np.flatnonzero(owner_N == owner)
