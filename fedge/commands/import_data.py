@@ -187,6 +187,39 @@ def program_command(source: Source, out: Out, task: TaskName = None, overwrite: 
     _say(made)
 
 
+@import_app.command("hub")
+def hub_command(
+    source: Source,
+    out: Out,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of what is to be told.")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of whose row it is.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to so many pixels."),
+    ] = None,
+    task: TaskName = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read a data set of the Hugging Face hub, or a folder that `datasets` reads.
+
+    SOURCE: a name there, or the path of a folder of pictures, csv or parquet files.
+    """
+    from fedge.data.own.importing import import_hub
+
+    sides = _numbers(size, "--size", (1, 2))
+    side = None if sides is None else (sides[0], sides[-1])
+    with _reported():
+        _say(
+            import_hub(
+                source, out, label=label, owner=owner, size=side, task=_task(task), overwrite=overwrite
+            )
+        )
+
+
 def _task(name: str | None) -> "Task | None":
     kinds = ("classes", "labels", "numbers")
     if name is not None and name not in kinds:

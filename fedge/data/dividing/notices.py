@@ -10,6 +10,7 @@ from fedge.data.partition import Division
 
 _IMBALANCE = 10  # times as many rows of one class as of another
 _FEW = 10  # rows of one client
+_MOST_CLASSES = 100  # that whole numbers may have been meant as
 
 
 def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -> list[str]:
@@ -29,14 +30,28 @@ def division_notices(dataset: DataSet, divided: DividedRows, choice: Division) -
 
 
 def _of_targets(dataset: DataSet) -> list[str]:
-    """What y alone tells: classes or labels that no row has, or too few; a number that is always the same."""
+    """What y alone tells: classes without a row, or few; labels and numbers that never change, or look like classes."""
     if dataset.task == "classes":
         return [_empty_classes(dataset), _imbalance(dataset)]
     constant = np.flatnonzero(dataset.y.min(0) == dataset.y.max(0)).tolist()
-    names = ", ".join(f"'{dataset.classes[column]}'" for column in constant[:5])
+    names = ", ".join(
+        f"'{(dataset.classes or range(dataset.num_classes))[column]}'" for column in constant[:5]
+    )
     more = ", ..." if len(constant) > 5 else ""
     told = f"the same in every row of '{dataset.name}', so that nothing can be learned of them: {names}{more}"
-    return [f"{dataset.task} that are {told}"] if constant else []
+    return [f"{dataset.task} that are {told}" if constant else "", _perhaps_classes(dataset)]
+
+
+def _perhaps_classes(dataset: DataSet) -> str:
+    """Told where labels exclude each other, or numbers are few whole ones: they may have been meant as classes."""
+    if dataset.task == "labels":
+        one_hot = dataset.num_classes > 1 and bool((dataset.y.sum(1) == 1).all())
+        what, mend = f"each row of '{dataset.name}' has exactly one of its labels", "y.argmax(1)"
+    else:
+        values = np.unique(dataset.y) if dataset.num_classes == 1 else np.empty(0)
+        one_hot = 1 < len(values) <= _MOST_CLASSES and bool((values == np.arange(len(values))).all())
+        what, mend = f"the numbers of '{dataset.name}' are 0 to {len(values) - 1} and whole", "y.astype(int)"
+    return f"{what}: if they are classes, write {mend} and task classes" if one_hot else ""
 
 
 def _empty_classes(dataset: DataSet) -> str:

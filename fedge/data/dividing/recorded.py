@@ -96,10 +96,11 @@ def _ends(end_NCHT: np.ndarray) -> list[tuple[int, bytes]]:
 
 def _run_labels(dataset: DataSet, order_N: np.ndarray, owner_N: np.ndarray) -> np.ndarray:
     """What a run has one of [N], for rows that are in order: its class, its set of labels, its tenth of the owner's."""
+    label_N: np.ndarray = dataset.y[order_N]
     if dataset.task == "classes":
-        return dataset.y[order_N]
+        return label_N
     if dataset.task == "labels":
-        set_N: np.ndarray = np.unique(dataset.y[order_N], axis=0, return_inverse=True)[1]
+        set_N: np.ndarray = np.unique(label_N, axis=0, return_inverse=True)[1]
         return set_N.reshape(-1)
     tenth_N = np.empty(len(order_N), np.int64)
     for owner in np.unique(owner_N):

@@ -68,9 +68,10 @@ def _as_labels(y: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
         raise UserError(f"y is {y.dtype}; task 'labels' wants 0 and 1 [N, K], one column a label")
     if (odd := ~np.isin(y, (0, 1))).any():
         row, column = np.argwhere(odd)[0]
+        other = "y[:, 0] with task 'classes', or task 'numbers'," if y.shape[1] == 1 else "task 'numbers'"
         raise UserError(
             f"y holds other values than 0 and 1 ({y[row, column]} in row {row}, column {names[column]!r}); task "
-            "'labels' wants them alone, one column a label: task 'numbers' is for others"
+            f"'labels' wants them alone, one column a label: {other} is for others"
         )
     return y.astype(np.uint8)
 

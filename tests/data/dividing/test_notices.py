@@ -40,6 +40,35 @@ def test_a_division_without_loss_says_nothing():
     assert told(data(), choice("iid", test=0.0), 6) == []  # nobody is tested because nobody is to be
 
 
+@pytest.mark.parametrize(
+    ("task", "y", "said"),
+    [
+        (
+            "labels",
+            np.eye(3)[np.arange(400) % 3],
+            "exactly one of its labels: if they are classes, write y.argmax(1)",
+        ),
+        ("labels", np.arange(1200).reshape(-1, 3) % 5 == 0, ""),
+        ("labels", [[1, n % 2, 0] for n in range(400)], "labels that are the same in every row of 'toy'"),
+        (
+            "numbers",
+            np.arange(400)[:, None] % 4,
+            "the numbers of 'toy' are 0 to 3 and whole: if they are classes",
+        ),
+        ("numbers", np.arange(400)[:, None] % 4 / 2, ""),
+        ("numbers", [[n % 4, 7] for n in range(400)], "numbers that are the same in every row of 'toy'"),
+    ],
+)
+def test_targets_that_may_have_been_meant_otherwise_are_told(task, y, said):
+    """Breaks if one-hot classes are trained as labels, or a constant column is, and nobody hears of it."""
+    y = np.asarray(y).astype(np.uint8 if task == "labels" else np.float32)
+    dataset = dataclasses.replace(
+        data(), y=y, task=task, num_classes=y.shape[1], classes=("a", "b", "c")[: y.shape[1]]
+    )
+    lines = told(dataset, choice("iid"), 6)
+    assert [said in line for line in lines] == ([True] if said else [])
+
+
 def test_classes_of_nobody_are_named():
     """Two fifths of the data would vanish without a word."""
     (line,) = told(data(), choice("pathological", classes=1), 7)
