@@ -187,7 +187,7 @@ def program_command(source: Source, out: Out, task: TaskName = None, overwrite: 
     _say(made)
 
 
-@import_app.command("hub")
+@import_app.command("hub", cls=PlainCommand)
 def hub_command(
     source: Source,
     out: Out,
@@ -213,11 +213,10 @@ def hub_command(
     sides = _numbers(size, "--size", (1, 2))
     side = None if sides is None else (sides[0], sides[-1])
     with _reported():
-        _say(
-            import_hub(
-                source, out, label=label, owner=owner, size=side, task=_task(task), overwrite=overwrite
-            )
+        made = import_hub(
+            source, out, label=label, owner=owner, size=side, task=_task(task), overwrite=overwrite
         )
+    _say(made)
 
 
 def _task(name: str | None) -> "Task | None":

@@ -73,17 +73,20 @@ def _figures(title: str, rows: Sequence[tuple[str, str]]) -> Table:
 
 def trial_table(row: Mapping[str, Any], phase: str, sent_bytes: int, received_bytes: int) -> Table:
     """One client's report of one round for a person, as `fedge try` has it."""
-    tested = row["test_count"] or None
+    tested = row["test_count"] * row.get("decisions", 1) or None
     right = {
-        name: tested and percent(row[f"{name}_correct"] / tested) for name in ("factory", "told", "test")
+        name: tested and percent(row[f"{name}_correct"] / tested)
+        for name in ("factory", "told", "test")
+        if f"{name}_correct" in row
     }
     ran = [row[kind] for kind in ("criterion", "instance_filter", "error_maps") if row[kind] != "none"]
     own = [(key.removeprefix("own."), f"{row[key]:g}") for key in row if key.startswith("own.")]
     rows = [
         ("phase", phase),
         ("factory model's accuracy", right["factory"] or "-"),
-        ("told the client's classes", right["told"] or "-"),
-        ("accuracy after", f"{right['test']} of {tested} test samples" if tested else "-"),
+        *([("told the client's classes", right["told"] or "-")] if "told" in right else []),
+        ("accuracy after", f"{right['test']} of {row['test_count']} test samples" if tested else "-"),
+        *_trial_errors(row),
         ("mean training loss", f"{row['train_loss']:.4g}"),
         ("samples trained on", f"{row['samples_kept']:,} of {row['samples_seen']:,}"),
         ("optimizer; methods", f"{row['optimizer']}; {', '.join(ran) or 'none'}"),
@@ -99,6 +102,17 @@ def trial_table(row: Mapping[str, Any], phase: str, sent_bytes: int, received_by
         ("wall clock", f"{row['wall_s']:.2f} s"),
     ]
     return _figures(f"client {row['client']} on {row['device']}, round {row['round']}", rows)
+
+
+def _trial_errors(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Mean absolute errors of one report, where numbers are asked for."""
+    if "test_error_sum" not in row or not row["test_count"]:
+        return []
+    errors = {name: row[f"{name}_error_sum"] / row["test_count"] for name in ("factory", "test")}
+    return [
+        ("factory model's mean absolute error", f"{errors['factory']:.4g}"),
+        ("mean absolute error after", f"{errors['test']:.4g}"),
+    ]
 
 
 def points(difference: float | None) -> str:

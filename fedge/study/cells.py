@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.files import client_path
 from fedge.catalog.program import read_programs
 from fedge.errors import UserError
 from fedge.results.run_folder import SUMMARY
 from fedge.scenario.load import load_scenario
 from fedge.scenario.schema import Scenario
-from fedge.study.study import Study, as_settings
+from fedge.study.study import TOLD, Study, as_settings
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
     if (beside / scenario).is_file():
         scenario = str(beside / scenario)
     base = load_scenario(scenario)
+    task = dataset_facts(base.data.dataset).task
+    if study.baseline == TOLD and task != "classes":
+        raise UserError(
+            f"baseline is {TOLD!r}, and the data's task is {task!r}: no class can be told; take another"
+        )
     worlds, seeds = study.worlds or (base.world,), study.seeds or (base.seed,)
     found = []
     for arm, changes in study.trials().items():

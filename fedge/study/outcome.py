@@ -9,7 +9,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One client's counts on its own test rows, of the round that counts for it, and what all its rounds cost."""
+    """One client's counts on its own test rows, of the round that counts for it, and what all its rounds cost.
+
+    told_correct: None where no class is asked for. gained, lost: rows answered better, and worse, than by the factory
+    model. decisions: answers per row, its labels. error_sum, factory_error_sum: of numbers, in the data's unit.
+    """
 
     client: int
     device: str
@@ -17,29 +21,40 @@ class Outcome:
     correct: int
     count: int
     factory_correct: int
-    told_correct: int
-    gained: int  # rows that it gets right and the factory model wrong
+    told_correct: int | None
+    gained: int
     lost: int
     macs: int
     energy_j: float
+    decisions: int = 1
+    error_sum: float | None = None
+    factory_error_sum: float | None = None
 
     @property
     def accuracy(self) -> float:
-        return self.correct / self.count
+        return self.correct / (self.count * self.decisions)
 
     @property
     def factory(self) -> float:
-        return self.factory_correct / self.count
+        return self.factory_correct / (self.count * self.decisions)
 
     @property
-    def told(self) -> float:
-        return self.told_correct / self.count
+    def told(self) -> float | None:
+        return None if self.told_correct is None else self.told_correct / self.count
+
+    @property
+    def is_worse(self) -> bool:
+        """Than the factory model, by a right answer or by the error of numbers."""
+        if self.error_sum is None or self.factory_error_sum is None:
+            return self.correct < self.factory_correct
+        return self.error_sum > self.factory_error_sum
 
 
 def outcomes(reports: Iterable[Row], select: str) -> list[Outcome]:
     """One for each client that reported and has test rows, in client order.
 
-    select: "last", its last good report; "validation", the one of its best validation accuracy, the later of equals.
+    select: "last", its last good report; "validation", the one of its best validation accuracy, or least
+    error of numbers, the later of equals.
     """
     good: dict[int, list[Row]] = {}
     for row in reports:
@@ -57,14 +72,19 @@ def _outcome(rows: list[Row], select: str) -> Outcome:
         correct=chosen["test_correct"],
         count=chosen["test_count"],
         factory_correct=chosen["factory_correct"],
-        told_correct=chosen["told_correct"],
-        gained=chosen["test_gained"],
-        lost=chosen["test_lost"],
+        told_correct=chosen.get("told_correct"),
+        gained=chosen.get("test_better", chosen["test_gained"]),
+        lost=chosen.get("test_worse", chosen["test_lost"]),
         macs=sum(row["macs_done"] for row in rows),
         energy_j=sum(row["energy_j"] for row in rows),
+        decisions=chosen.get("decisions", 1),
+        error_sum=chosen.get("test_error_sum"),
+        factory_error_sum=chosen.get("factory_error_sum"),
     )
 
 
 def _validation(row: Row) -> tuple[float, int]:
+    """The higher the better: right answers, or the error of numbers, less than which is more."""
     count = row["validation_count"]
-    return (row["validation_correct"] / count if count else 0.0), row["round"]
+    of = row["validation_correct"] if "validation_error_sum" not in row else -row["validation_error_sum"]
+    return (of / count if count else 0.0), row["round"]

@@ -77,8 +77,9 @@ def accuracies(result: CellResult) -> dict[int, float]:
 def gains_of(result: CellResult, baseline: str, base: Mapping[Run, Mapping[int, float]]) -> dict[int, float]:
     """Client -> accuracy above the baseline's; without clients that the baseline does not have in that run."""
     if baseline in (FACTORY, TOLD):
+        against = {o.client: o.factory if baseline == FACTORY else o.told for o in result.outcomes}
         return {
-            o.client: o.accuracy - (o.factory if baseline == FACTORY else o.told) for o in result.outcomes
+            o.client: o.accuracy - less for o in result.outcomes if (less := against[o.client]) is not None
         }
     there = base.get(result.run, {})
     return {o.client: o.accuracy - there[o.client] for o in result.outcomes if o.client in there}
@@ -99,9 +100,10 @@ def _arm(
     return {
         "accuracy": {
             "factory": mean([outcome.factory for outcome in pooled]) if pooled else None,
-            "told": mean([outcome.told for outcome in pooled]) if pooled else None,
+            "told": _mean([outcome.told for outcome in pooled]),
             **spread([outcome.accuracy for outcome in pooled]),
         },
+        **_errors(pooled),
         "gain": gain,
         "cost": cost,
         "gain_per": {
@@ -109,6 +111,28 @@ def _arm(
             for name, amount in cost.items()
         },
         "cells": [result.cell.id for result in results],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that there are; None without any."""
+    there = [value for value in values if value is not None]
+    return mean(there) if there else None
+
+
+def _errors(pooled: Sequence[Outcome]) -> dict[str, Any]:
+    """`{"error": ...}`: mean absolute errors over clients and runs, where numbers are asked for."""
+    tested = [o for o in pooled if o.error_sum is not None]
+    if not tested:
+        return {}
+    sums = {"factory": [o.factory_error_sum for o in tested], "mean": [o.error_sum for o in tested]}
+    return {
+        "error": {
+            name: _mean(
+                [None if total is None else total / o.count for total, o in zip(of, tested, strict=True)]
+            )
+            for name, of in sums.items()
+        }
     }
 
 
@@ -129,7 +153,7 @@ def hurt(pooled: Sequence[Outcome]) -> dict[str, float | None]:
     more; and by so many that chance alone does it in less than 5 % of cases (McNemar, exact, one-sided)."""
     if not pooled:
         return {"any": None, "beyond_chance": None}
-    worse = [outcome for outcome in pooled if outcome.correct < outcome.factory_correct]
+    worse = [outcome for outcome in pooled if outcome.is_worse]
     beyond = [outcome for outcome in worse if chance_of_losing(outcome.gained, outcome.lost) < CHANCE]
     return {"any": len(worse) / len(pooled), "beyond_chance": len(beyond) / len(pooled)}
 
