@@ -48,6 +48,7 @@ SCORES = {
     "product": "fedge.training.error_map.scores:product",
     "random": "fedge.training.error_map.scores:random",
 }
+TRANSFORMS = {"none": None, "crop_flip": "fedge.data.augment:crop_flip"}
 LOSSES = {"classes": ("cross_entropy",), "labels": ("binary",), "numbers": ("squared", "huber")}
 """Kinds of loss by the task that they fit, each task's own first."""
 

@@ -9,17 +9,18 @@ chance must come from `generator`, which is seeded by (run, client, round, epoch
 runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from fedge.data.augment import crop_flip
+from fedge.catalog import names
+from fedge.catalog.named import Named
 from fedge.errors import UserError
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
-NAMED: dict[str, Transform | None] = {"none": None, "crop_flip": crop_flip}
+TRANSFORMS: Mapping[str, Transform | None] = Named(names.TRANSFORMS)
 
 
 def transformed(transform: Transform, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:

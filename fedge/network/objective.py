@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fedge.catalog.facts import Task as TaskName
 from fedge.catalog.names import is_reference
-from fedge.data.transform import NAMED, Transform
+from fedge.data.transform import TRANSFORMS, Transform
 from fedge.references import Programs, resolve_callable
 from fedge.scenario.training import Loss
 from fedge.training.task import Classes, Labels, Numbers, Task, with_loss
@@ -25,6 +25,6 @@ def trained_by(task: Task, loss: Loss | None) -> Task:
 def transform_named(name: str, programs: Programs, *, key: str) -> Transform | None:
     """The settings' transform; None: batches are as the data are. UserError where a reference does not resolve."""
     if not is_reference(name):
-        return NAMED[name]
+        return TRANSFORMS[name]
     own: Transform = resolve_callable(name, programs, key=key)
     return own

@@ -75,8 +75,8 @@ def _sentence(problem: Any, place: str, schema: Schema) -> str:
             return f"{place}.kind is {problem['ctx']['tag']!r}; allowed: {problem['ctx']['expected_tags']}"
         case "too_short":
             return f"{place!r} is empty; it needs at least one entry"
-        case "model_type" | "dict_type" | "union_tag_not_found" if sections := _sections_at(
-            problem["loc"], schema
+        case "model_type" | "model_attributes_type" | "dict_type" | "union_tag_not_found" if (
+            sections := _sections_at(problem["loc"], schema)
         ):
             keys = [_keys(section) for section in sections]
             return f"{place} is {_shown(got)}; it is a section: {section_hint(place, got, keys)}"

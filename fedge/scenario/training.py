@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from fedge.catalog.names import CRITERIA, FILTERS, SCORES, WHAT, did_you_mean, is_reference
+from fedge.catalog.names import CRITERIA, FILTERS, SCORES, TRANSFORMS, WHAT, did_you_mean, is_reference
 from fedge.scenario.beside import Beside
 from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
 
@@ -276,7 +276,7 @@ class Huber(Section):
 
 
 Loss = Annotated[CrossEntropy | Binary | Squared | Huber, Field(discriminator="kind")]
-Transform = Annotated[str, Word(("none", "crop_flip")), Beside(".py")]  # or one's own, as file.py:name
+Transform = Annotated[str, Word(tuple(TRANSFORMS)), Beside(".py")]  # or one's own, as file.py:name
 
 
 class Training(Section):
