@@ -41,19 +41,8 @@ def import_table(
     [C, T]. window, step: moments per window, and from one to the next (left out: windows do not overlap). UserError, in
     one line, for columns that are not there or hold no numbers.
     """
-    tell("reading")
-    table, targets = _read(Path(source)), [label] if isinstance(label, str) else list(label)
-    tell("importing", 0, len(table))
-    named = [*targets, *(column for column in (owner, time, *drop) if column is not None)]
-    for name in named:
-        if name not in table.columns:
-            raise UserError(
-                f"{source} has no column {name!r}; there are {', '.join(map(str, table.columns[:20]))}"
-            )
-    x_NF, y = _numbers(table.drop(columns=named), source), _targets(table, targets, source)
-    owners, times = (None if name is None else table[name].to_numpy() for name in (owner, time))
-    if any(values is not None and pd.isna(values).any() for values in (y, owners, times)):
-        raise UserError(f"{source}: a cell of label, owner or time is empty; fill it in or leave the row out")
+    targets = [label] if isinstance(label, str) else list(label)
+    x_NF, y, owners, times = _columns(source, targets, owner, time, drop)
     kind = task or ("labels" if len(targets) > 1 else "numbers" if y.dtype.kind == "f" else None)
     if window is not None:
         x, rows_MT = _windows(x_NF, _runs(y, kind), owners, times, window, step or window)
@@ -74,6 +63,26 @@ def import_table(
         overwrite=overwrite,
     )
     return Imported(path, len(x))
+
+
+def _columns(
+    source: str | Path, targets: Sequence[str], owner: str | None, time: str | None, drop: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    """The numbers of x [N, F], y, owners and times of a table's rows."""
+    tell("reading")
+    table = _read(Path(source))
+    tell("importing", 0, len(table))
+    named = [*targets, *(column for column in (owner, time, *drop) if column is not None)]
+    for name in named:
+        if name not in table.columns:
+            raise UserError(
+                f"{source} has no column {name!r}; there are {', '.join(map(str, table.columns[:20]))}"
+            )
+    x_NF, y = _numbers(table.drop(columns=named), source), _targets(table, targets, source)
+    owners, times = (None if name is None else table[name].to_numpy() for name in (owner, time))
+    if any(values is not None and pd.isna(values).any() for values in (y, owners, times)):
+        raise UserError(f"{source}: a cell of label, owner or time is empty; fill it in or leave the row out")
+    return x_NF, y, owners, times
 
 
 def _runs(y: NDArray[Any], task: Task | None) -> NDArray[Any]:
