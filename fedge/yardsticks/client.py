@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from fedge.data.shard import Batch, Shard
+from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.seeding import derive_seed
 from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
+from fedge.training.task import Classes
 from fedge.yardsticks.methods import PROXIMITY
 
 EVALUATION_BATCH = 256
@@ -65,9 +67,11 @@ class Client:
     def _train(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, round: int, epochs: int, purpose: str
     ) -> TrainStats:
+        task = trained_by(Classes(), self.scenario.training_of(self.device_class).loss)
         total = TrainStats()
         for epoch in range(epochs):
-            total += train(model, self._batches(model, round, purpose, epoch), optimizer=optimizer)
+            batches = self._batches(model, round, purpose, epoch)
+            total += train(model, batches, optimizer=optimizer, task=task)
         return total
 
     def _batches(self, model: nn.Module, round: int, purpose: str, epoch: int) -> Iterator[Batch]:
@@ -77,7 +81,7 @@ class Client:
             "train",
             training.batch_size,
             seed=derive_seed(self.scenario.seed, self.number, round, purpose, epoch),
-            augment=None if training.augment == "none" else training.augment,
+            transform=transform_named(training.transform, self.scenario.programs, key="training.transform"),
             order=fast_order(model, size, self.shard.shape),
         )
 

@@ -24,7 +24,7 @@ from fedge.coordinator.paired import gain, hurt
 from fedge.data.shard import Shard
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.memory.demand import peak_bytes
-from fedge.errors import RunError
+from fedge.errors import RunError, UserError
 from fedge.prepare import Prepared, prepare
 from fedge.protocol import RoundReport, finite
 from fedge.results.run_folder import SCENARIO, SUMMARY
@@ -43,6 +43,10 @@ Row = dict[str, Any]
 def run_yardstick(name: str, scenario: Scenario, out: Path, observer: Observer) -> None:
     """Run it to its end and write its results into `out`; begun again from the start where it was killed."""
     prepared = prepare(scenario)
+    if prepared.task != "classes":
+        raise UserError(
+            f"yardstick {name!r}: the data's task is {prepared.task!r}; yardsticks are for classes"
+        )
     hold(Path(prepared.folder))
     try:
         _run(name, scenario, prepared, out, observer)
