@@ -186,8 +186,12 @@ class Device:
     def evaluate(
         self, split: str, model: nn.Module | None = None, classes: Sequence[int] | None = None
     ) -> Evaluation:
-        """Count right answers on one part of the shard: train, validation or test; `classes`: among these alone."""
-        return self._round.evaluate(split, model or self.model, classes)
+        """Count right answers on one part of the shard: train, validation or test.
+
+        classes: among these alone; None: as `training.answers` says.
+        """
+        classes = self._round.answers if classes is None else tuple(classes)
+        return self._round.evaluated(split, model or self.model, classes)
 
     def report(self, **figures: Any) -> RoundReport:
         """Evaluate on the client's validation and test data and say what the round brought and cost.

@@ -1,5 +1,6 @@
 """What the parts of a device share in one round: whose it is, what is asked, the data, the network."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.seeding import derive_seed
+from fedge.training.among import Among
 from fedge.training.loop import evaluate
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation
@@ -77,7 +79,18 @@ class Round:
     @property
     def task(self) -> Task:
         """What the network is asked for, with the loss that the plan's settings name."""
-        return trained_by(self.prepared.asked, self.training.loss)
+        task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
+        return task if classes is None else Among(task, classes)
+
+    @functools.cached_property
+    def own_classes(self) -> tuple[int, ...]:
+        """Those that the client has training samples of."""
+        return tuple(sorted(set(self.shard.labels("train").tolist())))
+
+    @property
+    def answers(self) -> tuple[int, ...] | None:
+        """The classes that are answers here, where the settings leave those of others out; None: all are."""
+        return self.own_classes if self.training.answers == "own" and self.own_classes else None
 
     @property
     def transform(self) -> Transform | None:
@@ -116,8 +129,12 @@ class Round:
         with self.uncounted():
             return fast_order(model, self.batch_size, self.prepared.input_shape)
 
-    def evaluate(self, split: str, model: nn.Module, classes: Sequence[int] | None = None) -> Evaluation:
-        """Count right answers on one part of the shard: train, validation or test; `classes`: among these alone."""
+    def evaluate(self, split: str, model: nn.Module) -> Evaluation:
+        """Count the device's right answers on one part of the shard: train, validation or test."""
+        return self.evaluated(split, model, self.answers)
+
+    def evaluated(self, split: str, model: nn.Module, classes: Sequence[int] | None) -> Evaluation:
+        """The same of any model, among these classes alone; None: among all."""
         with self.uncounted():
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
         batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)

@@ -72,6 +72,7 @@ def _check_task(scenario: Scenario, facts: DatasetFacts) -> None:
                 f"{section}.loss.kind is {loss.kind!r}, and {facts.name!r} has task {facts.task!r}: take "
                 f"{' or '.join(LOSSES[facts.task])}, or leave loss out"
             )
+    _check_answers(scenario, facts)
     tolerance = scenario.data.tolerance
     if tolerance is not None and facts.task != "numbers":
         raise UserError(
@@ -81,6 +82,15 @@ def _check_task(scenario: Scenario, facts: DatasetFacts) -> None:
         raise UserError(
             f"data.tolerance has {len(tolerance)} entries and {facts.name!r} {facts.num_classes} numbers; one for all "
             "is wanted, or one for each"
+        )
+
+
+def _check_answers(scenario: Scenario, facts: DatasetFacts) -> None:
+    trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
+    if facts.task != "classes" and any(training.answers == "own" for training in trainings):
+        raise UserError(
+            f"training.answers is 'own', which is for task 'classes', and {facts.name!r} has task {facts.task!r}: "
+            "leave it out"
         )
 
 

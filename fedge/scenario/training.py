@@ -287,6 +287,9 @@ class Training(Section):
     learning_rate: Positive = 0.01
     optimizer: Optimizer = Sgd()
     decay: Decay = Constant()  # of the learning rate
+    answers: Literal["all", "own"] = (
+        "all"  # own: loss, ranking and answers over the classes of one's training samples
+    )
     what: What = "all"  # is trained; the rest is frozen: head, norm, shift, last, or layers by name
     loss: Loss | None = None  # None: of the data's task, cross_entropy, binary or squared
     transform: Transform = "none"  # of training batches: crop_flip, or one's own as file.py:name
