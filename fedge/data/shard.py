@@ -32,7 +32,7 @@ from fedge.data.checks import check_row_numbers, check_rows
 from fedge.data.dataset import DataSet
 from fedge.data.dividing.parts import ClientRows
 from fedge.data.targets import DTYPES, row_shape, target_statistics
-from fedge.data.transform import Transform, transformed
+from fedge.data.transform import Transform, transformed, works_anywhere
 from fedge.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -162,8 +162,8 @@ class Shard:
 
         seed None: stored order. A seed gives the permutation, and what `transform` draws, a function of batches that
         are not normalised yet (fedge.data.transform). y as it is stored, numbers standardised. No row, no batch.
-        `order`: of x in memory. `device`: where the rows go, to be normalised there; a transform sees them before. Rows
-        are read from the file batch by batch.
+        `order`: of x in memory. `device`: where the rows go as they are stored, to be normalised there; a transform of
+        one's own sees them before. Rows are read from the file batch by batch.
         """
         if transform is not None and seed is None:
             raise UserError("transform needs a seed: give batches() one")
@@ -174,12 +174,13 @@ class Shard:
         order_N = torch.arange(count) if seed is None else torch.randperm(count, generator=generator)
         for rows_B in order_N.split(batch_size) if count else ():
             x_BCHW, y_B = (torch.from_numpy(stored[rows_B.numpy()]) for stored in (x_NCHW, y_N))
-            if transform is not None:  # on the CPU, as its generator is
-                x_BCHW = transformed(transform, _scaled(x_BCHW), generator)
+            x_BCHW = _scaled(x_BCHW.to(device if works_anywhere(transform) else None))
+            if transform is not None:
+                x_BCHW = transformed(transform, x_BCHW, generator)
             if (unreleased := unreleased + len(rows_B)) > most:
                 release(x_NCHW)
                 unreleased = 0
-            yield self._normalised(_scaled(x_BCHW.to(device)), order), self._standardised(y_B.to(device))
+            yield self._normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
 
     def _normalised(
         self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format

@@ -4,7 +4,7 @@
         gain_B111 = 1 + 0.2 * (torch.rand(len(x_BCHW), 1, 1, 1, generator=generator) - 0.5)
         return (x_BCHW * gain_B111).clamp(0, 1)
 
-It sees a training batch before it is normalised, float32 (pictures 0..1, a copy), and gives one of the same shape. All
+It sees a training batch before it is normalised, float32 on the CPU (pictures 0..1, a copy), and gives one like it. All
 chance must come from `generator`, which is seeded by (run, client, round, epoch): then a run is the same wherever it
 runs.
 """
@@ -21,6 +21,11 @@ from fedge.errors import UserError
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 TRANSFORMS: Mapping[str, Transform | None] = Named(names.TRANSFORMS)
+
+
+def works_anywhere(transform: Transform | None) -> bool:
+    """Whether it runs where the data go, and not on the CPU alone, as its generator does: fedge's own."""
+    return any(transform is known for known in TRANSFORMS.values())
 
 
 def transformed(transform: Transform, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:

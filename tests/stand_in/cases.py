@@ -33,6 +33,7 @@ from fedge.training.pruning import prune
 from fedge.training.pruning.criteria import CRITERIA, Evidence
 from fedge.training.pruning.level_search import PeakMemory, StepMacs, search_level
 from fedge.training.quantization import Quantization
+from fedge.training.task import Labels, Numbers
 from fedge.training.torch_device import CPU, on_cpu
 from tests.stand_in.device import StandIn, register
 from tests.training.networks import DenseNetLike
@@ -335,7 +336,7 @@ def test_pictures_are_augmented_and_normalised_on_the_device(tmp_path: Path) -> 
     """Batches would be made on the CPU, four bytes sent for each one stored, or other crops drawn."""
     scenario = load_scenario("quickstart", ["model.factory.epochs=1"])
     shard = Shard.open(Path(prepare(scenario).folder) / "shards", 0)
-    how = {"seed": 4, "augment": "crop_flip", "order": torch.channels_last}
+    how = {"seed": 4, "transform": crop_flip, "order": torch.channels_last}
     for here, there in zip(
         shard.batches("train", 16, **how), shard.batches("train", 16, device=DEVICE, **how), strict=True
     ):
@@ -345,6 +346,45 @@ def test_pictures_are_augmented_and_normalised_on_the_device(tmp_path: Path) -> 
     x_BCHW = torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8)
     moved = crop_flip(x_BCHW.to(DEVICE), torch.Generator().manual_seed(1))
     assert torch.equal(moved.cpu(), crop_flip(x_BCHW, torch.Generator().manual_seed(1)))
+
+
+def test_a_transform_of_ones_own_is_on_the_cpu_as_its_generator(tmp_path: Path) -> None:
+    """A function that draws would meet a picture on another device than its numbers, or draw others there."""
+
+    def noisy(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+        return x_BCHW + torch.rand(x_BCHW.shape, generator=generator)
+
+    shard = Shard.open(
+        Path(prepare(load_scenario("quickstart", ["model.factory.epochs=1"])).folder) / "shards", 0
+    )
+    here, there = (shard.batches("train", 16, seed=4, transform=noisy, device=at) for at in (None, DEVICE))
+    for (mine, _), (other, _) in zip(there, here, strict=True):
+        assert isinstance(mine, StandIn) and torch.equal(mine.cpu(), other)
+
+
+@pytest.mark.parametrize(
+    "task", [Labels(), Numbers((2.0, 0.5, 1.0, 3.0), (1.0, 1.0, 2.0, 0.5)), Numbers(huber=0.5)]
+)
+def test_labels_and_numbers(task: Labels | Numbers) -> None:
+    """A regression would end where a loss, a tolerance or an error is made on the CPU."""
+    generator = torch.Generator().manual_seed(1)
+    held = [(x, task.draw(len(x), 4, generator)) for x, _ in batches()]
+
+    def run(device: torch.device) -> tuple[nn.Module, Any]:
+        model = network(device)
+        stats = train(
+            model,
+            held,
+            optimizer=torch.optim.SGD(model.parameters(), 0.05),
+            instance_filter=make_filter("selective_backprop", 0.7, in_channels=3, image_size=16),
+            task=task,
+        )
+        prune(model, 0.3, example_input=torch.zeros(1, *SHAPE), batches=held, task=task)
+        judged = evaluate(model, held, task=task)
+        errors = None if judged.error_N is None else judged.error_N.tolist()
+        return model, (stats, judged.right_N.tolist(), judged.loss, errors)
+
+    on_both(run)
 
 
 SCENARIOS = {
@@ -366,8 +406,8 @@ SCENARIOS = {
     "pictures": [
         "data.dataset=digits",
         "model.name=lenet",
-        "training.augment=crop_flip",
-        "model.factory={epochs=1, augment='crop_flip'}",
+        "training.transform=crop_flip",
+        "model.factory={epochs=1, transform='crop_flip'}",
     ],
 }
 
