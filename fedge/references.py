@@ -17,7 +17,7 @@ from typing import Any
 
 from fedge.catalog.names import did_you_mean, is_reference
 from fedge.catalog.program import Program
-from fedge.engine.modules import TravelledModules, installed_only
+from fedge.engine.programs.modules import TravelledModules, installed_only
 from fedge.errors import UserError
 from fedge.scenario.changes import references_of
 from fedge.scenario.schema import Scenario

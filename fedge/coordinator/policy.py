@@ -25,7 +25,7 @@ from fedge.errors import UserError
 from fedge.protocol import TIMING_FIELDS, RoundPlan
 from fedge.references import error_in, resolve_callable
 from fedge.scenario.changes import Changes, changed_training, nested, references_of
-from fedge.scenario.explain import explain
+from fedge.scenario.explaining.sentence import explain
 from fedge.scenario.schema import Scenario
 from fedge.scenario.section import read_only
 from fedge.scenario.training import Training

@@ -11,10 +11,10 @@ from torch import nn
 from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
 from fedge.data.transform import Transform
-from fedge.device.counting import Count
 from fedge.device.location import Location
 from fedge.device.methods import Methods
 from fedge.device.network import Network
+from fedge.device.own.loop import Count
 from fedge.device.state import DeviceState
 from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared

@@ -11,11 +11,11 @@ from torch import nn
 
 from fedge.data.shard import Batch
 from fedge.data.transform import Transform
-from fedge.device.counting import Count
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, filter_word, made_for, optimizer_word, score_word
-from fedge.device.own_parts import loss_word, require_not_negative, require_transform, with_own
+from fedge.device.own.loop import Count
+from fedge.device.own.parts import loss_word, require_not_negative, require_transform, with_own
 from fedge.device.pruning import Cutter
 from fedge.device.round import Round
 from fedge.errors import UserError

@@ -7,8 +7,8 @@ contents, and a host imports this module and what it needs, but none of the coor
 import os
 
 from fedge.engine.flower_private import identify
-from fedge.engine.modules import TravelledModules
-from fedge.engine.program import answer, load
+from fedge.engine.programs.modules import TravelledModules
+from fedge.engine.programs.program import answer, load
 from fedge.engine.roster import ClientProgram, NodeConfig
 from fedge.errors import UserError
 

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from fedge.engine.base import FleetGrid
-from fedge.engine.modules import TravelledModules
 from fedge.engine.payload import unseal
-from fedge.engine.program import answer, load
+from fedge.engine.programs.modules import TravelledModules
+from fedge.engine.programs.program import answer, load
 from fedge.engine.roster import ClientProgram, Member, NodeConfig
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from fedge.engine.modules import installed_only
+from fedge.engine.programs.modules import installed_only
 
 LIMIT_S = 300.0  # for building a network and running it a few times on a batch
 

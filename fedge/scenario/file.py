@@ -16,7 +16,7 @@ from fedge.catalog.program import read_programs
 from fedge.catalog.text import read_text
 from fedge.errors import UserError
 from fedge.scenario.beside import Beside, Keys, path_fields, resolve
-from fedge.scenario.explain import explain
+from fedge.scenario.explaining.sentence import explain
 from fedge.scenario.schema import Scenario
 
 

@@ -14,7 +14,7 @@ from fedge.catalog.files import study_path
 from fedge.catalog.names import did_you_mean
 from fedge.catalog.text import read_text
 from fedge.errors import UserError
-from fedge.scenario.explain import explain
+from fedge.scenario.explaining.sentence import explain
 from fedge.scenario.section import Plain, Section
 
 FACTORY, TOLD = "factory", "told"  # baselines that every report holds

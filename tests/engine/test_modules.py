@@ -9,7 +9,7 @@ import pytest
 
 from fedge.engine.cluster import RayCluster
 from fedge.engine.inline import InlineGrid
-from fedge.engine.modules import TravelledModules, installed_only
+from fedge.engine.programs.modules import TravelledModules, installed_only
 from fedge.engine.ray import RayGrid
 from fedge.engine.roster import ClientProgram, HostRequest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = Path(__file__).with_name("cases.py")
+CASES = [Path(__file__).with_name(name) for name in ("cases.py", "runs.py")]
 LIMIT_S = 220
 
 
@@ -16,8 +16,8 @@ def test_nothing_is_left_on_the_cpu() -> None:
     """A run with engine.device = "cuda" would end in torch's "all tensors to be on the same device"."""
     options = ["-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-q", "--tb=short"]
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", str(CASES), *options],
-        cwd=CASES.parents[2],
+        [sys.executable, "-m", "pytest", *map(str, CASES), *options],
+        cwd=CASES[0].parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fedge.catalog.names import nearest
-from fedge.scenario.hints import RENAMED, hint, section_hint
+from fedge.scenario.explaining.hints import RENAMED, hint, section_hint
 
 Schema = dict[str, Any]  # JSON schema
 

@@ -13,8 +13,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedge.engine.flower_private import RUN_ID, outermost_mod
-from fedge.engine.modules import installed_only
 from fedge.engine.payload import seal
+from fedge.engine.programs.modules import installed_only
 from fedge.engine.replies import Reason, failure, raised
 from fedge.engine.roster import THREAD_VARIABLES, ClientProgram, NodeConfig
 from fedge.errors import UserError

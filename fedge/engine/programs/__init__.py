@@ -1,0 +1,1 @@
+"""Programs as text: executed under a name of their own, with the modules beside them."""

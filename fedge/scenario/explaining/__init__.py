@@ -1,0 +1,1 @@
+"""What is wrong with a scenario, in one line for a person."""
