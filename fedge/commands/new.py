@@ -19,6 +19,7 @@ KINDS = {  # kind -> what is said of the file FILE
     "criterion": "fedge try quickstart --round 2 --set training.pruning.criterion=FILE:by_variance",
     "filter": "fedge try quickstart --set 'training.instance_filter={kind=\"FILE:Every\", args={nth=3}}'",
     "score": "fedge try quickstart --set training.error_maps.score=FILE:by_weight",
+    "transform": "fedge try quickstart --set training.transform=FILE:jitter",
     "scenario": "fedge try FILE",
 }
 
