@@ -4,7 +4,7 @@ N: the client's test rows, in stored order.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from fedge.catalog.facts import Task
+from fedge.data.shard import Shard
+from fedge.training.stats import Evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,14 @@ class FactoryAnswers:
         if tensors.keys() != wanted or any(len(tensor) != count for tensor in tensors.values()):
             return None
         return cls(tensors["right"], tensors.get("told"), tensors.get("error"))
+
+    @classmethod
+    def asked(cls, evaluate: Callable[[list[int] | None], Evaluation], shard: Shard) -> "FactoryAnswers":
+        """By evaluating the factory model on the test rows of `shard`, among all classes (None) or some."""
+        shipped, told = evaluate(None), None
+        if shard.task == "classes":
+            told = evaluate(sorted(set(shard.labels("train").tolist()))).right_N
+        return cls(shipped.right_N, told, shipped.error_N)
 
     def tensors(self) -> dict[str, Tensor]:
         """For the device's state: neither the factory model nor the test rows change, so it is asked once."""

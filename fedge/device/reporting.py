@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flwr.app import Message
@@ -11,6 +12,7 @@ from fedge.device.pruning import Cutter
 from fedge.device.round import Round
 from fedge.device.trainer import Trainer
 from fedge.errors import UserError
+from fedge.prepare import Prepared
 from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundReport, Status, finite
 from fedge.protocol.figures import Figures
@@ -42,7 +44,7 @@ def report_of(
         test_correct=test.correct,
         test_count=test.count,
         **_factory_answers(round).tallies(test.right_N, test.error_N),
-        **_of_task(round, validation, test),
+        **figures_of_task(round.prepared, validation, test),
         parameters=sum(parameter.numel() for parameter in network.model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
@@ -90,11 +92,11 @@ def _words(cutter: Cutter, trainer: Trainer) -> dict[str, str]:
     }
 
 
-def _of_task(round: Round, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
-    """Figures of labels and of numbers; nothing of classes."""
-    match round.prepared.task:
+def figures_of_task(prepared: Prepared, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
+    """Report fields of labels and of numbers; nothing of classes."""
+    match prepared.task:
         case "labels":
-            return {"decisions": round.prepared.num_classes}
+            return {"decisions": prepared.num_classes}
         case "numbers":
             return {"validation_error_sum": _sum(validation), "test_error_sum": _sum(test)}
     return {}
@@ -108,14 +110,9 @@ def _sum(evaluation: Evaluation) -> float:
 
 def _factory_answers(round: Round) -> FactoryAnswers:
     """Asked once and kept in the device's state, as neither the factory model nor the shard changes."""
-    task = round.prepared.task
-    answers = FactoryAnswers.kept(round.factory, round.shard.count("test"), task)
+    answers = FactoryAnswers.kept(round.factory, round.shard.count("test"), round.prepared.task)
     if answers is None:
         model = round.prepared.factory_model().to(round.torch_device)
-        shipped = round.evaluated("test", model, None)
-        told = None
-        if task == "classes":
-            told = round.evaluated("test", model, round.own_classes).right_N
-        answers = FactoryAnswers(shipped.right_N, told, shipped.error_N)
+        answers = FactoryAnswers.asked(partial(round.evaluated, "test", model), round.shard)
         round.factory = answers.tensors()
     return answers

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedge.data.shard import Batch, Shard
+from fedge.device.factory_answers import FactoryAnswers
 from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.scenario.schema import DeviceClass, Scenario
@@ -14,7 +15,7 @@ from fedge.seeding import derive_seed
 from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
-from fedge.training.task import Classes
+from fedge.training.task import Task
 from fedge.yardsticks.methods import PROXIMITY
 
 EVALUATION_BATCH = 256
@@ -30,9 +31,10 @@ class Client:
     device_class: DeviceClass
     shard: Shard
     scenario: Scenario
+    task: Task
     own: State = field(default_factory=dict)
     personal: State | None = None
-    factory: tuple[Tensor, Tensor] | None = None
+    factory: FactoryAnswers | None = None
 
     @property
     def samples(self) -> int:
@@ -67,8 +69,8 @@ class Client:
     def _train(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, round: int, epochs: int, purpose: str
     ) -> TrainStats:
-        task = trained_by(Classes(), self.scenario.training_of(self.device_class).loss)
         total = TrainStats()
+        task = trained_by(self.task, self.scenario.training_of(self.device_class).loss)
         for epoch in range(epochs):
             batches = self._batches(model, round, purpose, epoch)
             total += train(model, batches, optimizer=optimizer, task=task)
@@ -87,12 +89,14 @@ class Client:
 
     def evaluate(self, model: nn.Module, split: str, classes: list[int] | None = None) -> Evaluation:
         order = fast_order(model, EVALUATION_BATCH, self.shard.shape)
-        return evaluate(model, self.shard.batches(split, EVALUATION_BATCH, order=order), classes=classes)
+        batches = self.shard.batches(split, EVALUATION_BATCH, order=order)
+        return evaluate(model, batches, classes=classes, task=self.task)
 
-    def factory_answers(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """Which test rows the factory model gets right, as it is and told the client's classes; asked once."""
+    def factory_answers(self, prepared: Prepared) -> FactoryAnswers:
+        """What the factory model answers on the test rows, asked once."""
         if self.factory is None:
-            model, own = prepared.factory_model(), sorted(set(self.shard.labels("train").tolist()))
-            right, told = (self.evaluate(model, "test", classes) for classes in (None, own))
-            self.factory = right.right_N, told.right_N
+            model = prepared.factory_model()
+            self.factory = FactoryAnswers.asked(
+                lambda classes: self.evaluate(model, "test", classes), self.shard
+            )
         return self.factory

@@ -24,7 +24,8 @@ from fedge.coordinator.paired import gain, hurt
 from fedge.data.shard import Shard
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.memory.demand import peak_bytes
-from fedge.errors import RunError, UserError
+from fedge.device.reporting import figures_of_task
+from fedge.errors import RunError
 from fedge.prepare import Prepared, prepare
 from fedge.protocol import RoundReport, finite
 from fedge.results.run_folder import SCENARIO, SUMMARY
@@ -43,10 +44,6 @@ Row = dict[str, Any]
 def run_yardstick(name: str, scenario: Scenario, out: Path, observer: Observer) -> None:
     """Run it to its end and write its results into `out`; begun again from the start where it was killed."""
     prepared = prepare(scenario)
-    if prepared.task != "classes":
-        raise UserError(
-            f"yardstick {name!r}: the data's task is {prepared.task!r}; yardsticks are for classes"
-        )
     hold(Path(prepared.folder))
     try:
         _run(name, scenario, prepared, out, observer)
@@ -80,7 +77,9 @@ class _Fleet:
         self.average = _copy(self._model.state_dict())
         shards = Path(prepared.folder) / "shards"
         everybody = [
-            Client(number, scenario.device_class_of(number), Shard.open(shards, number), scenario)
+            Client(
+                number, scenario.device_class_of(number), Shard.open(shards, number), scenario, prepared.asked
+            )
             for number in range(scenario.clients)
         ]
         self.clients = [client for client in everybody if client.samples]
@@ -150,7 +149,6 @@ class _Fleet:
         validation, test = (client.evaluate(self._model, split) for split in ("validation", "test"))
         if client.personal is not None:
             self._model.load_state_dict(shared)
-        factory_N, told_N = client.factory_answers(self._prepared)
         report = RoundReport(
             round=round,
             client=client.number,
@@ -164,10 +162,8 @@ class _Fleet:
             validation_count=validation.count,
             test_correct=test.correct,
             test_count=test.count,
-            factory_correct=int(factory_N.sum()),
-            told_correct=int(told_N.sum()),
-            test_gained=int((test.right_N & ~factory_N).sum()),
-            test_lost=int((factory_N & ~test.right_N).sum()),
+            **client.factory_answers(self._prepared).tallies(test.right_N, test.error_N),
+            **figures_of_task(self._prepared, validation, test),
             parameters=self._prepared.parameters,
             parameters_dense=self._prepared.parameters,
             batch_size=min(self._scenario.training.batch_size, client.samples),
@@ -183,7 +179,9 @@ class _Fleet:
         work = Work(
             macs=stats.macs_done,
             steps=stats.steps,
-            memory_bytes=peak_bytes(model, training, size, self._prepared.input_shape),
+            memory_bytes=peak_bytes(
+                model, training, size, self._prepared.input_shape, task=self._prepared.asked
+            ),
             received_bytes=self.shared_bytes,
             sent_bytes=self.shared_bytes,
         )
