@@ -9,8 +9,7 @@ most held at once, results included, is
                                                                 with a stride, but not for a depthwise layer
     weight gradient  dx + b(w) + max(b(dy) + b(x), w)
     1 x 1, stride 1  the results alone
-    channels last    b(w) and the results; where w is not in that order, one w more forward and one for each of error
-                     and weight gradient
+    channels last    b(w) and the results, a weight gradient twice; where w is not in that order, one w more
 
 A weight's gradient is made where the bias alone is trained, too, and thrown away.
 
@@ -47,10 +46,15 @@ def _convolution_backward(results: Any, dy: Tensor, x: Tensor, weight: Tensor, *
     if transposed or _is_pointwise(weight, stride):
         return 0
     needs_gradient = needs_weight or needs_bias  # oneDNN makes both or none
-    if _any_channels_last(dy, x, weight):
-        kernels: int = (needs_error + needs_gradient) * _turned(weight) + _weight_copy(weight)
-        return kernels + _total(results) + (weight.nbytes if needs_gradient and not needs_weight else 0)
     error_bytes = x.nbytes if needs_error else 0
+    if _any_channels_last(dy, x, weight):
+        out_channels, in_channels = weight.shape[:2]
+        per_pair = weight.nbytes // (out_channels * in_channels)
+        inputs = _blocked(in_channels) if in_channels >= _BLOCK else in_channels
+        error = per_pair * out_channels * _blocked(in_channels) if needs_error else 0
+        gradient = per_pair * _blocked(out_channels) * inputs + 2 * weight.nbytes if needs_gradient else 0
+        biases = out_channels * weight.element_size() if needs_bias else 0
+        return _turned(weight) + error_bytes + max(error, gradient + biases)
     again = error_bytes if max(stride) > 1 and groups == 1 else 0
     error = max(_copy(dy) + _weight_copy(weight), error_bytes + again) + _copy(x) if needs_error else 0
     gradient = error_bytes + _weight_copy(weight) + max(_copy(dy) + _input_copy(x), weight.nbytes)

@@ -61,7 +61,8 @@ def test_memory_falls_with_the_level_and_the_batch_and_rises_with_the_optimiser(
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("lenet", (1, 28, 28)), ("resnet8", (3, 32, 32)), ("squeezenet", (3, 32, 32))]
+    ("name", "shape"),
+    [("lenet", (1, 28, 28)), ("lenet", (1, 16, 16)), ("resnet8", (3, 32, 32)), ("squeezenet", (3, 32, 32))],
 )
 def test_error_map_pruning_is_within_two_percent_too(name, shape):
     """The estimate would be of another backward pass than the one that runs."""
