@@ -16,6 +16,7 @@ from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
 from fedge.training.task import Task
+from fedge.training.torch_device import opened
 from fedge.yardsticks.methods import PROXIMITY
 
 EVALUATION_BATCH = 256
@@ -95,7 +96,7 @@ class Client:
     def factory_answers(self, prepared: Prepared) -> FactoryAnswers:
         """What the factory model answers on the test rows, asked once."""
         if self.factory is None:
-            model = prepared.factory_model()
+            model = prepared.factory_model().to(opened(self.scenario.engine.device))
             self.factory = FactoryAnswers.asked(
                 lambda classes: self.evaluate(model, "test", classes), self.shard
             )

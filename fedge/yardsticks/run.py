@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from fedge.cache import hold, let_go
-from fedge.catalog.devices import profile
 from fedge.console.observer import Observer
 from fedge.coordinator.metrics import accuracy, saved
 from fedge.coordinator.paired import gain, hurt
@@ -34,6 +33,7 @@ from fedge.scenario.file import scenario_toml
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
 from fedge.training.stats import TrainStats
+from fedge.training.torch_device import opened
 from fedge.training.update.what import freeze
 from fedge.yardsticks.client import Client, State
 from fedge.yardsticks.methods import YARDSTICKS, Yardstick
@@ -72,7 +72,7 @@ class _Fleet:
 
     def __init__(self, yardstick: Yardstick, scenario: Scenario, prepared: Prepared) -> None:
         self._yardstick, self._scenario, self._prepared = yardstick, scenario, prepared
-        self._model = prepared.factory_model()
+        self._model = prepared.factory_model().to(opened(scenario.engine.device))
         self._owned = yardstick.owned(self._model, prepared.input_shape)
         self.average = _copy(self._model.state_dict())
         shards = Path(prepared.folder) / "shards"
@@ -186,7 +186,8 @@ class _Fleet:
             sent_bytes=self.shared_bytes,
         )
         slowness = spread(scenario.clock, seed=scenario.seed, client=client.number, round=round)
-        cost = round_cost(profile(client.device_class.device), work, scenario.clock, spread=slowness)
+        profile = scenario.profile_of(client.device_class)
+        cost = round_cost(profile, work, scenario.clock, spread=slowness)
         return {"time_s": cost.time_s, "energy_j": cost.energy_j, "memory_bytes": work.memory_bytes}
 
 

@@ -18,6 +18,7 @@ from fedge.launch import host_request
 from fedge.scenario.device import OwnDevice
 from fedge.scenario.file import read_scenario, scenario_toml
 from fedge.scenario.load import load_scenario
+from fedge.yardsticks.run import run_yardstick
 
 BOARD = {
     "name": '"my-board"',
@@ -80,6 +81,13 @@ def test_everything_that_asks_for_a_profile_finds_it(tmp_path: Path) -> None:
     assert rows["my-board"]["memory_have_bytes"] == 512_000_000
     assert rows["my-board"]["time_s"] > 1.4 * rows["raspberry-pi-4"]["time_s"]
     assert "my-board" not in {row["name"] for row in listing("devices")}
+
+
+def test_a_yardstick_runs_on_it(tmp_path: Path) -> None:
+    """A study could not be made of a device of one's own."""
+    run_yardstick("fedavg", load_scenario(written(tmp_path, BOARD)), tmp_path / "out", Observer())
+    rows = [json.loads(line) for line in (tmp_path / "out" / "reports.jsonl").read_text().splitlines()]
+    assert {row["device"] for row in rows} == {"my-board"} and all(row["time_s"] > 0 for row in rows)
 
 
 def test_it_is_part_of_the_resolved_scenario(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 pytest finds these by test_stand_in.py, which runs them in a process of their own.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from fedge.console.observer import Observer
 from fedge.device.state import DeviceState, StateFolder
 from fedge.prepare import Prepared, prepare
 from fedge.scenario.load import load_scenario
+from fedge.scenario.schema import Scenario
 from fedge.training.torch_device import CPU, on_cpu
+from fedge.yardsticks.run import run_yardstick
 from tests.stand_in.cases import DEVICE, gpu, network, same_state, settings
 
 __all__ = ["gpu", "settings"]  # fixtures of both files
@@ -43,7 +46,8 @@ SCENARIOS = {
 }
 
 
-def run_of(folder: Path, device: str, changes: list[str]) -> fedge.launch.RunResult:
+def short(device: str, changes: list[str]) -> Scenario:
+    """Quickstart of three clients."""
     shares = [f"fleet.{index}.{key}" for index in range(3) for key in ("count=1", "ray={num_gpus=0.25}")]
     changes = [
         *(shares if device == "cuda" else shares[::2]),
@@ -55,7 +59,11 @@ def run_of(folder: Path, device: str, changes: list[str]) -> fedge.launch.RunRes
         "model.factory.epochs=0",
         *changes,
     ]
-    return fedge.run(load_scenario("quickstart", changes), out=folder / device, observer=Observer())
+    return load_scenario("quickstart", changes)
+
+
+def run_of(folder: Path, device: str, changes: list[str]) -> fedge.launch.RunResult:
+    return fedge.run(short(device, changes), out=folder / device, observer=Observer())
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -74,6 +82,21 @@ def test_a_whole_run(name: str, tmp_path: Path) -> None:
         for kept in ("model", "instance_filter", "factory"):
             for key, tensor in getattr(mine, kept).items():
                 torch.testing.assert_close(tensor, getattr(other, kept)[key], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["fedrep", "ditto"])  # which do all that the others do
+def test_yardsticks(name: str, tmp_path: Path) -> None:
+    """A study on a GPU would compare methods there with averages that were trained on the CPU, or not at all."""
+    for device in ("cpu", "cuda"):
+        run_yardstick(name, short(device, ["rounds=2"]), tmp_path / device, Observer())
+    here, there = (
+        [
+            {key: value for key, value in json.loads(line).items() if key != "wall_s"}
+            for line in (tmp_path / device / "reports.jsonl").read_text().splitlines()
+        ]
+        for device in ("cpu", "cuda")
+    )
+    assert here and there == here
 
 
 OWN_LOOP = '''
