@@ -1,21 +1,22 @@
 """`engine.device = "cuda"` from outside: refusals where there is no GPU, and what a run may go on on."""
 
+import os
 import shutil
-from functools import partial
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 from typer.testing import CliRunner
 
 import fedge
 from fedge.cli import app
-from fedge.engine.cluster import RayCluster
 from fedge.errors import UserError
 from fedge.forecast import plan_scenario
 from fedge.scenario.load import load_scenario
 
+ROOT = Path(fedge.__file__).parents[1]
 SHARES = [f"fleet.{index}.ray.num_gpus=0.25" for index in range(3)]
 CUDA = ["engine.device=cuda", *SHARES]
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
@@ -50,17 +51,37 @@ def test_a_run_goes_on_on_the_device_it_was_begun_on(finished, small, tmp_path: 
         fedge.run(small("engine.device=cuda", "rounds=3", *shares), tmp_path / "out", resume=True)
 
 
+SHARES_OF_A_GPU = """
+from functools import partial
+
+import pytest
+import ray
+
+import fedge
+from fedge.errors import UserError
+from fedge.scenario.load import load_scenario
+
+ray.init = partial(ray.init, num_gpus=1)  # it believes that
+with RayCluster("local") as cluster:
+    for share, seen in ((0.0, ""), (0.25, "0")):
+        asked = cluster.run_tasks("os:getenv", {"key": "CUDA_VISIBLE_DEVICES"}, num_gpus=share)
+        assert (asked[0] or "") == seen, asked
+    with pytest.raises(UserError, match="2 GPU, and no Ray node has that"):
+        cluster.run_tasks("os:getcwd", {}, num_gpus=2)
+    with pytest.raises(UserError, match="there is no GPU"):
+        shares = [f"fleet.{index}.ray.num_gpus=0.25" for index in range(3)]
+        fedge.run(load_scenario("quickstart", ["engine.device=cuda", *shares]), "out")
+"""
+
+
 @NO_GPU
-def test_preparation_has_its_share_of_a_gpu_under_ray(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray would hide the GPU from the task that prepares, which would then say that there is none."""
-    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # it believes that
-    with RayCluster("local") as cluster:
-        for share, seen in ((0.0, ""), (0.25, "0")):
-            asked = cluster.run_tasks("os:getenv", {"key": "CUDA_VISIBLE_DEVICES"}, num_gpus=share)
-            assert (asked[0] or "") == seen
-        with pytest.raises(UserError, match="2 GPU, and no Ray node has that"):
-            cluster.run_tasks("os:getcwd", {}, num_gpus=2)
-        with pytest.raises(UserError, match="there is no GPU"):
-            fedge.run(load_scenario("quickstart", CUDA), tmp_path / "out")
+def test_preparation_has_its_share_of_a_gpu_under_ray(tmp_path: Path) -> None:
+    """Ray would hide the GPU from the task that prepares, which would then say that there is none.
+
+    In a process of its own: this one may hold a Ray that knows of no GPU.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", SHARES_OF_A_GPU], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
