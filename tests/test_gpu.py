@@ -58,6 +58,7 @@ import pytest
 import ray
 
 import fedge
+from fedge.engine.cluster import RayCluster
 from fedge.errors import UserError
 from fedge.scenario.load import load_scenario
 
