@@ -12,6 +12,7 @@ import typer
 
 from fedge.commands.attempt import try_command
 from fedge.commands.cache import cache_app
+from fedge.commands.export import export_command
 from fedge.commands.import_data import import_app
 from fedge.commands.listing import list_command
 from fedge.commands.new import new_command
@@ -39,6 +40,7 @@ app.command("new", cls=PlainCommand)(new_command)
 app.add_typer(import_app, name="import")
 app.add_typer(cache_app, name="cache")
 app.command("study", cls=PlainCommand)(study_command)
+app.command("export", cls=PlainCommand)(export_command)
 
 
 @app.callback()

@@ -92,4 +92,5 @@ def _priced(report: RoundReport, device: Device, message: Message) -> RoundRepor
     )
     slowness = spread(simulated.clock, seed=simulated.seed, client=device.client, round=report.round)
     cost = round_cost(simulated.profile, work, simulated.clock, spread=slowness)
-    return report.model_copy(update={"time_s": cost.time_s, "energy_j": cost.energy_j})
+    spent = {"time_s": cost.time_s, "down_s": cost.down_s, "up_s": cost.up_s, "energy_j": cost.energy_j}
+    return report.model_copy(update=spent)

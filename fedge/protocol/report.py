@@ -97,7 +97,9 @@ class RoundReport(BaseModel):
     # of labels and numbers: test samples that are answered better than by the factory model, and worse
     test_better: Tally | None = None
     test_worse: Tally | None = None
-    time_s: Amount = 0.0  # virtual
+    time_s: Amount = 0.0  # virtual: down, compute, up
+    down_s: Amount = 0.0  # of it, until the plan was there
+    up_s: Amount = 0.0  # of it, to send this report; compute is time_s - down_s - up_s
     energy_j: Amount = 0.0  # virtual
     wall_s: Amount = 0.0  # of the simulation, not of the device; differs from run to run
     own: dict[

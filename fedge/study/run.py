@@ -10,7 +10,7 @@ from fedge.errors import RunError
 from fedge.results.owner import owned
 from fedge.results.write import replace_text
 from fedge.study.cells import Cell, cells_of
-from fedge.study.outcome import outcomes
+from fedge.study.rows import study_rows
 from fedge.study.runner import StudyObserver, run_cells
 from fedge.study.study import Study, load_study
 from fedge.study.summary import read_cell, summarise
@@ -34,15 +34,7 @@ class StudyResult:
         """One row per arm, world, seed and client: the counts on its test rows, and what its rounds cost."""
         import pandas
 
-        from fedge.results.run_folder import read_reports
-
-        rows = [
-            {"arm": cell.arm, "world": cell.world, "seed": cell.seed, "cell": cell.id, **vars(outcome)}
-            | {"accuracy": outcome.accuracy, "factory": outcome.factory, "told": outcome.told}
-            for cell in self.cells
-            for outcome in outcomes(read_reports(cell.folder(self.out)), self.summary["select"])
-        ]
-        return pandas.DataFrame(rows)
+        return pandas.DataFrame(study_rows(self.out, self.summary))
 
 
 def study(

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas
 import pytest
 
 import fedge
@@ -127,3 +128,12 @@ def test_killed_twenty_times_it_ends_the_same(file: Path, result: StudyResult, t
     subprocess.run(command, check=True)
     for name in (STUDY, TABLE):
         assert (tmp_path / "out" / name).read_bytes() == (result.out / name).read_bytes()
+
+
+def test_an_export_of_the_folder_is_the_results_frame(fedge, result: StudyResult, tmp_path: Path) -> None:
+    """Breaks if the table of a study needs more than its folder, or has other rows than StudyResult.frame()."""
+    code, _, err = fedge("export", str(result.out), "--to", "csv", "--out", str(tmp_path / "t.csv"))
+    assert (code, err) == (0, "")
+    table, frame = pandas.read_csv(tmp_path / "t.csv"), result.frame()
+    pandas.testing.assert_frame_equal(table, frame, check_exact=True)
+    assert len(frame) == 2 * 2 * 3 and set(frame["world"]) == {7, 8} and set(frame["seed"]) == {1}

@@ -1,0 +1,63 @@
+"""What a folder of results holds: which kind it is, and its files; what is wrong with them is told in one line."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from fedge.errors import UserError
+from fedge.results.run_folder import SCENARIO, SUMMARY
+
+STUDY, REPORTS = "study.json", "reports.jsonl"
+
+
+def kind_of(folder: Path) -> Literal["run", "study"]:
+    """UserError where `folder` is neither a run's nor a study's."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; give the folder of a run or of a study, as --out named it")
+    if (folder / STUDY).is_file():
+        return "study"
+    if (folder / REPORTS).is_file():
+        return "run"
+    if (folder / "cells").is_dir():
+        raise UserError(
+            f"{folder} holds a study of which no cell is done ({STUDY} is missing): run it to its end"
+        )
+    raise UserError(
+        f"{folder} holds no results: neither {REPORTS} of a run nor {STUDY} of a study; "
+        "give the folder that --out named"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of one JSON object. UserError where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object")
+    return found
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """A finished run's summary.json. UserError where the run is not at its end."""
+    if not (folder / SUMMARY).is_file():
+        how = f"resume it (fedge run {folder / SCENARIO} --out {folder} --resume)"
+        raise UserError(f"{folder} holds a run that is not at its end ({SUMMARY} is missing): {how}")
+    return read_json(folder / SUMMARY)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file, in order; none where the file is missing. UserError names a damaged line."""
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is damaged or not yet whole: {error}") from None
+        rows.append(row)
+    return rows
