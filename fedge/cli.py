@@ -18,6 +18,7 @@ from fedge.commands.listing import list_command
 from fedge.commands.new import new_command
 from fedge.commands.options import PlainCommand
 from fedge.commands.plan import plan_command
+from fedge.commands.report import report_command
 from fedge.commands.run import run_command
 from fedge.commands.show import show_command
 from fedge.commands.study import study_command
@@ -40,6 +41,7 @@ app.command("new", cls=PlainCommand)(new_command)
 app.add_typer(import_app, name="import")
 app.add_typer(cache_app, name="cache")
 app.command("study", cls=PlainCommand)(study_command)
+app.command("report", cls=PlainCommand)(report_command)
 app.command("export", cls=PlainCommand)(export_command)
 
 

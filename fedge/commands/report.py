@@ -1,0 +1,30 @@
+"""`fedge report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", hidden=True)],
+    out: Annotated[Path | None, typer.Option(help="The file [default: report.html in FOLDER]")] = None,
+) -> None:
+    """Draw the page of a run or a study: one HTML file that needs no network and no script.
+
+    FOLDER: its results. With vl-convert-python (pip install "fedge[report]") charts are drawn by Vega, without it by
+    matplotlib; they show the same.
+    """
+    from fedge.page.page import PAGE, write_page
+    from fedge.page.run_page import run_page
+    from fedge.results.reading import kind_of
+
+    if kind_of(folder) == "study":
+        from fedge.study.page import page_of
+
+        text = page_of(folder)
+    else:
+        text = run_page(folder)
+    path = out or folder / PAGE
+    write_page(path, text)
+    print(path)

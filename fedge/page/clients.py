@@ -1,0 +1,134 @@
+"""Charts of clients: factory model against served network, and how accuracy is spread."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedge.page.marks import (
+    FAINT,
+    HARM,
+    INK,
+    Rows,
+    Spec,
+    amount,
+    chart,
+    colour,
+    layer,
+    place,
+    shape,
+)
+
+MOST_LINES = 500  # clients that are drawn one by one
+MOST_NAMED = 40  # of them with their name and gain beside them
+BUNDLES = 100  # lines that stand for a larger fleet
+
+Row = Mapping[str, Any]
+
+
+def paired(row: Row) -> dict[str, Any]:
+    """One client's report as its line of the chart."""
+    count = row["test_count"]
+    served, factory = row["test_correct"] / count, row["factory_correct"] / count
+    return {
+        "client": f"client {row['client']}",
+        "device": row["device"],
+        "factory": factory,
+        "served": served,
+        "gain": served - factory,
+    }
+
+
+def lines_of(clients: Sequence[Row]) -> list[dict[str, Any]]:
+    """Sorted by gain, worst first; of more than MOST_LINES clients each line is the mean of neighbours in gain."""
+    found = sorted((paired(row) for row in clients), key=lambda line: (line["gain"], line["served"]))
+    if len(found) <= MOST_LINES:
+        return found
+    edges = [index * len(found) // BUNDLES for index in range(BUNDLES + 1)]
+    bundles = [found[start:end] for start, end in itertools.pairwise(edges)]
+    return [_bundle(index, bundle) for index, bundle in enumerate(bundles)]
+
+
+def _bundle(index: int, lines: Sequence[Row]) -> dict[str, Any]:
+    means = {key: sum(line[key] for line in lines) / len(lines) for key in ("factory", "served", "gain")}
+    return {"client": f"{index + 1}", "device": f"mean of some {len(lines)} clients", **means}
+
+
+def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
+    """From the factory model's accuracy to the served network's, a line per client, the hurt ones on top and marked."""
+    rows = lines_of(clients)
+    order = [row["client"] for row in rows]
+    named = len(rows) <= MOST_NAMED
+    kinds = list(dict.fromkeys(row["device"] for row in rows)) if len(clients) > MOST_LINES else list(classes)
+    y = place("client", order, "" if named else "clients, by gain", labels=named)
+    x = {
+        name: amount(name, "accuracy on the client's own test rows", format=".0%")
+        for name in ("factory", "served", "end")
+    }
+    hurt = [row for row in rows if row["gain"] < 0]
+    others = [row for row in rows if row["gain"] >= 0]
+    size = 70 if named else 22
+    both = {"y": y, "x": x["factory"], "x2": {"field": "served"}}
+    end = {"color": colour("device", kinds), "shape": shape("device", kinds)}
+    layers = [
+        layer(others, "rule", both, color=FAINT, strokeWidth=2 if named else 1),
+        layer(hurt, "rule", both, color=HARM, strokeWidth=4 if named else 1.5),
+        layer(
+            rows,
+            "point",
+            {"y": y, "x": x["factory"]},
+            color=INK,
+            size=size * 0.6,
+            filled=False,
+            strokeWidth=1.2,
+        ),
+        layer(rows, "point", {"y": y, "x": x["served"], **end}, size=size, filled=True, opacity=1),
+    ]
+    if named:
+        said = [
+            row | {"said": f"{100 * row['gain']:+.1f}", "end": max(row["factory"], row["served"])}
+            for row in rows
+        ]
+        text = {"y": y, "x": x["end"], "text": {"field": "said", "type": "nominal"}}
+        worse = [row for row in said if row["gain"] < 0]
+        layers += [
+            layer(
+                [row for row in said if row["gain"] >= 0],
+                "text",
+                text,
+                align="left",
+                dx=8,
+                fontSize=11,
+                color=INK,
+            ),
+            layer(worse, "text", text, align="left", dx=8, fontSize=11, color=HARM),
+        ]
+    step = 18 if named else max(2.0, min(8.0, 700 / len(rows)))
+    return chart(*layers, height=max(60, round(step * len(rows))))
+
+
+def spread(named: Mapping[str, Sequence[float]], what: str) -> Spec:
+    """The share of clients at or below each accuracy, a step line per name."""
+    rows = [point for name, values in named.items() for point in _steps(name, values)]
+    x = amount("accuracy", what, format=".0%")
+    y = amount("share", "share of clients at or below", format=".0%", domain=(0, 1))
+    look = {"x": x, "y": y, "color": colour("name", list(named))}
+    lines = layer(rows, "line", look, interpolate="step-after", strokeWidth=2)
+    decile = layer([{"share": 0.1}], "rule", {"y": y}, color=FAINT, strokeDash=[2, 3])
+    return chart(decile, lines, height=260)
+
+
+def _steps(name: str, values: Sequence[float], most: int = 400) -> Rows:
+    """Points of the step line; of more than `most` values, as many quantiles."""
+    there = sorted(values)
+    if len(there) > most:
+        there = [
+            there[min(len(there) - 1, round(index * (len(there) - 1) / (most - 1)))] for index in range(most)
+        ]
+    start = [{"name": name, "accuracy": there[0], "share": 0.0}] if there else []
+    ends: dict[float, int] = {
+        value: index for index, value in enumerate(there, start=1)
+    }  # the last of equals
+    return [
+        *start,
+        *({"name": name, "accuracy": value, "share": rank / len(there)} for value, rank in ends.items()),
+    ]

@@ -1,0 +1,70 @@
+"""What a run's page is drawn from: the files of its folder, and the few views of them that several charts share."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from fedge.errors import UserError
+from fedge.results.reading import REPORTS, read_json, read_lines, read_summary
+from fedge.results.record import ENVIRONMENT
+from fedge.results.run_folder import SCENARIO
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """A finished run. `rounds`, `reports`: the lines of their files; `scenario`: scenario.toml, read."""
+
+    folder: Path
+    summary: Row
+    rounds: Sequence[Row]
+    reports: Sequence[Row]
+    scenario: Row
+    scenario_text: str
+    environment: Row
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """UserError, in one line, for a folder that holds no finished run, or a damaged one."""
+        summary = read_summary(folder)
+        try:
+            text = (folder / SCENARIO).read_text(encoding="utf-8")
+            scenario = tomllib.loads(text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / SCENARIO} cannot be read: {error}") from None
+        return cls(
+            folder=folder,
+            summary=summary,
+            rounds=read_lines(folder / "rounds.jsonl"),
+            reports=read_lines(folder / REPORTS),
+            scenario=scenario,
+            scenario_text=text,
+            environment=read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {},
+        )
+
+    @cached_property
+    def good(self) -> list[Row]:
+        """The reports that count, in order."""
+        return [row for row in self.reports if row["status"] == "ok"]
+
+    @cached_property
+    def last(self) -> list[Row]:
+        """Every client's last report that counts, by client number: what the summary speaks of."""
+        return [row for _, row in sorted({row["client"]: row for row in self.good}.items())]
+
+    @cached_property
+    def tested(self) -> list[Row]:
+        """Of them, those with test rows."""
+        return [row for row in self.last if row.get("test_count")]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The device classes, in the order of client numbers."""
+        first: dict[str, int] = {}
+        for row in self.reports:
+            first[row["device"]] = min(first.get(row["device"], row["client"]), row["client"])
+        return sorted(first, key=lambda name: first[name])

@@ -1,0 +1,307 @@
+"""The page of one run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fedge.console.phases import percent
+from fedge.console.table import points
+from fedge.page import clients, costs, html
+from fedge.page.content import RunContent
+from fedge.page.egress import egress_rows
+from fedge.page.gantt import MOST_ROUNDS, gantt
+from fedge.page.html import at, figure, interval, tile
+
+Row = Mapping[str, Any]
+
+MOST_ROWS = clients.MOST_LINES
+
+
+def run_page(folder: Path) -> str:
+    """The HTML of the finished run in `folder`. UserError where there is none."""
+    run = RunContent.read(folder)
+    summary = run.summary
+    title = f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds"
+    return html.document(
+        title,
+        f"<h1>{escape(str(summary['scenario']))}</h1>",
+        f'<p class="under">{_under(run)}</p>',
+        f'<p class="answer">{answer(run)}</p>',
+        f'<div class="tiles">{"".join(tiles(summary))}</div>',
+        *_clients(run),
+        *_rounds(run),
+        *_time(run),
+        *_left(run),
+        *record(run),
+    )
+
+
+def _under(run: RunContent) -> str:
+    summary, data, model = run.summary, run.scenario.get("data", {}), run.scenario.get("model", {})
+    name = model.get("name") or model.get("program", "")
+    return (
+        f"{figure(summary, 'clients', html.count)} clients, {figure(summary, 'rounds', html.count)} rounds; "
+        f"data {escape(str(data.get('dataset', '')))}, network {escape(str(name))}, seed {figure(summary, 'seed', str)}"
+    )
+
+
+def answer(run: RunContent) -> str:
+    """What the run shows, in one paragraph: the gain, against what, how sure, who is hurt, and the price."""
+    summary = run.summary
+    if at(summary, "accuracy.mean") is None:
+        return "<b>No client with test rows ever reported in time:</b> there is nothing to compare."
+    said = [
+        f"The clients' own networks are right on <b>{figure(summary, 'accuracy.mean', percent)}</b> of their "
+        f"test rows, the factory model on {figure(summary, 'accuracy.factory', percent)}: "
+    ]
+    if at(summary, "gain.mean") is not None:
+        said.append(_gain(summary))
+        said.append(_told(summary))
+    said.append(_hurt(run))
+    saved = figure(summary, "macs.saved", percent)
+    said.append(
+        f"Training took {saved} fewer multiply-accumulates than dense training of the whole network."
+        if (at(summary, "macs.saved") or 0) >= 0
+        else f"Training took more multiply-accumulates than dense training (saved: {saved})."
+    )
+    return " ".join(said)
+
+
+def _gain(summary: Row) -> str:
+    """The mean gain with its interval, and what that says."""
+    mean = figure(summary, "gain.mean", points)
+    ends = at(summary, "gain.interval")
+    if ends is None:
+        return f"<b>{mean}</b>, of one client."
+    verdict = (
+        "a gain"
+        if ends[0] > 0
+        else "a loss"
+        if ends[1] < 0
+        else "no difference is shown, for the interval holds 0"
+    )
+    return f"<b>{mean}</b>, 95 % {interval(summary, 'gain.interval')} over clients: {verdict}."
+
+
+def _told(summary: Row) -> str:
+    over = at(summary, "gain.over_told")
+    if over is None:
+        return ""
+    share = figure(summary, "accuracy.told", percent)
+    told = f"told (the factory model that answers with a client's own classes only, for nothing: {share})"
+    by = figure(summary, "gain.over_told", points)
+    return (
+        f"That is {by} against {told}."
+        if over > 0
+        else f"<b class='harm'>It does not reach</b> {told}: {by}."
+    )
+
+
+def _hurt(run: RunContent) -> str:
+    share = at(run.summary, "hurt.any")
+    if share is None:
+        return ""
+    if not share:
+        return "No client is hurt: none is below the factory model on its own test rows."
+    beyond = figure(run.summary, "hurt.beyond_chance", percent)
+    return (
+        f"<b class='harm'>{figure(run.summary, 'hurt.any', percent)} of the clients are hurt</b> (below the factory "
+        f"model on their own test rows; {beyond} beyond chance)."
+    )
+
+
+def tiles(summary: Row) -> list[str]:
+    """The eight figures."""
+    hurt = at(summary, "hurt.any")
+    gain, over = at(summary, "gain.mean"), at(summary, "gain.over_told")
+    bits = figure(summary, "egress.bits_at_most", html.count)
+    return [
+        tile("accuracy, mean of clients", figure(summary, "accuracy.mean", percent),
+             f"factory {figure(summary, 'accuracy.factory', percent)}, ± {figure(summary, 'accuracy.std', percent)}"),
+        tile("gain over the factory model", figure(summary, "gain.mean", points),
+             f"95 % {interval(summary, 'gain.interval')}", harm=gain is not None and gain < 0),
+        tile("gain over told", figure(summary, "gain.over_told", points),
+             f"told {figure(summary, 'accuracy.told', percent)}, free of cost", harm=over is not None and over < 0),
+        tile("worst decile of clients", figure(summary, "accuracy.worst_decile", percent),
+             f"gain {figure(summary, 'gain.worst_decile', points)}", harm=(at(summary, "gain.worst_decile") or 0) < 0),
+        tile("clients hurt", figure(summary, "hurt.any", percent),
+             f"beyond chance {figure(summary, 'hurt.beyond_chance', percent)}", harm=bool(hurt)),
+        tile("MACs saved", figure(summary, "macs.saved", percent),
+             f"{figure(summary, 'macs.done', html.short)} against {figure(summary, 'macs.dense', html.short)} dense"),
+        tile("virtual time", f"{figure(summary, 'time_s', html.short)} s",
+             f"and {figure(summary, 'energy_j', html.short)} J of all devices"),
+        tile("left the devices", f"{figure(summary, 'egress.bytes', html.short)} bytes",
+             f"{figure(summary, 'egress.messages', html.count)} messages, each at most {bits} bits"),
+    ]  # fmt: skip
+
+
+def _clients(run: RunContent) -> list[str]:
+    if not run.tested:
+        return []
+    accuracies = {
+        name: [row[field] / row["test_count"] for row in run.tested if field in row]
+        for name, field in (
+            ("served", "test_correct"),
+            ("factory model", "factory_correct"),
+            ("told", "told_correct"),
+        )
+    }
+    shown = {name: values for name, values in accuracies.items() if values}
+    many = len(run.tested) > MOST_ROWS
+    served, spread = clients.dumbbell(run.tested, run.classes), clients.spread(shown, _OWN_ROWS)
+    return [
+        "<h2>For whom it pays</h2>",
+        html.chart("dumbbell", served, "From the factory model to the served network", _whose(run, many)),
+        html.chart("spread", spread, "How accuracy is spread over the clients", _BETTER),
+        html.details("All clients as a table" if not many else "Device classes as a table", _table(run)),
+    ]
+
+
+_OWN_ROWS = "accuracy on the client's own test rows"
+_BETTER = "A line further right is better; the dotted line marks the worst decile."
+
+
+def _whose(run: RunContent, many: bool) -> str:
+    """How to read the first chart."""
+    note = (
+        "Hollow: the factory model; filled: the client's own network; percentage points beside it. Hurt clients stand "
+        "on top, in vermilion."
+    )
+    if not many:
+        return note
+    return f"{len(run.tested)} clients in {clients.BUNDLES} lines: each is the mean of neighbours in gain. {note}"
+
+
+def _rounds(run: RunContent) -> list[str]:
+    charts = [
+        html.chart("rounds", costs.accuracy_over_rounds(run), "Accuracy over rounds"),
+        html.chart("kept", costs.kept_over_rounds(run), "Samples kept by the filter"),
+        html.chart("parameters", costs.parameters_left(run), "Parameters left"),
+        html.chart("memory", costs.memory(run), "Memory: needed, asked, there"),
+    ]
+    return (
+        ["<h2>What the rounds did</h2>", f'<div class="pair">{"".join(charts)}</div>'] if any(charts) else []
+    )
+
+
+def _time(run: RunContent) -> list[str]:
+    note = "Black line: the round's end. Dashed: the deadline. Marks: rounds that did not count, and why."
+    if len(run.rounds) > MOST_ROUNDS:
+        note = f"The first {MOST_ROUNDS} of {len(run.rounds)} rounds. {note}"
+    drawn = html.chart("time", gantt(run), "Who did what when, in virtual time", note)
+    failures: dict[str, int] = {}
+    for figures in run.rounds:
+        for status, number in figures["failures"].items():
+            failures[status] = failures.get(status, 0) + number
+    told = html.table(
+        ["client rounds that did not count", "times"],
+        [(escape(s), f"{n:,}") for s, n in sorted(failures.items())],
+    )
+    return [
+        "<h2>Time and faults</h2>",
+        drawn,
+        told if failures else "<p>Every client round that was asked counted.</p>",
+    ]
+
+
+def _left(run: RunContent) -> list[str]:
+    """Every field that left, with its range, what it held in this run, and what it may reveal."""
+    rows = [
+        (escape(row["field"]), escape(row["reveals"]), escape(row["least"]), escape(row["most"]), row["bits"],
+         escape(held(run.reports, row["field"])))
+        for row in egress_rows(at(run.summary, "egress.fields") or [], run.scenario)
+    ]  # fmt: skip
+    head = ["field", "what it may reveal of the client", "least", "most", "bits", "in this run"]
+    return [
+        "<h2>What left the devices</h2>",
+        f"<p>{figure(run.summary, 'egress.messages', html.count)} messages, "
+        f"{figure(run.summary, 'egress.bytes', html.count)} bytes. No data, no weights, no gradients: the numbers "
+        "below, and nothing else, passed the egress gate. Nothing is noised.</p>",
+        html.table(head, rows, left=2),
+    ]  # fmt: skip
+
+
+def held(reports: Sequence[Row], field: str) -> str:
+    """The values of a field in the reports: from least to most, or the words."""
+    values = [row[field] for row in reports if field in row]
+    numbers = [n for value in values for n in (value if isinstance(value, list) else [value])]
+    if not numbers:
+        return ""
+    if isinstance(numbers[0], str):
+        return ", ".join(sorted(set(numbers)))
+    least, most = min(numbers), max(numbers)
+    return html.short(least) if least == most else f"{html.short(least)} to {html.short(most)}"
+
+
+def _table(run: RunContent) -> str:
+    """A row per client; per device class where there are too many."""
+    if len(run.tested) > MOST_ROWS:
+        groups = [(name, [row for row in run.tested if row["device"] == name]) for name in run.classes]
+        rows = [_line(f"{escape(name)}: {len(group)} clients", group) for name, group in groups if group]
+    else:
+        rows = [_line(f"{row['client']}, {escape(row['device'])}", [row]) for row in run.tested]
+    head = [
+        "client",
+        "test rows",
+        "factory",
+        "told",
+        "served",
+        "gain",
+        "rows gained",
+        "lost",
+        "parameters left",
+        "kept",
+    ]
+    return html.table(head, rows)
+
+
+def _line(name: str, rows: Sequence[Row]) -> list[str]:
+    """Means of accuracies and sums of counts, of one client or of a class."""
+
+    def mean(field: str) -> float | None:
+        there = [row[field] / row["test_count"] for row in rows if field in row]
+        return math.fsum(there) / len(there) if there else None
+
+    def total(field: str) -> int:
+        return sum(row.get(field, 0) for row in rows)
+
+    served, factory = mean("test_correct"), mean("factory_correct")
+    gain = None if served is None or factory is None else served - factory
+    said = points(gain)
+    return [
+        name,
+        f"{total('test_count'):,}",
+        percent(factory),
+        percent(mean("told_correct")),
+        percent(served),
+        f'<b class="harm">{said}</b>' if gain is not None and gain < 0 else said,
+        f"{total('test_gained'):,}",
+        f"{total('test_lost'):,}",
+        percent(total("parameters") / total("parameters_dense") if total("parameters_dense") else None),
+        percent(total("samples_kept") / total("samples_seen") if total("samples_seen") else None),
+    ]
+
+
+def record(run: RunContent) -> list[str]:
+    """What was run, on what, and how to run it again."""
+    facts = [
+        (escape(name), escape(str(value)))
+        for name, value in run.environment.items()
+        if isinstance(value, str | int | float)
+    ]
+    programs = [
+        (escape(name), escape(str(digest)))
+        for name, digest in (at(run.environment, "programs") or {}).items()
+    ]
+    return [
+        "<h2>On record</h2>",
+        "<p>The same numbers again:</p>",
+        f"<pre>fedge run {escape(str(run.folder / 'scenario.toml'))} --out again</pre>",
+        html.details("The resolved scenario", f"<pre>{escape(run.scenario_text)}</pre>"),
+        html.details("Versions and processor", html.table(["what", "which"], facts, left=2) if facts else ""),
+        html.details(
+            "Programs, by digest", html.table(["file", "digest"], programs, left=2) if programs else ""
+        ),
+    ]

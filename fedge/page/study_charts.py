@@ -1,0 +1,117 @@
+"""Charts of a study: the gain of every arm with its interval, and what accuracy costs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedge.page.marks import (
+    COLOURS,
+    FAINT,
+    HALF,
+    HARM,
+    INK,
+    Spec,
+    amount,
+    chart,
+    colour,
+    layer,
+    line_at,
+    place,
+    shape,
+)
+
+MOST_TICKS = 200  # of an arm; of more clients and runs, as many quantiles
+
+Row = Mapping[str, Any]
+
+COSTS = {
+    "macs": "multiply-accumulates of a run",
+    "energy_j": "virtual energy of a run, J",
+    "time_s": "virtual time of a run, s",
+    "bytes": "bytes that left in a run",
+}
+
+
+def gains(summary: Row, by_arm: Mapping[str, Sequence[float]]) -> Spec | None:
+    """Every arm's gains in percentage points: a tick per client and run, the mean and its 95 % interval."""
+    arms = {
+        arm: figures["gain"]
+        for arm, figures in summary["arms"].items()
+        if figures["gain"]["mean"] is not None
+    }
+    if not arms:
+        return None
+    y = place("arm", list(arms))
+    title = f"gain over {summary['baseline']}, percentage points"
+    x = {name: amount(name, title, format="+~g") for name in ("gain", "mean", "low")}
+    along = {"x": x["gain"], "y": y}
+    ticks = [{"arm": arm, "gain": 100 * gain} for arm in arms for gain in _few(by_arm.get(arm, ()))]
+    means = [{"arm": arm, "mean": 100 * gain["mean"]} for arm, gain in arms.items()]
+    ends = [
+        {"arm": arm, "low": 100 * gain["interval"][0], "high": 100 * gain["interval"][1]}
+        for arm, gain in arms.items()
+        if gain["interval"]
+    ]
+    return chart(
+        layer([{"gain": 0}], "rule", {"x": x["gain"]}, color=INK),
+        layer(
+            [tick for tick in ticks if tick["gain"] >= 0],
+            "tick",
+            along,
+            color=FAINT,
+            opacity=0.6,
+        ),
+        layer(
+            [tick for tick in ticks if tick["gain"] < 0],
+            "tick",
+            along,
+            color=HARM,
+            opacity=0.6,
+        ),
+        layer(
+            ends, "rule", {"y": y, "x": x["low"], "x2": {"field": "high"}}, color=COLOURS[0], strokeWidth=4
+        ),
+        layer(means, "point", {"y": y, "x": x["mean"]}, color=COLOURS[0], filled=True, size=110, opacity=1),
+        height=max(70, 36 * len(arms)),
+        width=620,
+    )
+
+
+def _few(values: Sequence[float]) -> Sequence[float]:
+    there = sorted(values)
+    if len(there) <= MOST_TICKS:
+        return there
+    return [there[round(index * (len(there) - 1) / (MOST_TICKS - 1))] for index in range(MOST_TICKS)]
+
+
+def accuracy_against(summary: Row, cost: str) -> Spec | None:
+    """Mean accuracy of every arm against what it costs; filled and joined: the arms that no other one beats."""
+    arms = {
+        arm: figures for arm, figures in summary["arms"].items() if figures["accuracy"]["mean"] is not None
+    }
+    if not arms:
+        return None
+    best = summary["fronts"]["accuracy"][cost]["arms"]
+    rows = [
+        {"arm": arm, "accuracy": figures["accuracy"]["mean"], "cost": figures["cost"][cost]}
+        for arm, figures in arms.items()
+    ]
+    x, y = amount("cost", COSTS[cost], format="~s"), amount("accuracy", "mean accuracy", format=".0%")
+    look = {"x": x, "y": y, "color": colour("arm", list(arms)), "shape": shape("arm", list(arms))}
+    order = sorted((row for row in rows if row["arm"] in best), key=lambda row: row["cost"])
+    factory = next(iter(arms.values()))["accuracy"]["factory"]
+    marks = [] if factory is None else line_at(factory, "factory, no cost", axis="y", title="mean accuracy")
+    return chart(
+        layer(order, "line", {"x": x, "y": y}, color=FAINT, interpolate="step-after", strokeWidth=1.5),
+        layer(
+            [row for row in rows if row["arm"] not in best],
+            "point",
+            look,
+            filled=False,
+            size=90,
+            strokeWidth=2,
+        ),
+        layer(order, "point", look, filled=True, size=110, opacity=1),
+        *marks,
+        width=HALF,
+        height=220,
+    )
