@@ -95,7 +95,19 @@ def run(
         scenario = load_scenario(str(scenario), changes)
     if program is not None:  # where the record of the run will hold it, so that its scenario.toml runs again
         scenario = _with_client(scenario, str(default_out(scenario, out) / PROGRAMS / "client.py"))
-    return run_checked(scenario, out, resume=resume, overwrite=overwrite, observer=observer, program=program)
+    result = run_checked(
+        scenario, out, resume=resume, overwrite=overwrite, observer=observer, program=program
+    )
+    draw_page(result.out, observer.notice)
+    return result
+
+
+def draw_page(folder: Path, notice: Callable[[str], None]) -> None:
+    """Put a finished run's page into its folder; where it cannot be drawn, `notice` is told and that is all."""
+    from fedge.page.page import draw_beside
+    from fedge.page.run_page import run_page
+
+    draw_beside(folder, lambda: run_page(folder), notice)
 
 
 def _with_client(scenario: Scenario, path: str) -> Scenario:

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 import fedge
+import fedge.launch
+import fedge.study.run
 from fedge import cli
 from fedge.engine.cluster import RayCluster
 from fedge.launch import RunResult
@@ -39,6 +41,13 @@ def _one_thread() -> None:
 def _own_cache(tmp_path_factory) -> None:
     """Prepared data are made once per session, and never taken from the user's own cache."""
     os.environ["FEDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_pages() -> None:
+    """A run draws its page at its end, which takes longer than most of the tests' runs; tests/page draws them."""
+    fedge.launch.draw_page = lambda folder, notice: None
+    fedge.study.run.draw_page = lambda out: None
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ def report_command(
     FOLDER: its results. With vl-convert-python (pip install "fedge[report]") charts are drawn by Vega, without it by
     matplotlib; they show the same.
     """
-    from fedge.page.page import PAGE, write_page
+    from fedge.page.page import write_page
     from fedge.page.run_page import run_page
     from fedge.results.reading import kind_of
+    from fedge.results.run_folder import PAGE
 
     if kind_of(folder) == "study":
         from fedge.study.page import page_of

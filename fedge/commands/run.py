@@ -22,6 +22,14 @@ def run_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Drop an unfinished or different run that --out holds.")
     ] = False,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--watch",
+            metavar="NAME",
+            help="Tell a tracker too: tensorboard, mlflow, wandb, or FILE.py:CLASS, an Observer.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a scenario to its end and write its results.
@@ -31,15 +39,21 @@ def run_command(
     from fedge.console.interrupt import Stopped, interruptible
     from fedge.console.progress import watching
     from fedge.console.table import summary_table
-    from fedge.launch import default_out, run_checked
+    from fedge.launch import default_out, draw_page, run_checked
     from fedge.scenario.load import load_scenario
+    from fedge.watch.watchers import watched_by
 
     changes = [*(changes or []), *([f"engine.kind={engine}"] if engine else [])]
     loaded = load_scenario(scenario, changes)
     folder = default_out(loaded, out)
     try:
-        with watching(quiet, loaded.rounds) as seen, interruptible(seen) as observer:
+        with (
+            watching(quiet, loaded.rounds) as seen,
+            watched_by(watch or [], folder, seen) as told,
+            interruptible(told) as observer,
+        ):
             result = run_checked(loaded, folder, resume=resume, overwrite=overwrite, observer=observer)
+            draw_page(folder, observer.notice)
     except Stopped as stopped:
         raise typer.Exit(_said_how_to_go_on(folder, stopped.exit_code)) from None
     if not quiet:

@@ -27,6 +27,8 @@ class _Interruptible(Observer):
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self.signal: int | None = None
+        self.run_started = observer.run_started  # type: ignore[method-assign]
+        self.run_finished = observer.run_finished  # type: ignore[method-assign]
         self.round_started = observer.round_started  # type: ignore[method-assign]
         self.round_finished = observer.round_finished  # type: ignore[method-assign]
         self.notice = observer.notice  # type: ignore[method-assign]

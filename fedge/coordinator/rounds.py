@@ -34,6 +34,7 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
     fleet = Fleet(scenario)
     memory = Memory(keep_history=fleet.by_history)
     memory.take(folder.rows("reports.jsonl"))
+    observer.run_started(scenario)
     for round in range(folder.round + 1, scenario.rounds + 1):
         asked = fleet.ask(round, memory)
         observer.round_started(round, len(asked.plans))
@@ -56,6 +57,7 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
             observer.notice(explained(row, folder.folder))
     summary = summarise_run(scenario, folder, memory.last_ok)
     folder.finish(summary)
+    observer.run_finished(summary)
     return summary
 
 

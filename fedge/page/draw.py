@@ -72,7 +72,7 @@ def tidy(name: str, svg: str) -> str:
 def _fluid(svg: str) -> str:
     """As wide as it was drawn, or as the page where that is narrower."""
     opening = svg[: svg.index(">") + 1]
-    width = re.search(r'\bwidth="([\d.]+)(?:px|pt)?"', opening)
+    width = re.search(r'\bwidth="([\d.]+)(pt)?"', opening)
     fluid = re.sub(r' (?:width|height)="[^"]*"', "", opening)
-    most = f"{float(width[1]):.0f}px" if width else "100%"
+    most = f"{float(width[1]) * (4 / 3 if width[2] else 1):.0f}px" if width else "100%"
     return fluid[:-1] + f' style="width:100%;max-width:{most};height:auto" role="img">' + svg[len(opening) :]

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedge.errors import UserError
+from fedge.results.run_folder import PAGE
 from fedge.results.write import replace_text
-
-PAGE = "report.html"
 
 
 def write_page(path: Path, text: str) -> None:

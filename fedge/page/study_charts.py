@@ -23,6 +23,7 @@ MOST_TICKS = 200  # of an arm; of more clients and runs, as many quantiles
 
 Row = Mapping[str, Any]
 
+_FORMATS = {"energy_j": "~r", "time_s": "~r"}
 COSTS = {
     "macs": "multiply-accumulates of a run",
     "energy_j": "virtual energy of a run, J",
@@ -42,7 +43,7 @@ def gains(summary: Row, by_arm: Mapping[str, Sequence[float]]) -> Spec | None:
         return None
     y = place("arm", list(arms))
     title = f"gain over {summary['baseline']}, percentage points"
-    x = {name: amount(name, title, format="+~g") for name in ("gain", "mean", "low")}
+    x = {name: amount(name, title, format="+.3~r") for name in ("gain", "mean", "low")}
     along = {"x": x["gain"], "y": y}
     ticks = [{"arm": arm, "gain": 100 * gain} for arm in arms for gain in _few(by_arm.get(arm, ()))]
     means = [{"arm": arm, "mean": 100 * gain["mean"]} for arm, gain in arms.items()]
@@ -95,7 +96,10 @@ def accuracy_against(summary: Row, cost: str) -> Spec | None:
         {"arm": arm, "accuracy": figures["accuracy"]["mean"], "cost": figures["cost"][cost]}
         for arm, figures in arms.items()
     ]
-    x, y = amount("cost", COSTS[cost], format="~s"), amount("accuracy", "mean accuracy", format=".0%")
+    x, y = (
+        amount("cost", COSTS[cost], format=_FORMATS.get(cost, "~s")),
+        amount("accuracy", "mean accuracy", format=".0%"),
+    )
     look = {"x": x, "y": y, "color": colour("arm", list(arms)), "shape": shape("arm", list(arms))}
     order = sorted((row for row in rows if row["arm"] in best), key=lambda row: row["cost"])
     factory = next(iter(arms.values()))["accuracy"]["factory"]

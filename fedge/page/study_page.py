@@ -132,10 +132,8 @@ def _tiles(summary: Row) -> list[str]:
     ]  # fmt: skip
 
 
-HEAD = (
-    "arm", "accuracy", "worst decile", "gain", "95 %", "median", "improved", "hurt", "beyond chance", "MACs", "J",
-    "virtual s", "bytes",
-)  # fmt: skip
+HEAD = ("arm", "accuracy", "worst decile", "gain", "95 %", "median", "improved", "hurt", "beyond chance")
+COST_HEAD = ("arm", "multiply-accumulates", "energy, J", "virtual time, s", "bytes that left")
 
 
 def _arms(summary: Row, rows: Sequence[Row], verdicts: Sequence[str]) -> list[str]:
@@ -165,7 +163,6 @@ def _row(summary: Row, arm: str) -> list[str]:
         _fig(summary, arm, "gain.improved", percent),
         f'<b class="harm">{hurt}</b>' if at(found, "gain.hurt.any") else hurt,
         _fig(summary, arm, "gain.hurt.beyond_chance", percent),
-        *(_fig(summary, arm, f"cost.{name}", html.short) for name in COSTS),
     ]
 
 
@@ -219,10 +216,15 @@ def _costs(summary: Row) -> list[str]:
         for cost, title in COSTS.items()
     ]
     note = "Filled, on the line: arms that no other one beats in both. Hollow: arms that another one beats."
+    rows = [
+        [escape(arm), *(_fig(summary, arm, f"cost.{name}", html.short) for name in COSTS)]
+        for arm in summary["arms"]
+    ]
     return [
         "<h2>What it costs</h2>",
         f'<p class="note">{note}</p>',
         f'<div class="pair">{"".join(charts)}</div>',
+        html.table(COST_HEAD, rows),
     ]
 
 

@@ -26,6 +26,7 @@ _LATER = ("plans.jsonl",)  # which folders of earlier versions do not have
 CHECKPOINTS = ("checkpoint.json", "checkpoint.previous.json")
 SCENARIO = "scenario.toml"
 SUMMARY = "summary.json"
+PAGE = "report.html"
 
 Row = Mapping[str, Any]
 
@@ -86,7 +87,7 @@ class RunFolder:
         """Begin a run. An earlier run's results in `folder` are replaced; anything else there is refused."""
         refuse_unusable(folder, resume=False)
         try:
-            for name in (*LOGS, *CHECKPOINTS, SUMMARY):
+            for name in (*LOGS, *CHECKPOINTS, SUMMARY, PAGE):
                 (folder / name).unlink(missing_ok=True)
             # a device answers a round that it has done already
             shutil.rmtree(folder / "devices", ignore_errors=True)

@@ -1,6 +1,7 @@
 """A study from its file to study.json and table.md."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,14 @@ class StudyResult:
         import pandas
 
         return pandas.DataFrame(study_rows(self.out, self.summary))
+
+
+def draw_page(out: Path) -> None:
+    """Put the study's page into its folder; where it cannot be drawn, a line on standard error says so."""
+    from fedge.page.page import draw_beside
+    from fedge.study.page import page_of
+
+    draw_beside(out, lambda: page_of(out), lambda text: print(text, file=sys.stderr))
 
 
 def study(
@@ -82,6 +91,7 @@ def run_study(
         summary = summarise(path.stem, asked, [read_cell(cell, out, asked.select) for cell in done])
         replace_text(out / STUDY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         replace_text(out / TABLE, table_md(summary))
+        draw_page(out)
     if failed:
         raise failed
     return StudyResult(out, summary, done)

@@ -1,0 +1,64 @@
+"""What a tracker is told: names and values, the same for every tracker. The step is the round."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Row = Mapping[str, Any]
+
+_OF_A_ROUND = {
+    "fleet/accuracy_mean": "accuracy.mean",
+    "fleet/accuracy_worst_decile": "accuracy.worst_decile",
+    "fleet/accuracy_factory": "accuracy.factory",
+    "fleet/hurt": "hurt.any",
+    "fleet/clients_ok": "ok",
+    "cost/macs_saved": "saved",
+    "cost/macs": "macs_done",
+    "cost/energy_j": "energy_j",
+    "cost/parameters_left": "parameters_left",
+    "time/virtual_s": "time_s",
+    "time/wall_s": "wall_s",
+}
+_OF_A_RUN = {
+    "run/gain_mean": "gain.mean",
+    "run/gain_over_told": "gain.over_told",
+    "run/hurt_beyond_chance": "hurt.beyond_chance",
+    "run/macs_saved": "macs.saved",
+    "run/virtual_s": "time_s",
+    "run/energy_j": "energy_j",
+    "egress/bytes": "egress.bytes",
+    "egress/messages": "egress.messages",
+}
+
+
+def round_series(figures: Row) -> dict[str, float]:
+    """Of a line of rounds.jsonl; a figure that nobody has is left out. `faults/STATUS`: rounds of clients that failed."""
+    series = _found(figures, _OF_A_ROUND)
+    series |= {f"faults/{status}": float(count) for status, count in figures.get("failures", {}).items()}
+    return series | {f"own/{name}": own["mean"] for name, own in figures.get("own", {}).items()}
+
+
+def run_series(summary: Row) -> dict[str, float]:
+    """Of summary.json."""
+    return _found(summary, _OF_A_RUN)
+
+
+def settings(scenario: Row, prefix: str = "") -> dict[str, str]:
+    """Dotted key -> value of every setting that is not empty, as text."""
+    found: dict[str, str] = {}
+    for key, value in scenario.items():
+        if isinstance(value, Mapping):
+            found |= settings(value, f"{prefix}{key}.")
+        elif value not in (None, "", [], ()):
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def _found(row: Row, names: Mapping[str, str]) -> dict[str, float]:
+    series = {}
+    for name, path in names.items():
+        value: Any = row
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            series[name] = float(value)
+    return series
