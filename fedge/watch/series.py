@@ -31,7 +31,7 @@ _OF_A_RUN = {
 
 
 def round_series(figures: Row) -> dict[str, float]:
-    """Of a line of rounds.jsonl; a figure that nobody has is left out. `faults/STATUS`: rounds of clients that failed."""
+    """Of a line of rounds.jsonl, without figures that nobody has. `faults/STATUS`: clients that failed so."""
     series = _found(figures, _OF_A_ROUND)
     series |= {f"faults/{status}": float(count) for status, count in figures.get("failures", {}).items()}
     return series | {f"own/{name}": own["mean"] for name, own in figures.get("own", {}).items()}

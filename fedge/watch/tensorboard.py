@@ -1,13 +1,30 @@
 """TensorBoard's event files, in `tensorboard/` of the run's folder; written by tensorboardX, which needs no torch."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from fedge.watch.series import round_series, run_series
 from fedge.watch.tracker import Tracker
+
+
+@contextmanager
+def _torch_left_out() -> Iterator[None]:
+    """tensorboardX imports torch where it is installed, for a type's name; the process that coordinates has none."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it fails, as where it is not installed
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+with _torch_left_out():
+    from tensorboardX import SummaryWriter
 
 
 class TensorBoard(Tracker):

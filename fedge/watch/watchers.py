@@ -48,7 +48,7 @@ def watched_by(names: Sequence[str], folder: Path, seen: Observer) -> Iterator[O
     finally:
         for name, watcher_ in list(told.watchers.items()):
             if isinstance(watcher_, Tracker):
-                told.tell(name, lambda tracker=watcher_: tracker.close(finished=finished))
+                told.tell(name, watcher_.close, finished=finished)
 
 
 def watcher(name: str, folder: Path) -> Observer:
@@ -96,14 +96,14 @@ class _Told(Observer):
         def passed(*arguments: Any) -> None:
             getattr(self._seen, event)(*arguments)
             for name, watcher_ in list(self.watchers.items()):
-                self.tell(name, lambda hears=getattr(watcher_, event): hears(*arguments))
+                self.tell(name, getattr(watcher_, event), *arguments)
 
         return passed
 
-    def tell(self, name: str, call: Callable[[], None]) -> None:
+    def tell(self, name: str, call: Callable[..., None], *arguments: Any, **named: Any) -> None:
         """`call`, which is the watcher's of that name; what it raises ends the watcher, and a FedgeError the run."""
         try:
-            call()
+            call(*arguments, **named)
         except FedgeError:
             raise
         except Exception as error:

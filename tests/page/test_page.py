@@ -17,6 +17,7 @@ from fedge.console.table import points
 from fedge.page import draw, html
 from fedge.page.content import RunContent
 from fedge.page.egress import REVEALS, egress_rows
+from fedge.page.marks import HARM
 from fedge.page.page import draw_beside
 from fedge.page.run_page import run_page
 from fedge.protocol import RoundReport
@@ -104,8 +105,9 @@ def test_the_charts_hold_the_reports(finished, drawn_by) -> None:
     assert {row["client"]: row["served"] for row in served} == expected
     gains = {row["client"]: row["gain"] for row in served}
     assert [gains[name] for name in order] == sorted(gains.values())
-    marked = {row["client"] for layer in found["dumbbell"]["layer"]
-              if layer["mark"]["type"] == "rule" and layer["mark"]["color"] == "#D55E00" for row in layer["data"]["values"]}  # fmt: skip
+    rules = [layer for layer in found["dumbbell"]["layer"] if layer["mark"]["type"] == "rule"]
+    harm = [layer for layer in rules if layer["mark"]["color"] == HARM]
+    marked = {row["client"] for layer in harm for row in layer["data"]["values"]}
     assert marked == {name for name, gain in gains.items() if gain < 0}
     bars = values(found["time"], "bar")
     for row in run.good:

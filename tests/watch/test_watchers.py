@@ -14,15 +14,17 @@ from fedge.watch.watchers import watched_by
 MINE = """
 import fedge
 
+def say(*words):
+    with open(__file__ + ".said", "a") as file:
+        print(*words, file=file)
+
 class Mine(fedge.Observer):
-    def __init__(self):
-        self.file = open(__file__ + ".said", "a")
     def run_started(self, scenario):
-        print("started", scenario.name, scenario.rounds, file=self.file, flush=True)
+        say("started", scenario.name, scenario.rounds)
     def round_finished(self, figures):
-        print("round", figures["round"], figures["accuracy"]["mean"], file=self.file, flush=True)
+        say("round", figures["round"], figures["accuracy"]["mean"])
     def run_finished(self, summary):
-        print("finished", summary["clients"], file=self.file, flush=True)
+        say("finished", summary["clients"])
 
 class Fails(fedge.Observer):
     def round_finished(self, figures):
@@ -39,8 +41,13 @@ class Needs(fedge.Observer):
 class Nothing:
     pass
 """
-RUN = ("run", "quickstart", "--engine", "inline", "--set", "rounds=2", "--set", "training.epochs=1",
-       "--set", "model.factory.epochs=1", *(part for i in range(3) for part in ("--set", f"fleet.{i}.count=1")))  # fmt: skip
+CHANGES = (
+    "rounds=2",
+    "training.epochs=1",
+    "model.factory.epochs=1",
+    *(f"fleet.{i}.count=1" for i in range(3)),
+)
+RUN = ("run", "quickstart", "--engine", "inline", *(part for key in CHANGES for part in ("--set", key)))
 
 
 @pytest.fixture
