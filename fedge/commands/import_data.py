@@ -40,7 +40,7 @@ def images_command(
     out: Out,
     size: Annotated[
         str | None,
-        typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to so many pixels."),
+        typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to this size in pixels."),
     ] = None,
     mode: Annotated[str | None, typer.Option(metavar="grey|rgb", help="Convert every picture.")] = None,
     labels: Annotated[
@@ -97,7 +97,7 @@ def table_command(
         str | None, typer.Option(metavar="C,T|C,H,W", help="Of one row's numbers: a row is a sample.")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(metavar="ROWS", help="A row is a moment: cut windows of so many.")
+        int | None, typer.Option(metavar="ROWS", help="A row is a moment: cut windows of this many.")
     ] = None,
     step: Annotated[
         int | None, typer.Option(metavar="ROWS", help="From a window to the next [default: --window]")
@@ -199,7 +199,7 @@ def hub_command(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to so many pixels."),
+        typer.Option(metavar="N|HEIGHT,WIDTH", help="Scale and cut every picture to this size in pixels."),
     ] = None,
     task: TaskName = None,
     overwrite: Overwrite = False,

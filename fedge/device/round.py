@@ -66,7 +66,7 @@ class Round:
 
     @property
     def samples(self) -> int:
-        """Training samples at hand; a device without any has nothing to do in a round."""
+        """Number of training samples; a device without any has nothing to do in a round."""
         if not self.shard.count("train"):
             raise DeviceFailure(Status.NO_TRAINING_DATA)
         return self.shard.count("train")

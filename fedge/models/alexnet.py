@@ -1,7 +1,7 @@
-"""AlexNet for 32x32 pictures: five convolutions, one linear layer, no norm, no dropout.
+"""AlexNet for 32x32 images: five convolutions, one linear layer, no norm, no dropout.
 
 Krizhevsky et al., NeurIPS 2012, in the CIFAR form that ADaPT prunes (arXiv 2006.08554): 2,495,396
-parameters at 100 classes, 14.98 M multiply-accumulates. Larger pictures are averaged down to one position
+parameters at 100 classes, 14.98 M multiply-accumulates. Larger images are averaged down to one position
 before the linear layer; at 32x32 that average is the identity.
 """
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 for 32x32 pictures: inverted residuals with a linear bottleneck.
+"""MobileNetV2 for 32x32 images: inverted residuals with a linear bottleneck.
 
 Sandler et al., CVPR 2018, with the strides and the 1x1 projection on stride-1 shortcuts of the CIFAR form
 that ADaPT prunes (arXiv 2006.08554): 2,412,212 parameters at 100 classes, 91.27 M multiply-accumulates.

@@ -1,4 +1,4 @@
-"""ResNet-8 to ResNet-110 for 32x32 pictures: depth 6n + 2, three stages of n basic blocks, 16-32-64 channels.
+"""ResNet-8 to ResNet-110 for 32x32 images: depth 6n + 2, three stages of n basic blocks, 16-32-64 channels.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016, section 4.2. Where a stage changes the
 shape, the shortcut is a 1x1 projection with a norm, as in ADaPT (arXiv 2006.08554): ResNet-20 has 278,324

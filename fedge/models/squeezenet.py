@@ -1,4 +1,4 @@
-"""SqueezeNet for 32x32 pictures, with batch norm in its Fire modules and a 1x1 convolution as classifier.
+"""SqueezeNet for 32x32 images, with batch norm in its Fire modules and a 1x1 convolution as classifier.
 
 Iandola et al., arXiv 1602.07360, in the form that ADaPT prunes (arXiv 2006.08554): 781,156 parameters at 100
 classes, 53.28 M multiply-accumulates. Its LogSoftmax is left out: cross-entropy applies one itself.

@@ -1,4 +1,4 @@
-"""VGG-11 and VGG-16 for 32x32 pictures: batch norm, one linear layer.
+"""VGG-11 and VGG-16 for 32x32 images: batch norm, one linear layer.
 
 Simonyan and Zisserman, ICLR 2015, in the usual CIFAR form (the 4096-wide linear layers give way to one).
 Without the convolutions' redundant biases: 9,228,362 and 14,724,042 parameters at 10 classes.

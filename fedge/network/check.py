@@ -145,7 +145,7 @@ def _check_rebuilt(model: nn.Module, again: nn.Module, shape: Shape, who: str) -
         answers = [copy.deepcopy(tried).eval()(x_BCHW) for tried in (model, again, model)]
     if not torch.equal(answers[0], answers[2]):
         raise UserError(
-            f"{who} answers the same batch differently in evaluation mode: nothing may be drawn by lot there"
+            f"{who} answers the same batch differently in evaluation mode: nothing may be random there"
         )
     if not torch.equal(answers[0], answers[1]):
         raise UserError(

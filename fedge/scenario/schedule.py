@@ -41,7 +41,7 @@ class _Schedule(Section):
         raise NotImplementedError
 
     def require_rounds(self, rounds: int) -> None:
-        """ValueError where so many rounds are too few."""
+        """ValueError where that number of rounds is too small."""
 
 
 class FinetunePruneRetrain(_Schedule):

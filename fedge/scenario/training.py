@@ -158,7 +158,7 @@ class Pruning(Section):
     )
     ranking_samples: Count = 128  # training instances that taylor and activation rank by, at most
     accounting: Literal["exact", "adapt"] = "exact"
-    round_to: Count = 1  # layers end with multiples of so many channels, which processors like; 8 or 16
+    round_to: Count = 1  # layer widths end as multiples of this, which processors like: 8 or 16
 
     @property
     def cut(self) -> dict[str, Any]:
@@ -174,13 +174,13 @@ class EarlyFilter(Section):
     controller: Literal["quantile", "paper"] = (
         "quantile"  # what holds the share (docs/methods/instance_filter.md)
     )
-    explore: Share = 0.5  # least share of the kept that is drawn by lot
+    explore: Share = 0.5  # least share of the kept that is drawn at random
     distrust: Fraction = 0.0  # share of highest losses taken for wrong labels
     learning_rate: Positive = 0.1  # of the filter's own SGD
     network: Literal["auto", "slim_lenet", "resnet8"] = (
         "auto"  # the filter's; auto: slim_lenet for one channel
     )
-    downsample: Count = 2  # the filter sees the picture averaged over so many pixels squared
+    downsample: Count = 2  # the filter sees the image averaged over n x n pixels
 
     @model_validator(mode="after")
     def _some_high_losses_are_trusted(self) -> "EarlyFilter":
@@ -227,8 +227,8 @@ class ErrorMaps(Section):
 
     keep: Share = 1.0
     score: Annotated[str, Word(tuple(SCORES)), Beside(".py")] = "error"  # or one's own, as file.py:name
-    dense_first: Annotated[int, Field(ge=0)] = 0  # so many first convolutions stay exact
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # so many steps of each round stay exact
+    dense_first: Annotated[int, Field(ge=0)] = 0  # the first n convolutions stay exact
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # the first n steps of each round stay exact
     alternate: bool = False  # every other local epoch stays exact
 
 

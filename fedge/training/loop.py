@@ -263,7 +263,7 @@ class _Step:
         )
 
     def table(self, x_BCHW: Tensor, instances: int, *, look: bool = False) -> MacTable:
-        """Of a step on so many of these instances, or of a look at them. UserError for what cannot be counted, or
+        """Of a step on that many of these instances, or of a look at them. UserError for what cannot be counted, or
         rounded."""
         count, shape = count_forward if look else count_macs, x_BCHW.shape[1:]
         dtype = None if x_BCHW.is_floating_point() else x_BCHW.dtype

@@ -17,7 +17,7 @@ Range-BN (optional) takes the spread of a channel from its range instead of its 
 It saves no time here: the simulation adds work. What it would save is counted apart from MACs, in bit operations: one
 product of an a-bit by a b-bit number is a * b of them (float: 32 * 32). The paper does not say how it weighs bits.
 
-What we changed: ranges are those of the tensor at hand, not running averages; a round depends on its data alone.
+What we changed: ranges are those of this tensor, not running averages; a round depends on its data alone.
 """
 
 import math

@@ -35,7 +35,7 @@ class Task(Protocol):
         """Of the data's task that it fits: classes, labels or numbers."""
 
     def outputs(self, output: object, samples: int) -> Tensor:
-        """What a network returned for so many samples, as the tensor that is meant; UserError where it is not."""
+        """What a network returned for that many samples, as one tensor; UserError where it is not."""
 
     def check_targets(self, y_B: object, out_BK: Tensor) -> None:
         """UserError unless `y_B` holds targets for these outputs."""
@@ -62,7 +62,7 @@ class Task(Protocol):
         """Targets of the right type and shape for these outputs, for runs in which values do not matter."""
 
     def draw(self, samples: int, columns: int, generator: torch.Generator) -> Tensor:
-        """Targets by lot, for a dry run of a network with so many outputs."""
+        """Random targets, for a dry run of a network with that many outputs."""
 
 
 @dataclass(frozen=True)

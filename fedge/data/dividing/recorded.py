@@ -116,7 +116,7 @@ def _runs(owner_N: np.ndarray, y_N: np.ndarray) -> np.ndarray:
 
 
 def _factory_runs(run_N: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """FACTORY for the rows of runs drawn by lot until they are nearest to `fraction` of all; TRAIN for the others."""
+    """FACTORY for the rows of runs drawn at random until they are nearest to `fraction` of all; TRAIN for the rest."""
     size_R = np.bincount(run_N)
     drawn_R = np.random.default_rng(seed).permutation(len(size_R))
     ends_R = np.cumsum(size_R[drawn_R])

@@ -39,7 +39,7 @@ def as_maps(pixel_NK: Tensor, shape: torch.Size) -> Tensor:
 
 
 def gather(maps_BCHW: Tensor, channel_K: Tensor) -> Tensor:
-    """[B, K, H, W] of them, channels last; all of them as they are."""
+    """The selected channels [B, K, H, W], channels last; the input itself where all are selected."""
     if len(channel_K) == maps_BCHW.shape[1]:
         return maps_BCHW
     return as_maps(as_pixels(maps_BCHW).index_select(1, channel_K), maps_BCHW.shape)

@@ -42,5 +42,5 @@ def geometry(
     groups: int,
     channels: int,
 ) -> Geometry:
-    """Of a convolution with so many output channels."""
+    """Of a convolution with that number of output channels."""
     return Geometry(kernel, stride, padding, dilation, groups, depthwise=groups > 1 and groups == channels)

@@ -67,7 +67,7 @@ class InstanceFilter(Protocol):
         """Indices to train on, ascending (none is allowed), and their weights in the loss (None: equal)."""
 
     def step_length(self, kept: int, offered: int) -> float:
-        """Factor on the gradient of a step on that many instances out of so many; 1 is SGD's own."""
+        """Factor on the gradient of a step on `kept` of `offered` instances; 1 is SGD's own."""
 
     def learn(self, batch: MiniBatch, kept_K: Tensor, loss_K: Tensor) -> None:
         """Take in the kept instances' training losses; called after every update, also when none was kept."""

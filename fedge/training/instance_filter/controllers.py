@@ -16,7 +16,7 @@ Quantile controller (ours, the default). It holds the kept share itself, and exp
     easy    = share of the population with loss < 0.1 nats
     explore = 1 - (easy - 1/2) / (1 - keep - 1/2), within least_explore .. 1        (1 while easy < 1/2)
     ranked  : the share keep * (1 - explore) with the largest z_H - z_L
-    explored: by lot among the rest, to make up `keep`
+    explored: at random among the rest, to make up `keep`
     T_l     = the (1 - keep) quantile of the population's loss over the last W losses known
 
 - Each share is held by a running quantile over M instances with the overdraft paid back (`RunningShare`).
@@ -130,7 +130,7 @@ class QuantileController:
 
     @property
     def explore(self) -> float:
-        """Share of the kept instances drawn by lot now: 1 at the start, `least_explore` once most is learnt."""
+        """Share of the kept instances drawn at random now: 1 at the start, `least_explore` once most is learnt."""
         weight_W = self._own["loss_weight"]
         known = float(weight_W.sum())
         easy = float(weight_W[self._own["loss"] < EASY_LOSS].sum()) / known if known else 0.0

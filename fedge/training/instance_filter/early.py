@@ -46,12 +46,12 @@ LONGEST_STEP = 2.0
 
 
 class EarlyInstanceFilter(Filter):
-    """Keeps the share `keep` of instances: those that a small network predicts to have high losses, and some by lot.
+    """Keeps the share `keep` of instances: those that a small network predicts to have high losses, and some at random.
 
     in_channels, image_size: of the instances, C and the side or (H, W) in pixels.
     keep: 0 < keep <= 1; 1 keeps all, and the network is neither run nor trained.
     controller: "quantile" holds the share; "paper" is equations 1 to 5 (its share drifts).
-    explore: least share of the kept drawn by lot, 0 < explore <= 1 (1: a coin); quantile only.
+    explore: least share of the kept drawn at random, 0 < explore <= 1 (1: a coin); quantile only.
     distrust: share of highest losses taken for wrong labels, 0 <= distrust < keep; quantile only.
     learning_rate: of the filter's own plain SGD, above 0.
     network: "slim_lenet", "resnet8", or "auto": the first for one channel, the second for more.

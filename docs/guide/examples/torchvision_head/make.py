@@ -1,4 +1,4 @@
-"""Stands in for your own colour pictures: scikit-learn's digits, 32 pixels wide, each in two colours by lot."""
+"""Stands in for your own colour pictures: scikit-learn's digits, 32 pixels wide, each in two random colours."""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -1,7 +1,7 @@
 """A csv or parquet table of sensor data becomes a data folder.
 
 A row is a window, its numbers in `shape` C x H x W (or C x T); or, with `window`, a row is a moment of C channels, and
-windows of so many moments are cut from each owner's recording, `step` apart: none across a change of class or of
+windows of `window` moments are cut from each owner's recording, `step` apart: none across a change of class or of
 labels. Numbers change from moment to moment; a window's are those of its last, when all of it is known.
 """
 
