@@ -14,7 +14,7 @@ _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "cross": "P", "triangle-down": "v",
     "triangle-right": ">", "triangle-left": "<",
 }  # fmt: skip
-_LOOK = {
+_LOOK: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "fedge", "font.size": 8.5, "font.family": "sans-serif",
     "axes.edgecolor": FAINT, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.grid": True,

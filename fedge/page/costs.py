@@ -55,7 +55,7 @@ def kept_over_rounds(run: RunContent) -> Spec | None:
         sums = seen.setdefault((row["round"], row["device"]), [0, 0])
         sums[0] += row["samples_kept"]
         sums[1] += row["samples_seen"]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"round": round, "device": device, "kept": kept / offered}
         for (round, device), (kept, offered) in sorted(seen.items())
         if offered

@@ -28,7 +28,7 @@ class MLflow(Tracker):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._client = MlflowClient()
-        self._run: str | None = None
+        self._run = ""  # its identifier
 
     def run_started(self, scenario: "Scenario") -> None:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "fedge")
@@ -54,5 +54,5 @@ class MLflow(Tracker):
         self._client.log_batch(self._run, metrics=metrics)
 
     def close(self, *, finished: bool) -> None:
-        if self._run is not None:
+        if self._run:
             self._client.set_terminated(self._run, "FINISHED" if finished else "FAILED")
