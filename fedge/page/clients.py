@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 
 def paired(row: Row) -> dict[str, Any]:
     """One client's report as its line of the chart."""
-    count = row["test_count"]
+    count = row["test_count"] * row.get("decisions", 1)
     served, factory = row["test_correct"] / count, row["factory_correct"] / count
     return {
         "client": f"client {row['client']}",
@@ -35,12 +35,22 @@ def paired(row: Row) -> dict[str, Any]:
         "factory": factory,
         "served": served,
         "gain": served - factory,
+        "hurt": worse(row),
     }
+
+
+def worse(row: Row) -> bool:
+    """Than the factory model: by a right answer, or, where numbers are asked for, by a larger error."""
+    if row.get("test_error_sum") is not None and row.get("factory_error_sum") is not None:
+        return bool(row["test_error_sum"] > row["factory_error_sum"])
+    return bool(row["test_correct"] < row["factory_correct"])
 
 
 def lines_of(clients: Sequence[Row]) -> list[dict[str, Any]]:
     """Sorted by gain, worst first; of more than MOST_LINES clients each line is the mean of neighbours in gain."""
-    found = sorted((paired(row) for row in clients), key=lambda line: (line["gain"], line["served"]))
+    found = sorted(
+        (paired(row) for row in clients), key=lambda line: (not line["hurt"], line["gain"], line["served"])
+    )
     if len(found) <= MOST_LINES:
         return found
     edges = [index * len(found) // BUNDLES for index in range(BUNDLES + 1)]
@@ -50,7 +60,12 @@ def lines_of(clients: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _bundle(index: int, lines: Sequence[Row]) -> dict[str, Any]:
     means = {key: sum(line[key] for line in lines) / len(lines) for key in ("factory", "served", "gain")}
-    return {"client": f"{index + 1}", "device": f"mean of some {len(lines)} clients", **means}
+    return {
+        "client": f"{index + 1}",
+        "device": f"mean of some {len(lines)} clients",
+        **means,
+        "hurt": means["gain"] < 0,
+    }
 
 
 def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
@@ -64,8 +79,8 @@ def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
         name: amount(name, "accuracy on the client's own test rows", format=".0%")
         for name in ("factory", "served", "end")
     }
-    hurt = [row for row in rows if row["gain"] < 0]
-    others = [row for row in rows if row["gain"] >= 0]
+    hurt = [row for row in rows if row["hurt"]]
+    others = [row for row in rows if not row["hurt"]]
     size = 70 if named else 22
     both = {"y": y, "x": x["factory"], "x2": {"field": "served"}}
     end = {"color": colour("device", kinds), "shape": shape("device", kinds)}
@@ -89,10 +104,10 @@ def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
             for row in rows
         ]
         text = {"y": y, "x": x["end"], "text": {"field": "said", "type": "nominal"}}
-        worse = [row for row in said if row["gain"] < 0]
+        lost = [row for row in said if row["hurt"]]
         layers += [
             layer(
-                [row for row in said if row["gain"] >= 0],
+                [row for row in said if not row["hurt"]],
                 "text",
                 text,
                 align="left",
@@ -100,7 +115,7 @@ def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
                 fontSize=11,
                 color=INK,
             ),
-            layer(worse, "text", text, align="left", dx=8, fontSize=11, color=HARM),
+            layer(lost, "text", text, align="left", dx=8, fontSize=11, color=HARM),
         ]
     step = 18 if named else max(2.0, min(8.0, 700 / len(rows)))
     return chart(*layers, height=max(60, round(step * len(rows))))

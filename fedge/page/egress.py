@@ -41,6 +41,13 @@ REVEALS: dict[str, str] = {
     "error_maps": "what really ran: what the plan named, or the program's own",
     "optimizer": "what really ran: what the plan named, or the program's own",
     "what": "what really ran: what the plan named, or the program's own",
+    "loss": "what really ran: what the plan named, or the program's own",
+    "decisions": "how many labels a row has, the same for all clients",
+    "validation_error_sum": HARDNESS,
+    "test_error_sum": HARDNESS,
+    "factory_error_sum": "how far the client's rows are from the factory's",
+    "test_better": HARDNESS,
+    "test_worse": HARDNESS,
     "time_s": "virtual: a function of the work and of the device's speed",
     "down_s": "virtual: the device's link and the plan's size",
     "up_s": "virtual: the device's link and the report's size",
@@ -79,6 +86,7 @@ def _own_row(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _range(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
+    schema = next((kind for kind in schema.get("anyOf", ()) if kind["type"] != "null"), schema)
     if name in WORDS:
         words = WORDS[name]
         bits = (len(words) - 1).bit_length()

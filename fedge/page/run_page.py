@@ -59,6 +59,8 @@ def answer(run: RunContent) -> str:
     if at(summary, "gain.mean") is not None:
         said.append(_gain(summary))
         said.append(_told(summary))
+    if at(summary, "gain.error.mean") is not None:
+        said.append(_error(summary))
     said.append(_hurt(run))
     saved = figure(summary, "macs.saved", percent)
     said.append(
@@ -96,6 +98,16 @@ def _told(summary: Row) -> str:
         f"That is {by} against {told}."
         if over > 0
         else f"<b class='harm'>It does not reach</b> {told}: {by}."
+    )
+
+
+def _error(summary: Row) -> str:
+    """Of numbers: how far the mean absolute error has fallen, in the data's unit."""
+    low, high = (figure(summary, f"gain.error.interval.{end}", html.short) for end in (0, 1))
+    return (
+        f"Their mean absolute error is <b>{figure(summary, 'error.mean', html.short)}</b>, the factory model's "
+        f"{figure(summary, 'error.factory', html.short)}: it has fallen by "
+        f"{figure(summary, 'gain.error.mean', html.short)}, 95 % [{low}, {high}]."
     )
 
 
@@ -142,7 +154,9 @@ def _clients(run: RunContent) -> list[str]:
     if not run.tested:
         return []
     accuracies = {
-        name: [row[field] / row["test_count"] for row in run.tested if field in row]
+        name: [
+            row[field] / (row["test_count"] * row.get("decisions", 1)) for row in run.tested if field in row
+        ]
         for name, field in (
             ("served", "test_correct"),
             ("factory model", "factory_correct"),
@@ -262,7 +276,7 @@ def _line(name: str, rows: Sequence[Row]) -> list[str]:
     """Means of accuracies and sums of counts, of one client or of a class."""
 
     def mean(field: str) -> float | None:
-        there = [row[field] / row["test_count"] for row in rows if field in row]
+        there = [row[field] / (row["test_count"] * row.get("decisions", 1)) for row in rows if field in row]
         return math.fsum(there) / len(there) if there else None
 
     def total(field: str) -> int:

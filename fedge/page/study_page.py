@@ -170,7 +170,7 @@ def gains_of(summary: Row, rows: Sequence[Row], arm: str) -> list[float]:
     """Client by client and run by run: accuracy above the baseline's."""
     own, baseline = [row for row in rows if row["arm"] == arm], summary["baseline"]
     if baseline in ("factory", "told"):
-        return [row["accuracy"] - row[baseline] for row in own]
+        return [row["accuracy"] - row[baseline] for row in own if row[baseline] is not None]
     there = {_whose(row): row["accuracy"] for row in rows if row["arm"] == baseline}
     return [row["accuracy"] - there[_whose(row)] for row in own if _whose(row) in there]
 
@@ -207,6 +207,9 @@ def _as_report(row: Row) -> dict[str, Any]:
         "test_count": row["count"],
         "test_correct": row["correct"],
         "factory_correct": row["factory_correct"],
+        "decisions": row["decisions"],
+        "test_error_sum": row["error_sum"],
+        "factory_error_sum": row["factory_error_sum"],
     }
 
 

@@ -136,6 +136,8 @@ def test_a_page_stays_small(finished, tmp_path: Path, drawn_by, clients: int) ->
 def test_every_field_of_a_report_is_explained() -> None:
     """Breaks if a new field leaves the devices and the page does not say what it may reveal."""
     assert set(REVEALS) == set(RoundReport.model_fields) - {"own"}
+    every = [f"report.{name}" for name in REVEALS]
+    assert all(row["least"] and row["most"] and row["bits"] for row in egress_rows(every, {}))
     own = {"report": {"figures": {"macro_f1": {"least": 0.0, "most": 1.0, "steps": 256}}}}
     rows = egress_rows(["report.test_count", "report.own.macro_f1", "error"], own)
     assert [row["field"] for row in rows] == ["own.macro_f1", "test_count", "error"]
