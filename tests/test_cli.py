@@ -135,7 +135,19 @@ def test_an_unknown_command_names_those_there_are(fedge) -> None:
     code, _, err = fedge("reprot")
     assert (code, len(err.splitlines())) == (2, 1)
     named = err.partition("There are ")[2].rstrip(".\n").split(", ")
-    assert {"run", "try", "plan", "study", "list", "show", "new", "import", "cache"} <= set(named)
+    assert {
+        "run",
+        "try",
+        "plan",
+        "study",
+        "list",
+        "show",
+        "new",
+        "import",
+        "cache",
+        "report",
+        "export",
+    } <= set(named)
     assert len(named) == len(set(named)) and err.count("mean") <= 1
 
 

@@ -15,6 +15,7 @@ import fedge
 from fedge.console.phases import percent
 from fedge.console.table import points
 from fedge.page import draw, html
+from fedge.page.clients import lines_of, paired
 from fedge.page.content import RunContent
 from fedge.page.egress import REVEALS, egress_rows
 from fedge.page.marks import HARM
@@ -144,6 +145,17 @@ def test_every_field_of_a_report_is_explained() -> None:
     assert (rows[0]["most"], rows[0]["bits"], rows[1]["most"], rows[1]["bits"]) == ("1", "8", "1e+09", "30")
 
 
+def test_labels_and_numbers_have_their_own_measure() -> None:
+    """Breaks if answers of several labels count as accuracy above 1, or a larger error of numbers is not marked."""
+    report = {"client": 1, "device": "a", "test_count": 10, "test_correct": 12, "factory_correct": 10}
+    assert paired(report | {"decisions": 2})["served"] == 0.6
+    errors = {"test_error_sum": 3.0, "factory_error_sum": 2.0}
+    assert paired(report | errors)["hurt"] and not paired(report)["hurt"]
+    better = report | {"client": 2, "test_correct": 9}
+    better |= {"test_error_sum": 1.0, "factory_error_sum": 2.0}
+    assert [line["client"] for line in lines_of([better, report | errors])] == ["client 1", "client 2"]
+
+
 def test_down_compute_and_up_make_a_rounds_time(finished) -> None:
     """Breaks if the parts of a round's virtual time do not add up, or one of them is missing."""
     for row in RunContent.read(finished(*FAULTY).out).good:
@@ -179,7 +191,7 @@ def test_the_command_writes_the_page_and_tells_what_is_wrong(fedge, finished, tm
 def test_a_run_draws_its_page_by_itself_and_survives_a_failure(small, tmp_path: Path) -> None:
     """Breaks if a run ends without report.html, or is lost where the page cannot be drawn."""
     code = (
-        "import sys, fedge; fedge.run(fedge.load_scenario('quickstart', ['rounds=1', 'engine.kind=inline', "
+        "import sys, fedge; fedge.run(fedge.load_scenario('quickstart', ['rounds=2', 'engine.kind=inline', "
         "'training.epochs=1', 'model.factory.epochs=1']), sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=True, capture_output=True)
