@@ -43,6 +43,7 @@ def test_it_is_the_program_in_a_file(small, finished, tmp_path, client) -> None:
     assert result.reports(timing=False) == finished().reports(timing=False)
 
 
+@pytest.mark.long
 def test_it_travels_on_ray(cluster, small, tmp_path) -> None:
     """Breaks if hosts, which never saw the notebook, lack a part of it."""
     inline = fedge.run(small(shape=FLEET), tmp_path / "inline", client=improve)

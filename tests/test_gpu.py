@@ -75,6 +75,7 @@ with RayCluster("local") as cluster:
 """
 
 
+@pytest.mark.long
 @NO_GPU
 def test_preparation_has_its_share_of_a_gpu_under_ray(tmp_path: Path) -> None:
     """Ray would hide the GPU from the task that prepares, which would then say that there is none.

@@ -133,6 +133,7 @@ def kill_once(engine: str, out: Path, draw: random.Random, from_report: int) -> 
     return struck
 
 
+@pytest.mark.long
 def test_inline_killed_at_two_moments_ends_like_undisturbed(tmp_path) -> None:
     """Breaks if a kill at any moment loses, repeats or changes a report."""
     kill_again_and_again("inline", tmp_path, kills=2, from_report=PER_ROUND + 1)

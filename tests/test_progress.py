@@ -150,6 +150,7 @@ def test_a_mailbox_holds_numbers_and_nothing_else(cluster: RayCluster) -> None:
     assert box.get() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["inline", "ray"])
 def test_an_observer_hears_all_of_a_run(request, small, monkeypatch, tmp_path, engine: str) -> None:
     """Breaks if one engine is silent before the first round, or if hosts that start look like a hang."""

@@ -107,6 +107,7 @@ class Clearing(Observer):
             self.refused.append(str(caught.value))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["inline", "ray"])
 def test_a_run_keeps_what_it_uses(request, small, prepared, monkeypatch, tmp_path, engine: str) -> None:
     """Breaks if a run loses its data and its factory model between two rounds, or holds them when it is over."""

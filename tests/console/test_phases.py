@@ -230,6 +230,7 @@ CHANGES = ["rounds=1", "training.epochs=1", "schedule={kind='train_only'}", "mod
 SHORT = ["--engine", "inline", *(part for change in CHANGES for part in ("--set", change))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_run_on_a_terminal(tmp_path: Path, quiet: bool) -> None:
     """Breaks if minutes of factory training show `round 0/5`, if a cached run does not say so, or if --quiet speaks."""

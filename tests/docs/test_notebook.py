@@ -23,6 +23,7 @@ def outputs(cell: Any, kind: str) -> str:
     return "".join(shown)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # of the kernel's client: sockets and event loops
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if the first thing that a notebook's user tries ends in an error, or shows nothing."""

@@ -188,6 +188,7 @@ def test_the_command_writes_the_page_and_tells_what_is_wrong(fedge, finished, tm
     assert (code, out, len(err.splitlines())) == (2, "", 1) and "not at its end" in err
 
 
+@pytest.mark.long
 def test_a_run_draws_its_page_by_itself_and_survives_a_failure(small, tmp_path: Path) -> None:
     """Breaks if a run ends without report.html, or is lost where the page cannot be drawn."""
     code = (
@@ -215,6 +216,7 @@ worlds = [7, 8]
 """
 
 
+@pytest.mark.long
 def test_a_studys_page_says_what_study_json_says(tmp_path: Path, drawn_by) -> None:
     """Breaks if a figure of a study's page is not study.json's, or a gain is not that of the clients' reports."""
     (tmp_path / "pays.toml").write_text(STUDY)

@@ -121,6 +121,7 @@ def improve(device, plan):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["inline", "ray"])
 def test_a_devices_output_stays_in_its_folder_on_both_engines(
     request, small, tmp_path, capfd, engine: str

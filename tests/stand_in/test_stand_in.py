@@ -11,6 +11,7 @@ CASES = [Path(__file__).with_name(name) for name in ("cases.py", "runs.py")]
 LIMIT_S = 400  # a minute on an idle machine
 
 
+@pytest.mark.long
 @pytest.mark.timeout(LIMIT_S + 20)
 def test_nothing_is_left_on_the_cpu() -> None:
     """A run with engine.device = "cuda" would end in torch's "all tensors to be on the same device"."""
