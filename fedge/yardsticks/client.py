@@ -11,7 +11,9 @@ from fedge.device.factory_answers import FactoryAnswers
 from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.scenario.schema import DeviceClass, Scenario
+from fedge.scenario.training import Training
 from fedge.seeding import derive_seed
+from fedge.training.among import Among
 from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
@@ -41,6 +43,17 @@ class Client:
     def samples(self) -> int:
         return self.shard.count("train")
 
+    @property
+    def training(self) -> Training:
+        """The settings of its device class."""
+        return self.scenario.training_of(self.device_class)
+
+    @property
+    def answers(self) -> list[int] | None:
+        """The classes that are answers here, where `training.answers` leaves others' out; None: all are."""
+        own = self.training.answers == "own"
+        return sorted(set(self.shard.labels("train").tolist())) if own else None
+
     def train(self, model: nn.Module, round: int, *, epochs: int, purpose: str = "shuffle") -> TrainStats:
         """Plain local training, on the mini-batches that a device of fedge would take in that round."""
         return self._train(model, self._optimizer(model), round, epochs, purpose)
@@ -55,10 +68,10 @@ class Client:
                     parameter.grad.add_(parameter.detach() - average[name], alpha=PROXIMITY)
 
         optimizer.register_step_pre_hook(pull)
-        return self._train(model, optimizer, round, self.scenario.training.epochs, "personal")
+        return self._train(model, optimizer, round, self.training.epochs, "personal")
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        training = self.scenario.training_of(self.device_class)
+        training = self.training
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         options = training.optimizer.model_dump(exclude={"kind"})
         make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -71,14 +84,16 @@ class Client:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, round: int, epochs: int, purpose: str
     ) -> TrainStats:
         total = TrainStats()
-        task = trained_by(self.task, self.scenario.training_of(self.device_class).loss)
+        task, classes = trained_by(self.task, self.training.loss), self.answers
+        if classes is not None:
+            task = Among(task, tuple(classes))
         for epoch in range(epochs):
             batches = self._batches(model, round, purpose, epoch)
             total += train(model, batches, optimizer=optimizer, task=task)
         return total
 
     def _batches(self, model: nn.Module, round: int, purpose: str, epoch: int) -> Iterator[Batch]:
-        training = self.scenario.training_of(self.device_class)
+        training = self.training
         size = min(training.batch_size, self.samples)
         return self.shard.batches(
             "train",

@@ -146,7 +146,9 @@ class _Fleet:
         if client.personal is not None:
             shared = _copy(self._model.state_dict())
             self._model.load_state_dict(client.personal)
-        validation, test = (client.evaluate(self._model, split) for split in ("validation", "test"))
+        validation, test = (
+            client.evaluate(self._model, split, client.answers) for split in ("validation", "test")
+        )
         if client.personal is not None:
             self._model.load_state_dict(shared)
         report = RoundReport(

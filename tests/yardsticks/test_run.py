@@ -115,3 +115,19 @@ def test_a_second_run_gives_the_same_reports(name: str, tmp_path: Path) -> None:
     """Breaks if a yardstick draws from a generator that nobody seeded."""
     scenario = small()
     assert reports(name, scenario, tmp_path / "a") == reports(name, scenario, tmp_path / "b")
+
+
+def test_answers_among_own_classes_are_a_yardsticks_too(tmp_path: Path) -> None:
+    """Breaks if a study gives fedge's methods the free lunch and the yardsticks beside them none."""
+    two = "data.partition={kind='pathological', classes=2}"
+    rows = {
+        answers: reports(
+            "fedavg",
+            small(two, "training.learning_rate=1e-12", f"training.answers={answers}"),
+            tmp_path / answers,
+        )
+        for answers in ("own", "all")
+    }
+    for own, every in zip(rows["own"], rows["all"], strict=True):
+        assert own["test_correct"] == own["told_correct"] == every["told_correct"]
+        assert own["train_loss"] < every["train_loss"]
