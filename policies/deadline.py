@@ -1,4 +1,4 @@
-"""Every device ends its round in time: pruned as far, and fed as much, as its own reports say it can take.
+"""Every device ends its round in time: pruned, trained and fed as its own reports say it can take.
 
     [schedule]
     policy = "deadline"
@@ -9,12 +9,15 @@ args: deadline_s    virtual seconds that a round may take (required)
       keep          share of instances in a device's first round, before it has reported (default 0.4)
       least_keep    never fewer than this share (default 0.2)
       most_level    never pruned further than this (default 0.8)
+      slow          a device whose first load is above this trains its last block alone (default 1.5)
+      whole         after this many rounds with the whole network (default 3)
       patience      after so many reports without a better validation accuracy, half the instances do (default 8)
 
 It looks at time_s, energy_j and the validation counts of one device's own reports, and at nothing else:
 
     load   the larger of time_s / deadline_s and energy_j / energy_j allowed, over 0.9; at most 1 is in time
     level  1 - 1 / load of the first report: cut once, to where the rest should be in time
+    what   "last" for slow devices, from round whole + 1: their trunk is pruned and has met their data by then
     keep   the share before / load, report by report: more instances where there is time left, fewer where not
 
 To write your own, copy this file, change `plan`, and name the copy: `program = "mine.py"`.
@@ -37,7 +40,10 @@ def plan(round, client, history, args):
     level = level_for(load(reports[0], args), args)
     for count in range(2 if level else 1, len(reports) + 1):  # what the cut will save is not saved twice
         keep = next_keep(keep, reports[:count], args)
-    return {"prune": True, "training.pruning.level": level, "training.instance_filter.keep": keep}
+    changes = {"prune": True, "training.pruning.level": level, "training.instance_filter.keep": keep}
+    if load(reports[0], args) > args.get("slow", 1.5) and round > args.get("whole", 3):
+        changes["training.what"] = "last"
+    return changes
 
 
 def load(report, args):

@@ -194,6 +194,16 @@ def test_deadline_prunes_the_late_and_feeds_the_early(small: Make) -> None:
     assert asked(by_energy, 1.8).pruning.level == 0.5
 
 
+def test_deadline_leaves_the_slow_their_last_block(small: Make) -> None:
+    """Breaks if a slow device goes on training what it has no time for, or a fast one stops to."""
+    scenario = small("schedule.policy=deadline", "schedule.args.deadline_s=1.0", "rounds=9")
+    assert asked(scenario, 3.0, 1.0).what == "all"  # the whole network, three rounds long
+    assert asked(scenario, 3.0, 1.0, 1.0).what == "last"
+    assert asked(scenario, 1.2, 1.0, 1.0).what == "all"
+    never = small("schedule.policy=deadline", "schedule.args={deadline_s=1.0, slow=10.0}", "rounds=9")
+    assert asked(never, 3.0, 1.0, 1.0).what == "all"
+
+
 def test_deadline_needs_its_deadline(small: Make) -> None:
     """Breaks if a policy without its argument guesses one."""
     with pytest.raises(
