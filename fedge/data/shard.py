@@ -143,6 +143,11 @@ class Shard:
         """The targets of `split` [N] or [N, K], in stored order and as they are stored."""
         return np.array(self._part(split)[1].open())
 
+    @cached_property
+    def own_classes(self) -> tuple[int, ...]:
+        """The classes that there are training samples of, in rising order; for task `classes`."""
+        return tuple(sorted(set(self.labels("train").tolist())))
+
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """A copy of the rows of `split` as they are stored: x [N, C, H, W] uint8 or float32, y."""
         x, y = self._part(split)

@@ -107,9 +107,7 @@ class Methods:
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """As the settings say, afresh."""
-        choice = self.training.optimizer
-        options = choice.model_dump(exclude={"kind"})
-        return KINDS[choice.kind](parameters, lr=self.training.learning_rate, **options)
+        return settings_optimizer(self.training, parameters)
 
     @property
     def decay(self) -> Curve | None:
@@ -122,6 +120,13 @@ class Methods:
 
     def _own(self, key: str, reference: str) -> Any:
         return resolve_callable(reference, self.programs, key=key)
+
+
+def settings_optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `training` names, afresh."""
+    choice = training.optimizer
+    options = choice.model_dump(exclude={"kind"})
+    return KINDS[choice.kind](parameters, lr=training.learning_rate, **options)
 
 
 def made_for(model: nn.Module, make: MakeOptimizer) -> torch.optim.Optimizer:

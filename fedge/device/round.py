@@ -1,6 +1,5 @@
 """What the parts of a device share in one round: whose it is, what is asked, the data, the network."""
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -82,15 +81,11 @@ class Round:
         task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
         return task if classes is None else Among(task, classes)
 
-    @functools.cached_property
-    def own_classes(self) -> tuple[int, ...]:
-        """Those that the client has training samples of."""
-        return tuple(sorted(set(self.shard.labels("train").tolist())))
-
     @property
     def answers(self) -> tuple[int, ...] | None:
         """The classes that are answers here, where the settings leave those of others out; None: all are."""
-        return self.own_classes if self.training.answers == "own" and self.own_classes else None
+        own = self.training.answers == "own"
+        return (self.shard.own_classes or None) if own else None
 
     @property
     def transform(self) -> Transform | None:

@@ -1,5 +1,6 @@
 """The cells of a study: one run each, in a folder that is named by what is run."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Cell:
     scenario: Scenario
     yardstick: str | None = None
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """A hash of all that the run's numbers are a function of: neither its name nor where and how it runs."""
         table = self.scenario.model_dump(

@@ -92,8 +92,9 @@ def run_cells(
 ) -> None:
     """Run every cell that has no result yet, begun ones from their last whole round. RunError where cells failed:
     after all the others have ended."""
-    missing = deque(cell for cell in _each_once(cells) if not cell.is_done(out))
-    observer.started(len(_each_once(cells)), len(_each_once(cells)) - len(missing))
+    wanted = _each_once(cells)
+    missing = deque(cell for cell in wanted if not cell.is_done(out))
+    observer.started(len(wanted), len(wanted) - len(missing))
     failed: list[tuple[Cell, str]] = []
     with _jobs(min(jobs, len(missing))) as (workers, events):
         for job in workers:

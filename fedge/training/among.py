@@ -15,25 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedge.training.task import Task
+from fedge.training.task import Wrapped
 
 
 @dataclass(frozen=True)
-class Among(Task):
+class Among(Wrapped):
     """`task`, which asks for classes, with answers among `classes` alone (each 0 .. K - 1, in rising order)."""
 
-    task: Task
     classes: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        return self.task.name
-
-    def outputs(self, output: object, samples: int) -> Tensor:
-        return self.task.outputs(output, samples)
-
-    def check_targets(self, y_B: object, out_BK: Tensor) -> None:
-        self.task.check_targets(y_B, out_BK)
 
     def loss(self, out_BK: Tensor, y_B: Tensor) -> Tensor:
         """Infinite for a target that is none of the classes."""

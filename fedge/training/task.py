@@ -206,11 +206,10 @@ class Numbers(Task):
 
 
 @dataclass(frozen=True)
-class WithOwnLoss(Task):
-    """`task` with a loss of one's own, `own_loss(out_BK, y_B)` -> [B]; what is right stays as it is."""
+class Wrapped(Task):
+    """`task`, of which some is asked otherwise."""
 
     task: Task
-    own_loss: OwnLoss
 
     @property
     def name(self) -> str:
@@ -221,6 +220,13 @@ class WithOwnLoss(Task):
 
     def check_targets(self, y_B: object, out_BK: Tensor) -> None:
         self.task.check_targets(y_B, out_BK)
+
+
+@dataclass(frozen=True)
+class WithOwnLoss(Wrapped):
+    """`task` with a loss of one's own, `own_loss(out_BK, y_B)` -> [B]; what is right stays as it is."""
+
+    own_loss: OwnLoss
 
     def loss(self, out_BK: Tensor, y_B: Tensor) -> Tensor:
         """UserError where the function gives anything but one loss for each sample."""

@@ -1,13 +1,15 @@
 """One client of a yardstick: its shard, how it trains a network on it, and how that answers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fedge.data.shard import Batch, Shard
 from fedge.device.factory_answers import FactoryAnswers
+from fedge.device.methods import made_for, settings_optimizer
 from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.scenario.schema import DeviceClass, Scenario
@@ -49,10 +51,9 @@ class Client:
         return self.scenario.training_of(self.device_class)
 
     @property
-    def answers(self) -> list[int] | None:
+    def answers(self) -> tuple[int, ...] | None:
         """The classes that are answers here, where `training.answers` leaves others' out; None: all are."""
-        own = self.training.answers == "own"
-        return sorted(set(self.shard.labels("train").tolist())) if own else None
+        return self.shard.own_classes if self.training.answers == "own" else None
 
     def train(self, model: nn.Module, round: int, *, epochs: int, purpose: str = "shuffle") -> TrainStats:
         """Plain local training, on the mini-batches that a device of fedge would take in that round."""
@@ -71,14 +72,7 @@ class Client:
         return self._train(model, optimizer, round, self.training.epochs, "personal")
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        training = self.training
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        options = training.optimizer.model_dump(exclude={"kind"})
-        make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        optimizer: torch.optim.Optimizer = make[training.optimizer.kind](
-            parameters, lr=training.learning_rate, **options
-        )
-        return optimizer
+        return made_for(model, partial(settings_optimizer, self.training))
 
     def _train(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, round: int, epochs: int, purpose: str
@@ -86,7 +80,7 @@ class Client:
         total = TrainStats()
         task, classes = trained_by(self.task, self.training.loss), self.answers
         if classes is not None:
-            task = Among(task, tuple(classes))
+            task = Among(task, classes)
         for epoch in range(epochs):
             batches = self._batches(model, round, purpose, epoch)
             total += train(model, batches, optimizer=optimizer, task=task)
@@ -103,7 +97,7 @@ class Client:
             order=fast_order(model, size, self.shard.shape),
         )
 
-    def evaluate(self, model: nn.Module, split: str, classes: list[int] | None = None) -> Evaluation:
+    def evaluate(self, model: nn.Module, split: str, classes: Sequence[int] | None = None) -> Evaluation:
         order = fast_order(model, EVALUATION_BATCH, self.shard.shape)
         batches = self.shard.batches(split, EVALUATION_BATCH, order=order)
         return evaluate(model, batches, classes=classes, task=self.task)
