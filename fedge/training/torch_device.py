@@ -110,27 +110,27 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def generators_kept(device: torch.device | None) -> Iterator[None]:
-    """torch's own generators, the CPU's and the device's, are as they were, after."""
-    with torch.random.fork_rng(devices=_gpus(device)):
-        yield
-
-
-@contextmanager
-def drawing_from(seed: int, device: torch.device | None) -> Iterator[None]:
-    """Inside, the numbers that come from no generator of one's own (dropout, say) come from `seed`: torch's on the CPU
-    and on the device, Python's and NumPy's; after, as before."""
+    """The generators that belong to nobody are as they were, after: torch's on the CPU and on the device, Python's and
+    NumPy's."""
     pythons, numpys = random.getstate(), np.random.get_state()
     try:
-        with generators_kept(device):
-            torch.default_generator.manual_seed(seed)
-            for gpu in _gpus(device):
-                torch.cuda.default_generators[gpu].manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
+        with torch.random.fork_rng(devices=_gpus(device)):
             yield
     finally:
         random.setstate(pythons)
         np.random.set_state(numpys)
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device | None) -> Iterator[None]:
+    """Inside, numbers that come from no generator of one's own (dropout, say) come from `seed`; after, as before."""
+    with generators_kept(device):
+        torch.default_generator.manual_seed(seed)
+        for gpu in _gpus(device):
+            torch.cuda.default_generators[gpu].manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
 
 
 def _gpus(device: torch.device | None) -> list[int]:

@@ -5,13 +5,11 @@ pass leaves behind (running statistics, counters, kept tensors, random state, mo
 methods stand aside: error maps are neither pruned nor counted, nothing is rounded.
 """
 
-import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +44,7 @@ def stand_in(model: nn.Module, fake: FakeTensorMode | None = None, *, aside: boo
     """
     global _running
     kept = _Kept(model)
-    with modes_off(), random_state(device_of(model)):
+    with modes_off(), generators_kept(device_of(model)):
         _running += aside
         try:
             kept.replace(fake)
@@ -138,18 +136,6 @@ def _like(value: Tensor, fake: FakeTensorMode | None) -> Tensor:
     if isinstance(value, nn.Parameter):
         return nn.Parameter(leaf, value.requires_grad)
     return leaf.requires_grad_(value.requires_grad)
-
-
-@contextmanager
-def random_state(device: torch.device | None = None) -> Iterator[None]:
-    """Generators of torch (the CPU's and the device's), of Python and of NumPy as they were, after."""
-    pythons, numpys = random.getstate(), np.random.get_state()
-    try:
-        with generators_kept(device):
-            yield
-    finally:
-        random.setstate(pythons)
-        np.random.set_state(numpys)
 
 
 def instances(model: nn.Module, shape: Sequence[int], count: int, dtype: torch.dtype | None = None) -> Tensor:
