@@ -53,7 +53,11 @@ def test_quiet_prints_nothing(fedge, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "number", "exit_code"),
-    [("inline", signal.SIGINT, 130), ("inline", signal.SIGTERM, 143), ("ray", signal.SIGTERM, 143)],
+    [
+        ("inline", signal.SIGINT, 130),
+        pytest.param("inline", signal.SIGTERM, 143, marks=pytest.mark.long),
+        pytest.param("ray", signal.SIGTERM, 143, marks=pytest.mark.long),
+    ],
 )
 def test_a_stopped_run_says_how_to_go_on(
     tmp_path: Path, engine: str, number: signal.Signals, exit_code: int
