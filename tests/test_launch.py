@@ -92,7 +92,7 @@ def test_a_scenario_may_be_given_by_name_or_path(small, tmp_path) -> None:
     """Breaks if the obvious first call, `fedge.run("...")`, ends in an AttributeError."""
     path = tmp_path / "mine.toml"
     one_client = "fleet=[{device='jetson-nano', count=1}]"
-    path.write_text(scenario_toml(small(one_client, "rounds=1", shape=())))
+    path.write_text(scenario_toml(small(one_client, shape=())))
     results = [fedge.run(name, tmp_path / "out") for name in (path, str(path))]
     assert [result.summary["clients"] for result in results] == [1, 1]
     with pytest.raises(UserError, match="did you mean 'quickstart'"):
