@@ -7,26 +7,29 @@ before the linear layer; at 32x32 that average is the identity.
 
 from torch import nn
 
-from fedge.models.blocks import GlobalPoolHead, ImageSize, require_image
+from fedge.models.blocks import GlobalPoolHead, ImageSize, require_image, scaled
 
 
 class AlexNet(nn.Sequential):
     """[B, C, H, W] to logits [B, num_classes]; images from 29x29."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: ImageSize, *, width: float = 1.0
+    ) -> None:
         require_image("alexnet", image_size, least=29)
         super().__init__()
+        c1, c2, c3, c4 = (scaled(channels, width) for channels in (64, 192, 384, 256))
         self.features = nn.Sequential(
-            *_conv(in_channels, 64, kernel=11, stride=4, padding=5),
+            *_conv(in_channels, c1, kernel=11, stride=4, padding=5),
             nn.MaxPool2d(2),
-            *_conv(64, 192, kernel=5),
+            *_conv(c1, c2, kernel=5),
             nn.MaxPool2d(2),
-            *_conv(192, 384),
-            *_conv(384, 256),
-            *_conv(256, 256),
+            *_conv(c2, c3),
+            *_conv(c3, c4),
+            *_conv(c4, c4),
             nn.MaxPool2d(2),
         )
-        self.head = GlobalPoolHead(256, num_classes)
+        self.head = GlobalPoolHead(c4, num_classes)
 
 
 def _conv(

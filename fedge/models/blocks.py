@@ -7,6 +7,11 @@ from fedge.errors import UserError
 ImageSize = tuple[int, int]  # (height, width) in pixels
 
 
+def scaled(channels: int, width: float) -> int:
+    """`channels` of a network that is `width` times as wide as published, at least 1; themselves at width 1."""
+    return max(1, round(channels * width))
+
+
 class ConvNormAct(nn.Sequential):
     """Convolution, batch norm, ReLU: the unit that pruning cuts as one.
 

@@ -8,13 +8,15 @@ The window is an image one pixel high, so that every method that works on images
 from torch import nn
 
 from fedge.errors import UserError
-from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init
+from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init, scaled
 
 
 class HarCNN(nn.Sequential):
     """[B, C, 1, T] to logits [B, num_classes]; windows of at least 4 samples."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: ImageSize, *, width: float = 1.0
+    ) -> None:
         height, samples = image_size
         if height != 1 or samples < 4:
             raise UserError(
@@ -22,12 +24,13 @@ class HarCNN(nn.Sequential):
                 "shape the data [N, channels, 1, samples]"
             )
         super().__init__()
+        first, second = scaled(32, width), scaled(64, width)
         self.features = nn.Sequential(
-            ConvNormAct(in_channels, 32, kernel=(1, 9)),
+            ConvNormAct(in_channels, first, kernel=(1, 9)),
             nn.MaxPool2d((1, 2)),
-            ConvNormAct(32, 64, kernel=(1, 7)),
+            ConvNormAct(first, second, kernel=(1, 7)),
             nn.MaxPool2d((1, 2)),
-            ConvNormAct(64, 64, kernel=(1, 5)),
+            ConvNormAct(second, second, kernel=(1, 5)),
         )
-        self.head = GlobalPoolHead(64, num_classes)
+        self.head = GlobalPoolHead(second, num_classes)
         he_init(self)

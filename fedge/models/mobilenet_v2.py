@@ -6,7 +6,7 @@ that ADaPT prunes (arXiv 2006.08554): 2,412,212 parameters at 100 classes, 91.27
 
 from torch import Tensor, nn
 
-from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init
+from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init, scaled
 
 STAGES = (  # expansion, width, blocks, stride of the first block
     (1, 16, 1, 1),
@@ -47,17 +47,20 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Sequential):
     """[B, C, H, W] to logits [B, num_classes]; images of any size."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: ImageSize, *, width: float = 1.0
+    ) -> None:
         del image_size  # global pooling takes any
         super().__init__()
-        self.stem = ConvNormAct(in_channels, STEM_WIDTH)
+        channels, last = scaled(STEM_WIDTH, width), scaled(LAST_WIDTH, width)
+        self.stem = ConvNormAct(in_channels, channels)
         self.blocks = nn.Sequential()
-        channels = STEM_WIDTH
-        for expansion, width, count, first_stride in STAGES:
+        for expansion, stage, count, first_stride in STAGES:
+            wide = scaled(stage, width)
             for index in range(count):
                 stride = first_stride if index == 0 else 1
-                self.blocks.append(InvertedResidual(channels, width, expansion, stride))
-                channels = width
-        self.last = ConvNormAct(channels, LAST_WIDTH, kernel=1)
-        self.head = GlobalPoolHead(LAST_WIDTH, num_classes)
+                self.blocks.append(InvertedResidual(channels, wide, expansion, stride))
+                channels = wide
+        self.last = ConvNormAct(channels, last, kernel=1)
+        self.head = GlobalPoolHead(last, num_classes)
         he_init(self)

@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from fedge.errors import UserError
-from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init
+from fedge.models.blocks import ConvNormAct, GlobalPoolHead, ImageSize, he_init, scaled
 
 STAGE_WIDTHS = (16, 32, 64)
 
@@ -40,20 +40,23 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Sequential):
     """[B, C, H, W] to logits [B, num_classes]; `depth` 8, 14, 20, ...; images of any size."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize, *, depth: int) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: ImageSize, *, depth: int, width: float = 1.0
+    ) -> None:
         del image_size  # global pooling takes any
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
             raise UserError(f"a resnet's depth is 6n + 2, got {depth}: take 8, 14, 20, 26, ...")
         super().__init__()
-        self.stem = ConvNormAct(in_channels, STAGE_WIDTHS[0])
-        channels = STAGE_WIDTHS[0]
-        for stage, width in enumerate(STAGE_WIDTHS, start=1):
+        widths = [scaled(channels, width) for channels in STAGE_WIDTHS]
+        channels = widths[0]
+        self.stem = ConvNormAct(in_channels, channels)
+        for stage, wide in enumerate(widths, start=1):
             first_stride = 1 if stage == 1 else 2
-            first = ResidualBlock(channels, width, first_stride)
-            rest_of_stage = [ResidualBlock(width, width, 1) for _ in range(blocks - 1)]
+            first = ResidualBlock(channels, wide, first_stride)
+            rest_of_stage = [ResidualBlock(wide, wide, 1) for _ in range(blocks - 1)]
             self.add_module(f"stage{stage}", nn.Sequential(first, *rest_of_stage))
-            channels = width
+            channels = wide
         self.head = GlobalPoolHead(channels, num_classes)
         he_init(self)
 

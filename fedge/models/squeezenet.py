@@ -7,7 +7,14 @@ classes, 53.28 M multiply-accumulates. Its LogSoftmax is left out: cross-entropy
 import torch
 from torch import Tensor, nn
 
-from fedge.models.blocks import ConvNormAct, ImageSize, he_init, require_image
+from fedge.models.blocks import ConvNormAct, ImageSize, he_init, require_image, scaled
+
+STEM_WIDTH = 96
+STAGES = (  # of Fire modules, each behind a pooling: their channels, squeezed and expanded by either kernel
+    ((16, 64), (16, 64), (32, 128)),
+    ((32, 128), (48, 192), (48, 192), (64, 256)),
+    ((64, 256),),
+)
 
 
 class Fire(nn.Module):
@@ -27,24 +34,19 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Sequential):
     """[B, C, H, W] to logits [B, num_classes]; images from 8x8."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: ImageSize, *, width: float = 1.0
+    ) -> None:
         require_image("squeezenet", image_size, least=8)
         super().__init__()
-        self.features = nn.Sequential(
-            ConvNormAct(in_channels, 96, bias=True),
-            nn.MaxPool2d(2),
-            Fire(96, 16, 64),
-            Fire(128, 16, 64),
-            Fire(128, 32, 128),
-            nn.MaxPool2d(2),
-            Fire(256, 32, 128),
-            Fire(256, 48, 192),
-            Fire(384, 48, 192),
-            Fire(384, 64, 256),
-            nn.MaxPool2d(2),
-            Fire(512, 64, 256),
-        )
-        self.classifier = nn.Conv2d(512, num_classes, kernel_size=1)
+        channels = scaled(STEM_WIDTH, width)
+        self.features = nn.Sequential(ConvNormAct(in_channels, channels, bias=True))
+        for fires in STAGES:
+            self.features.append(nn.MaxPool2d(2))
+            for squeeze, expand in fires:
+                self.features.append(Fire(channels, scaled(squeeze, width), scaled(expand, width)))
+                channels = 2 * scaled(expand, width)
+        self.classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         he_init(self)

@@ -71,7 +71,7 @@ class NetworkSource:
         channels, height, width = shape
         facts = {"num_classes": num_classes, "in_channels": channels, "image_size": (height, width)}
         if not self.is_own:
-            return build(self.name, seed=seed, **facts)  # type: ignore[arg-type]
+            return build(self.name, seed=seed, **facts, **self.args)  # type: ignore[arg-type]
         function = self._function()
         arguments = arguments_of(function, facts, self.args, own_file=self.program is not None, who=self.name)
         with sandboxed(derive_seed(seed, "model", self.name)):

@@ -13,6 +13,8 @@ from fedge.scenario.training import Loss, Transform
 BUILD = "build"  # what a network's program defines
 FROM_DATA = ("num_classes", "in_channels", "image_size")  # arguments of a network that its data say
 
+WIDTH, MOST_WIDTH = "width", 4  # how much wider than published a network of fedge's is
+
 Value = bool | int | float | str
 Argument = Value | list[Value]
 
@@ -30,7 +32,8 @@ class Factory(Section):
 
 
 class Model(Section):
-    """A network by `name` or by `program`. args: what its function gets beside what the data say.
+    """A network by `name` or by `program`. args: what its function gets beside what the data say; of a network by its
+    word `width`, the share of its published channels.
 
     weights: a file of tensors (.safetensors, .pth, .pt), found where the data are prepared; the layers named in `reset`
     start anew.
@@ -75,14 +78,26 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
-    def _args_are_for_ones_own(self) -> "Model":
-        if self.args and self.name is not None and not is_reference(self.name):
-            raise ValueError(
-                f"args are for a network of one's own, and name is {self.name!r}: leave them out"
-            )
+    def _args_have_a_taker(self) -> "Model":
+        if self.name is not None and not is_reference(self.name):
+            self._require_width(self.name)
         if taken := sorted(set(self.args) & set(FROM_DATA)):
             raise ValueError(f"args hold {taken[0]!r}, which the data say: leave it out")
         return self
+
+    def _require_width(self, name: str) -> None:
+        """All that a network of fedge's takes."""
+        if others := sorted(set(self.args) - {WIDTH}):
+            raise ValueError(
+                f"args hold {others[0]!r}, and {name} takes width alone, as args = {{ width = 0.5 }}; more is for a "
+                "network of one's own"
+            )
+        width = self.args.get(WIDTH, 1.0)
+        if isinstance(width, bool | str | list) or not 0 < width <= MOST_WIDTH:
+            raise ValueError(
+                f"args.width is {width!r}; a number above 0 and at most {MOST_WIDTH} is wanted: 0.5 is half of each "
+                "layer's channels"
+            )
 
     @model_validator(mode="after")
     def _reset_is_of_given_weights(self) -> "Model":

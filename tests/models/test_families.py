@@ -5,6 +5,7 @@ import torch
 
 from fedge.errors import UserError
 from fedge.models import MODELS, build
+from fedge.training.pruning import prune
 
 SIZES = [  # name, classes, channels, image, parameters
     ("lenet", 10, 1, 28, 431_080),
@@ -37,6 +38,27 @@ def test_logits_have_one_column_per_class(name):
     assert logits_BK.shape == (2, 7)
     logits_BK.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_the_width_is_a_quarter_of_the_network(name):
+    """Breaks if a layer of a narrower network keeps its published width, or no longer fits the one before it."""
+    channels, image = (9, (1, 128)) if name == "har_cnn" else (3, (32, 32))
+    shape = {"num_classes": 7, "in_channels": channels, "image_size": image}
+    half, whole = build(name, **shape, width=0.5), build(name, **shape)
+    counts = [sum(p.numel() for p in model.parameters()) for model in (half, whole)]
+    assert 0.24 < counts[0] / counts[1] < 0.29
+    assert half(torch.zeros(2, channels, *image)).shape == (2, 7)
+    prune(half, 0.3, example_input=torch.zeros(1, channels, *image))
+    assert half(torch.zeros(2, channels, *image)).shape == (2, 7)
+    thin = build(name, **shape, width=0.001)
+    assert thin(torch.zeros(2, channels, *image)).shape == (2, 7)
+
+
+def test_no_width_is_refused():
+    """Breaks if a network without channels fails in torch."""
+    with pytest.raises(UserError, match="width is 0; it must be above 0"):
+        build("lenet", num_classes=3, in_channels=1, image_size=28, width=0)
 
 
 def test_lenet_takes_small_digits():
