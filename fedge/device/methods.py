@@ -109,15 +109,6 @@ class Methods:
         """As the settings say, afresh."""
         return settings_optimizer(self.training, parameters)
 
-    @property
-    def decay(self) -> Curve | None:
-        """The factor on the learning rate by the share of the run that is done, or of the round where the settings say
-        so; None: constant."""
-        choice = self.training.decay
-        if isinstance(choice, Cosine):
-            return cosine(choice.least)
-        return steps(choice.at, choice.factor) if isinstance(choice, Steps) else None
-
     def _own(self, key: str, reference: str) -> Any:
         return resolve_callable(reference, self.programs, key=key)
 
@@ -127,6 +118,15 @@ def settings_optimizer(training: Training, parameters: Iterable[nn.Parameter]) -
     choice = training.optimizer
     options = choice.model_dump(exclude={"kind"})
     return KINDS[choice.kind](parameters, lr=training.learning_rate, **options)
+
+
+def settings_decay(training: Training) -> Curve | None:
+    """The factor on the learning rate by the share of the run that is done, or of the round where the settings say so;
+    None: constant."""
+    choice = training.decay
+    if isinstance(choice, Cosine):
+        return cosine(choice.least)
+    return steps(choice.at, choice.factor) if isinstance(choice, Steps) else None
 
 
 def made_for(model: nn.Module, make: MakeOptimizer) -> torch.optim.Optimizer:

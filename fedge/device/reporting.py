@@ -17,7 +17,7 @@ from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundReport, Status, finite
 from fedge.protocol.figures import Figures
 from fedge.protocol.report import MOST_EPOCHS, NONE, coded
-from fedge.training.stats import Evaluation
+from fedge.training.stats import Evaluation, TrainStats
 
 
 def report_of(
@@ -31,20 +31,9 @@ def report_of(
     return RoundReport(
         round=round.plan.round,
         client=round.client,
-        samples_seen=total.samples_seen,
-        samples_kept=total.samples_kept,
         macs_done=total.macs_done + cutter.macs,
-        macs_dense=total.samples_seen * round.prepared.macs_training,
-        macs_filter=total.macs_filter,
-        bit_operations=total.bit_operations,
-        train_loss=finite(total.loss),
         epoch_loss=[finite(stats.loss) for stats in epochs[:most]],
-        validation_correct=validation.correct,
-        validation_count=validation.count,
-        test_correct=test.correct,
-        test_count=test.count,
-        **_factory_answers(round).tallies(test.right_N, test.error_N),
-        **figures_of_task(round.prepared, validation, test),
+        **figures_of(round.prepared, total, _factory_answers(round), validation, test),
         parameters=sum(parameter.numel() for parameter in network.model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
@@ -53,6 +42,27 @@ def report_of(
         wall_s=wall_s,
         own=dict(own),
     )
+
+
+def figures_of(
+    prepared: Prepared, stats: TrainStats, factory: FactoryAnswers, validation: Evaluation, test: Evaluation
+) -> dict[str, Any]:
+    """Report fields of what was trained on and what the trained network answers beside the factory model; of a device
+    and of a yardstick's client alike."""
+    return {
+        "samples_seen": stats.samples_seen,
+        "samples_kept": stats.samples_kept,
+        "macs_dense": stats.samples_seen * prepared.macs_training,
+        "macs_filter": stats.macs_filter,
+        "bit_operations": stats.bit_operations,
+        "train_loss": finite(stats.loss),
+        "validation_correct": validation.correct,
+        "validation_count": validation.count,
+        "test_correct": test.correct,
+        "test_count": test.count,
+        **factory.tallies(test.right_N, test.error_N),
+        **_figures_of_task(prepared, validation, test),
+    }
 
 
 def require_report(said: object, message: Message, figures: Figures) -> None:
@@ -92,7 +102,7 @@ def _words(cutter: Cutter, trainer: Trainer) -> dict[str, str]:
     }
 
 
-def figures_of_task(prepared: Prepared, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
+def _figures_of_task(prepared: Prepared, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
     """Report fields of labels and of numbers; nothing of classes."""
     match prepared.task:
         case "labels":

@@ -2,31 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import nn
 
 from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
-from fedge.data.transform import Transform
+from fedge.device.local import EVALUATION_BATCH, Local
 from fedge.device.location import Location
 from fedge.device.methods import Methods
 from fedge.device.network import Network
 from fedge.device.own.loop import Count
 from fedge.device.state import DeviceState
-from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.seeding import derive_seed
-from fedge.training.among import Among
-from fedge.training.loop import evaluate
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation
 from fedge.training.task import Task
 from fedge.training.torch_device import opened
-
-EVALUATION_BATCH = 256
 
 
 class Round:
@@ -76,53 +69,34 @@ class Round:
         return min(self.training.batch_size, self.samples)
 
     @property
+    def local(self) -> Local:
+        """Training and judging as the plan's settings say."""
+        return Local(
+            self.training,
+            self.prepared,
+            self.shard,
+            self.simulated.programs,
+            self.torch_device,
+            seed=self.seed,
+            round=self.plan.round,
+            rounds=self.simulated.rounds,
+        )
+
+    @property
     def task(self) -> Task:
         """What the network is asked for, with the loss that the plan's settings name."""
-        task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
-        return task if classes is None else Among(task, classes)
+        return self.local.task
 
     @property
     def answers(self) -> tuple[int, ...] | None:
         """The classes that are answers here, where the settings leave those of others out; None: all are."""
-        own = self.training.answers == "own"
-        return (self.shard.own_classes or None) if own else None
+        return self.local.answers
 
-    @property
-    def transform(self) -> Transform | None:
-        """What the settings do to training batches."""
-        key = "training.transform"
-        return transform_named(self.training.transform, self.simulated.programs, key=key)
-
-    def batches(
-        self, model: nn.Module, purpose: str, *parts: int, transform: Transform | None = None
-    ) -> Iterator[Batch]:
-        """The training rows once, shuffled by the purpose's seed, in the order in memory in which `model` is fast.
-
-        transform: in place of the settings'.
-        """
-        choice = self.training
-        return self.shard.batches(
-            "train",
-            choice.batch_size,
-            seed=self.seed(purpose, *parts),
-            transform=transform or self.transform,
-            order=self.order(model),
-            device=self.torch_device,
-        )
-
-    def span(self, epoch: int) -> dict[str, Any]:
-        """Of a local epoch, for a learning rate that falls: its mini-batches, and the shares of the training before and
-        after it. Those are of the whole run, round by round whoever took part, or of this round."""
-        epochs, rounds = self.training.epochs, self.simulated.rounds
-        start, end = epoch / epochs, (epoch + 1) / epochs
-        if self.training.decay.per == "run":
-            start, end = ((self.plan.round - 1 + share) / rounds for share in (start, end))
-        return {"count": -(-self.samples // self.training.batch_size), "start": start, "end": end}
-
-    def order(self, model: nn.Module) -> torch.memory_format:
-        """Of training data in memory, in which `model` is fast."""
+    def batches(self, model: nn.Module, purpose: str, *parts: int) -> Iterator[Batch]:
+        """The training rows once, shuffled by the purpose's seed, in the order in memory in which `model` is fast."""
         with self.uncounted():
-            return fast_order(model, self.batch_size, self.prepared.input_shape)
+            order = fast_order(model, self.batch_size, self.prepared.input_shape)
+        return self.local.batches(purpose, *parts, order=order)
 
     def evaluate(self, split: str, model: nn.Module) -> Evaluation:
         """Count the device's right answers on one part of the shard: train, validation or test."""
@@ -132,8 +106,7 @@ class Round:
         """The same of any model, among these classes alone; None: among all."""
         with self.uncounted():
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
-        batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)
-        return evaluate(model, batches, classes=classes, task=self.prepared.asked)
+        return self.local.evaluated(split, model, classes, order)
 
     def require_counted(self) -> None:
         """UserError where the network changed and nobody counted; a counted loop is asked when it ends."""

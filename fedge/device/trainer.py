@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,14 +20,11 @@ from fedge.device.round import Round
 from fedge.errors import UserError
 from fedge.protocol import DeviceFailure, Status
 from fedge.protocol.report import OWN, one_word
-from fedge.training.batches import Batches
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
-from fedge.training.loop import train
 from fedge.training.quantization import Quantization
 from fedge.training.stats import TrainStats
-from fedge.training.task import OwnLoss, Task
-from fedge.training.update.decay import Decay
+from fedge.training.task import OwnLoss
 
 
 class Trainer:
@@ -94,8 +90,10 @@ class Trainer:
                 "error_maps": error_maps,
                 "quantization": quantization,
             }
-            epochs = self.epochs_of(network.model, optimizer, "shuffle", task, transform, **methods)
-            for stats in epochs:
+            local = self.round.local
+            for stats in local.epochs(
+                network.model, optimizer, "shuffle", task=task, transform=transform, **methods
+            ):
                 require_not_negative(stats.loss)
                 if stats.samples_kept and not math.isfinite(stats.loss):
                     raise DeviceFailure(
@@ -104,28 +102,10 @@ class Trainer:
                 self.epochs.append(stats)
         network.accept()
 
-    def epochs_of(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        purpose: str,
-        task: Task,
-        transform: Transform | None = None,
-        **methods: Any,
-    ) -> Iterator[TrainStats]:
-        """Train `model`, yielding after each of `training.epochs` epochs."""
-        curve = self.round.methods.decay
-        decay = None if curve is None else Decay(optimizer, curve)
-        for epoch in range(self.round.training.epochs):
-            batches: Batches = self.round.batches(model, purpose, epoch, transform=transform)
-            if decay is not None:
-                batches = decay.over(batches, **self.round.span(epoch))
-            yield train(model, batches, optimizer=optimizer, task=task, **methods)
-
     def retrained_accuracy(self, pruned: nn.Module) -> float:
         """Validation accuracy after `training.epochs` by the settings' optimizer: a try of the search, which counts."""
-        optimizer = made_for(pruned, self.round.methods.optimizer)
-        for stats in self.epochs_of(pruned, optimizer, "search", self.round.task):
+        local = self.round.local
+        for stats in local.epochs(pruned, local.optimizer(pruned), "search"):
             self._cutter.macs += stats.macs_done
         return self.round.evaluate("validation", pruned).accuracy
 

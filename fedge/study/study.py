@@ -16,12 +16,12 @@ from fedge.catalog.text import read_text
 from fedge.errors import UserError
 from fedge.scenario.explaining.sentence import explain
 from fedge.scenario.section import Plain, Section
+from fedge.yardsticks.settings import NAMES, plays_no_part
 
 FACTORY, TOLD = "factory", "told"  # baselines that every report holds
 YARDSTICK = "yardstick"
 SCENARIO_ARM = "scenario"  # the only arm of a study that names none
 _RESERVED = ("data.seed", "seed")
-YARDSTICKS = ("fedavg", "fedavg_finetune", "fedbn", "fedrep", "ditto")  # fedge.yardsticks.methods
 
 Seed = Annotated[int, Field(ge=0)]
 Changes = dict[str, Any]  # dotted key -> value
@@ -37,7 +37,7 @@ class Study(Section):
     scenario: a name in scenarios/, or a path beside the study's file. worlds: values of data.seed, who holds what and
     which factory model. seeds: of the training. grid: dotted key -> values that every arm is tried with; a key that an
     arm sets itself stays as it set it. arms: NAME -> what is changed of the scenario, by the keys of --set; with
-    `yardstick` a method that moves weights is run in place of fedge's.
+    `yardstick` a method that moves weights is run in place of fedge's, and keys that play no part in it are not tried.
     baseline: what gains are measured against, client by client on the same test rows: "factory", "told", or an arm.
     select: which round's network counts for a client: the last, or that of its best validation accuracy; test rows
     never choose.
@@ -86,9 +86,15 @@ class Study(Section):
     @model_validator(mode="after")
     def _yardsticks_are_known(self) -> "Study":
         for name, table in self.arms.items():
-            if (yardstick := table.get(YARDSTICK)) is not None and yardstick not in YARDSTICKS:
+            if (yardstick := table.get(YARDSTICK)) is None:
+                continue
+            if yardstick not in NAMES:
                 raise ValueError(
-                    f"arms.{name}.yardstick is {yardstick!r}; {did_you_mean(str(yardstick), YARDSTICKS)}"
+                    f"arms.{name}.yardstick is {yardstick!r}; {did_you_mean(str(yardstick), NAMES)}"
+                )
+            if idle := next((key for key, _ in flat(table) if plays_no_part(key)), None):
+                raise ValueError(
+                    f"arms.{name} sets {idle!r}, which plays no part in a yardstick: leave it out"
                 )
         return self
 
@@ -104,6 +110,8 @@ class Study(Section):
         for name, table in self.arms.items():
             own = {key: value for key, value in flat(table) if key != YARDSTICK}
             free = {key: values for key, values in self.grid.items() if key not in own}
+            if YARDSTICK in table:
+                free = {key: values for key, values in free.items() if not plays_no_part(key)}
             for point in itertools.product(*free.values()):
                 chosen = dict(zip(free, point, strict=True))
                 label = " ".join([name, *(f"{_short(key, free)}={value}" for key, value in chosen.items())])

@@ -1,29 +1,31 @@
-"""One client of a yardstick: its shard, how it trains a network on it, and how that answers."""
+"""One client of a yardstick: its shard, how it trains a network on it, and how that answers.
 
-from collections.abc import Iterator, Mapping, Sequence
+It trains as a device of fedge does without fedge's methods, by the same maker of the same settings: the whole of
+`training` but pruning, filter, error maps and quantization.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedge.data.shard import Batch, Shard
+from fedge.data.shard import Shard
 from fedge.device.factory_answers import FactoryAnswers
-from fedge.device.methods import made_for, settings_optimizer
-from fedge.network.objective import trained_by, transform_named
+from fedge.device.local import EVALUATION_BATCH, Local
+from fedge.errors import RunError
 from fedge.prepare import Prepared
 from fedge.scenario.schema import DeviceClass, Scenario
-from fedge.scenario.training import Training
+from fedge.scenario.training import ErrorMaps, OtherFilter, Pruning, Training
 from fedge.seeding import derive_seed
-from fedge.training.among import Among
-from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
-from fedge.training.task import Task
 from fedge.training.torch_device import opened
 from fedge.yardsticks.methods import PROXIMITY
-
-EVALUATION_BATCH = 256
 
 State = dict[str, Tensor]
 
@@ -34,34 +36,51 @@ class Client:
 
     number: int
     device_class: DeviceClass
-    shard: Shard
+    training: Training  # of its device class, without fedge's methods
     scenario: Scenario
-    task: Task
+    prepared: Prepared
+    shard: Shard
     own: State = field(default_factory=dict)
     personal: State | None = None
     factory: FactoryAnswers | None = None
+
+    @classmethod
+    def of(cls, scenario: Scenario, prepared: Prepared, number: int) -> "Client":
+        """The scenario's client of that number."""
+        device_class = scenario.device_class_of(number)
+        shard = Shard.open(Path(prepared.folder) / "shards", number)
+        return cls(number, device_class, plain(scenario.training_of(device_class)), scenario, prepared, shard)
 
     @property
     def samples(self) -> int:
         return self.shard.count("train")
 
     @property
-    def training(self) -> Training:
-        """The settings of its device class."""
-        return self.scenario.training_of(self.device_class)
+    def batch_size(self) -> int:
+        return min(self.training.batch_size, self.samples)
 
-    @property
-    def answers(self) -> tuple[int, ...] | None:
-        """The classes that are answers here, where `training.answers` leaves others' out; None: all are."""
-        return self.shard.own_classes if self.training.answers == "own" else None
+    def local(self, round: int) -> Local:
+        """Its training and judging in that round: a device's, bit for bit."""
+        return Local(
+            self.training,
+            self.prepared,
+            self.shard,
+            self.scenario.programs,
+            opened(self.scenario.engine.device),
+            seed=partial(derive_seed, self.scenario.seed, self.number, round),
+            round=round,
+            rounds=self.scenario.rounds,
+        )
 
-    def train(self, model: nn.Module, round: int, *, epochs: int, purpose: str = "shuffle") -> TrainStats:
-        """Plain local training, on the mini-batches that a device of fedge would take in that round."""
-        return self._train(model, self._optimizer(model), round, epochs, purpose)
+    def train(self, model: nn.Module, round: int, purpose: str = "shuffle", **epochs: int) -> TrainStats:
+        """Plain local training of what is not frozen. epochs: `first`, `last` and `of`, as in `Local.epochs`."""
+        local = self.local(round)
+        return self._summed(local, model, local.optimizer(model), purpose, **epochs)
 
     def train_near(self, model: nn.Module, average: Mapping[str, Tensor], round: int) -> TrainStats:
         """Ditto's: the gradient of (lambda / 2) |v - w|^2 is added, w the average."""
-        optimizer = self._optimizer(model)
+        local = self.local(round)
+        optimizer = local.optimizer(model)
 
         def pull(*_: object) -> None:
             for name, parameter in model.named_parameters():
@@ -69,44 +88,46 @@ class Client:
                     parameter.grad.add_(parameter.detach() - average[name], alpha=PROXIMITY)
 
         optimizer.register_step_pre_hook(pull)
-        return self._train(model, optimizer, round, self.training.epochs, "personal")
+        return self._summed(local, model, optimizer, "personal")
 
-    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return made_for(model, partial(settings_optimizer, self.training))
-
-    def _train(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, round: int, epochs: int, purpose: str
+    def _summed(
+        self,
+        local: Local,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        purpose: str,
+        **epochs: Any,
     ) -> TrainStats:
         total = TrainStats()
-        task, classes = trained_by(self.task, self.training.loss), self.answers
-        if classes is not None:
-            task = Among(task, classes)
-        for epoch in range(epochs):
-            batches = self._batches(model, round, purpose, epoch)
-            total += train(model, batches, optimizer=optimizer, task=task)
+        for stats in local.epochs(model, optimizer, purpose, **epochs):
+            total += stats
+            if not math.isfinite(total.loss):
+                raise RunError(
+                    f"client {self.number} diverged in round {local.round} (loss {total.loss}): lower "
+                    "training.learning_rate"
+                )
         return total
 
-    def _batches(self, model: nn.Module, round: int, purpose: str, epoch: int) -> Iterator[Batch]:
-        training = self.training
-        size = min(training.batch_size, self.samples)
-        return self.shard.batches(
-            "train",
-            training.batch_size,
-            seed=derive_seed(self.scenario.seed, self.number, round, purpose, epoch),
-            transform=transform_named(training.transform, self.scenario.programs, key="training.transform"),
-            order=fast_order(model, size, self.shard.shape),
-        )
-
-    def evaluate(self, model: nn.Module, split: str, classes: Sequence[int] | None = None) -> Evaluation:
+    def evaluate(self, model: nn.Module, split: str, classes: Sequence[int] | None, round: int) -> Evaluation:
         order = fast_order(model, EVALUATION_BATCH, self.shard.shape)
-        batches = self.shard.batches(split, EVALUATION_BATCH, order=order)
-        return evaluate(model, batches, classes=classes, task=self.task)
+        return self.local(round).evaluated(split, model, classes, order)
 
-    def factory_answers(self, prepared: Prepared) -> FactoryAnswers:
+    def factory_answers(self) -> FactoryAnswers:
         """What the factory model answers on the test rows, asked once."""
         if self.factory is None:
-            model = prepared.factory_model().to(opened(self.scenario.engine.device))
+            model = self.prepared.factory_model().to(opened(self.scenario.engine.device))
             self.factory = FactoryAnswers.asked(
-                lambda classes: self.evaluate(model, "test", classes), self.shard
+                lambda classes: self.evaluate(model, "test", classes, round=1), self.shard
             )
         return self.factory
+
+
+def plain(training: Training) -> Training:
+    """The same without fedge's methods."""
+    without = {
+        "pruning": Pruning(),
+        "instance_filter": OtherFilter(),
+        "error_maps": ErrorMaps(),
+        "quantization": None,
+    }
+    return training.model_copy(update=without)

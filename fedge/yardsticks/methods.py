@@ -53,12 +53,17 @@ def norms(model: nn.Module, shape: Shape) -> frozenset[str]:
 
 def head(model: nn.Module, shape: Shape) -> frozenset[str]:
     """The last layer that multiplies; the model's parameters are left to be trained as they were."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    before = trained(model)
     freeze(model, "head", shape)
     found = trained(model)
-    for parameter, needed in before:
-        parameter.requires_grad_(needed)
+    only(model, before)
     return found
+
+
+def only(model: nn.Module, names: frozenset[str]) -> None:
+    """Leave the parameters of these names to be trained."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
 
 
 YARDSTICKS = {

@@ -59,7 +59,7 @@ def test_it_is_pytorchs_with_pytorchs_cosine(small, tmp_path, kind: str, per: st
 def test_a_client_that_misses_a_round_follows_its_number(opened) -> None:
     """Breaks if the rate of a late client is that of an early round."""
     device = opened(*OFF, COSINE, "rounds=4", round=3)
-    assert device._round.span(0)["start"] == 0.5
+    assert device._round.local.span(0, 1)["start"] == 0.5
 
 
 def test_memory_and_forecast_know_the_optimizers_state(opened, small) -> None:

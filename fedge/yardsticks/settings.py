@@ -1,0 +1,38 @@
+"""What yardsticks are called, and which settings of a scenario play no part in them. No torch here."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fedge.scenario.schema import Scenario
+from fedge.scenario.training import Training
+
+NAMES = ("fedavg", "fedavg_finetune", "fedbn", "fedrep", "ditto")  # fedge.yardsticks.methods
+
+_METHODS: dict[str, Callable[[Training], bool]] = {  # of fedge's: whether it is on
+    "training.pruning": lambda training: training.pruning.level != 0,
+    "training.instance_filter": lambda training: training.instance_filter.kind != "none",
+    "training.error_maps": lambda training: training.error_maps.keep < 1,
+    "training.quantization": lambda training: training.quantization is not None,
+}
+_SECTIONS = ("client", "limits", "energy", "availability", "selection", "faults", "schedule", "report")
+NO_PART = (*_METHODS, *_SECTIONS)
+"""A yardstick trains `training.what` of the whole network, on every sample of every client, in every round."""
+
+
+def plays_no_part(key: str) -> bool:
+    """Whether a dotted key of a scenario is one of them, or lies in one. A device class's `training` is `training`."""
+    parts = key.split(".")
+    if parts[0] == "fleet" and parts[2:3] == ["training"]:
+        parts = parts[2:]
+    return any(parts[: len(part)] == part for part in (known.split(".") for known in NO_PART))
+
+
+def left_out(scenario: Scenario) -> list[str]:
+    """Which of them the scenario sets: methods that are on, and sections that are not as they are without a word."""
+    trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
+    methods = [key for key, is_on in _METHODS.items() if any(map(is_on, trainings))]
+    return [*methods, *(key for key in _SECTIONS if getattr(scenario, key) != _default(key))]
+
+
+def _default(key: str) -> Any:
+    return Scenario.model_fields[key].default
