@@ -103,7 +103,7 @@ def _plan_class(
         "macs_done": macs_done,
         "received_bytes": work.received_bytes,
         "sent_bytes": work.sent_bytes,
-        "sent_bits_at_most": bits_at_most(training.epochs, scenario.report.figures),
+        "sent_bits_at_most": bits_at_most(training.epochs, scenario.report.figures, [training.serve]),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
     }

@@ -22,6 +22,7 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
         *_told("gain over told", points(gain["over_told"])),
         *_errors(summary),
         ("clients hurt", f"{percent(hurt['any'])} (beyond chance {percent(hurt['beyond_chance'])})"),
+        *_served(summary),
         ("MACs saved against dense", percent(macs["saved"])),
         ("parameters left", percent(summary["parameters_left"])),
         ("virtual time", f"{summary['time_s']:,.1f} s"),
@@ -123,6 +124,15 @@ def points(difference: float | None) -> str:
 def _told(name: str, figure: str) -> list[tuple[str, str]]:
     """A line where there are classes to be told."""
     return [] if figure == "-" else [(name, figure)]
+
+
+def _served(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Whose networks serve, where that may be others than the last round's."""
+    if "served" not in summary:
+        return []
+    counts = summary["served"]
+    said = f"{counts['last']} by the last round's network, {counts['earlier']} by an earlier one's"
+    return [("clients served", f"{said}, {counts['factory']} by the factory model")]
 
 
 def _errors(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -38,6 +38,7 @@ def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Cl
         "accuracy": accuracy(ok),
         **errors(ok),
         "hurt": hurt(ok),
+        **served(ok),
         "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
         **own_figures(ok),
         "parameters_left": parameters_left(ok),
@@ -94,6 +95,17 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
         "min": min(values),
         "max": max(values),
     }
+
+
+def served(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """`{"served": ...}`: how many clients are served by the factory model, by a network of an earlier round than the
+    report's, and by that of its round. Empty where no report says so, since all are served by the last."""
+    said = [row for row in rows if "served" in row]
+    if not said:
+        return {}
+    factory = sum(row["served"] == 0 for row in said)
+    last = sum(row["served"] == row["round"] for row in said)
+    return {"served": {"factory": factory, "earlier": len(said) - factory - last, "last": last}}
 
 
 def own_figures(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:

@@ -14,7 +14,15 @@ from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s, reply_bytes
 from fedge.coordinator.memory import Memory
-from fedge.coordinator.metrics import accuracy, errors, own_figures, parameters_left, saved, summarise_round
+from fedge.coordinator.metrics import (
+    accuracy,
+    errors,
+    own_figures,
+    parameters_left,
+    saved,
+    served,
+    summarise_round,
+)
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, DeviceFailure, RoundPlan, RoundReport, Status, status_of
@@ -161,6 +169,7 @@ def _tallies_agree(report: RoundReport) -> bool:
         and report.told_correct <= asked
         and report.test_gained - report.test_lost == report.test_correct - report.factory_correct
         and report.test_lost <= report.factory_correct <= asked - report.test_gained
+        and (report.served or 0) <= report.round
         and report.validation_correct <= report.validation_count * per_sample
         and (report.test_better or 0) + (report.test_worse or 0) <= report.test_count
     )
@@ -190,6 +199,7 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         **errors(rows),
         "gain": gain(rows, seed=derive_seed(scenario.seed, "interval")),
         "hurt": hurt(rows),
+        **served(rows),
         "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},
         "parameters_left": parameters_left(rows),
         "time_s": sum(figures["time_s"] for figures in rounds),
@@ -209,8 +219,15 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
 
 def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
     """What one report of the run can tell at most, whoever wrote the client program; `sent`: lines of plans.jsonl."""
-    epochs = [scenario.training.epochs, *(row["training.epochs"] for row in sent if "training.epochs" in row)]
-    return bits_at_most(max(epochs), scenario.report.figures)
+    sent = list(sent)
+    epochs, serves = (
+        [
+            getattr(scenario.training, key),
+            *(row[f"training.{key}"] for row in sent if f"training.{key}" in row),
+        ]
+        for key in ("epochs", "serve")
+    )
+    return bits_at_most(max(epochs), scenario.report.figures, serves)
 
 
 def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:

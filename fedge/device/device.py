@@ -226,4 +226,5 @@ class Device:
             factory=self._round.factory,
             report=report.model_dump_json(),
             charge=charge,
+            served=self._round.served,
         )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedge.device.state import DeviceState
+from fedge.device.state import DeviceState, KeptNetwork
 from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol.report import LAYERS, OWN
@@ -25,7 +25,7 @@ class Network:
 
     def __init__(self, prepared: Prepared, state: DeviceState, device: torch.device) -> None:
         self.topology = Topology.from_json(state.topology) if state.topology else None
-        self.model = _loaded(prepared, state, self.topology).to(device)
+        self.model = rebuilt(prepared, KeptNetwork(state.topology, state.model)).to(device)
         self._shapes = _shapes(self.model)
         self._digests = _digests(self.model)
         self._cut_away: dict[int, weakref.ref[Tensor]] = {}
@@ -96,11 +96,13 @@ class Network:
             )
 
 
-def _loaded(prepared: Prepared, state: DeviceState, topology: Topology | None) -> nn.Module:
-    if not state.model:
+def rebuilt(prepared: Prepared, kept: KeptNetwork) -> nn.Module:
+    """The network, in its own topology; the factory model where nothing was kept."""
+    if not kept.model:
         return prepared.factory_model()
+    topology = Topology.from_json(kept.topology) if kept.topology else None
     model = topology.rebuild(prepared.build_model) if topology else prepared.build_model()
-    model.load_state_dict(state.model)
+    model.load_state_dict(kept.model)
     return model
 
 

@@ -10,6 +10,7 @@ from flwr.app import Message
 from fedge.device.factory_answers import FactoryAnswers
 from fedge.device.pruning import Cutter
 from fedge.device.round import Round
+from fedge.device.serving import Serving
 from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.prepare import Prepared
@@ -23,9 +24,13 @@ from fedge.training.stats import Evaluation, TrainStats
 def report_of(
     round: Round, cutter: Cutter, trainer: Trainer, wall_s: float, own: Mapping[str, float]
 ) -> RoundReport:
-    """Evaluate the network on the client's validation and test data and add up what it cost; `own` figures go along."""
-    network, total = round.network, trainer.total
-    validation, test = (round.evaluate(split, network.model) for split in ("validation", "test"))
+    """Evaluate the network that serves on the client's validation and test data and add up what the round cost; `own`
+    figures go along."""
+    total = trainer.total
+    serving = Serving.after(round)
+    model, validation = serving.model, serving.validation
+    test = round.evaluate("test", model)
+    round.served = serving.served
     epochs = [stats for stats in trainer.epochs if stats.samples_seen]
     most = min(round.plan.training.epochs, MOST_EPOCHS)
     return RoundReport(
@@ -34,7 +39,8 @@ def report_of(
         macs_done=total.macs_done + cutter.macs,
         epoch_loss=[finite(stats.loss) for stats in epochs[:most]],
         **figures_of(round.prepared, total, _factory_answers(round), validation, test),
-        parameters=sum(parameter.numel() for parameter in network.model.parameters()),
+        served=None if serving.served is None else serving.served.of,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
         **_memory_figures(trainer),

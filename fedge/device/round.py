@@ -12,7 +12,7 @@ from fedge.device.location import Location
 from fedge.device.methods import Methods
 from fedge.device.network import Network
 from fedge.device.own.loop import Count
-from fedge.device.state import DeviceState
+from fedge.device.state import DeviceState, Served
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.seeding import derive_seed
@@ -39,6 +39,7 @@ class Round:
         self.network = Network(self.prepared, before, self.torch_device)
         self.network.freeze(self.training.what, self.prepared.input_shape)
         self.factory = before.factory  # what is kept of the factory model's answers
+        self.served: Served | None = None  # what the report says of, and the state keeps
         self.count: Count | None = None  # of a program's own loop, while it is in one
 
     @property

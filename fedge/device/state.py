@@ -1,9 +1,9 @@
 """A device's private state on its own disk: one safetensors file per round, written atomically.
 
-The file holds the network's and the filter's tensors and the factory model's answers; its header holds the topology
-record, the report of the round, whose and of which round it is, and a digest over all of it. Keyed by round, so that
-a repeated plan is answered and not executed again, and so that a run taken up at round r finds the state of round
-r - 1 though later rounds had been written.
+The file holds the network's and the filter's tensors, those of the network that serves where it is another, and the
+factory model's answers; its header holds the topology record, the report of the round, whose and of which round it is,
+and a digest over all of it. Keyed by round, so that a repeated plan is answered and not executed again, and so that a
+run taken up at round r finds the state of round r - 1 though later rounds had been written.
 """
 
 import contextlib
@@ -30,6 +30,23 @@ _NAME = re.compile(r"round-(\d{6})\.safetensors")
 
 
 @dataclass(frozen=True)
+class KeptNetwork:
+    """A network as it lies on the device."""
+
+    topology: str | None  # JSON record; None: the factory network's own shape
+    model: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Served:
+    """Which network answers on the device: that of round `of`, 0 being the factory's; `network` holds it where it is
+    neither that nor the one that training goes on from."""
+
+    of: int
+    network: KeptNetwork | None = None
+
+
+@dataclass(frozen=True)
 class DeviceState:
     """What a device knows after `round`. Round 0 is a device fresh from the factory."""
 
@@ -40,6 +57,7 @@ class DeviceState:
     factory: dict[str, torch.Tensor] = field(default_factory=dict)  # FactoryAnswers on the client's test rows
     report: str | None = None  # RoundReport as JSON; None: the round was not finished
     charge: Charge | None = None
+    served: Served | None = None  # None: `model` serves, as it is after each round
 
     def aged(self, round: int, charge: Charge) -> "DeviceState":
         """The same knowledge after a round that came to nothing but cost energy."""
@@ -80,12 +98,17 @@ class StateFolder:
         tensors = {f"model.{key}": tensor.contiguous() for key, tensor in state.model.items()}
         tensors |= {f"filter.{key}": tensor.contiguous() for key, tensor in state.instance_filter.items()}
         tensors |= {f"factory.{key}": tensor for key, tensor in state.factory.items()}
+        if state.served and state.served.network:
+            kept = state.served.network.model
+            tensors |= {f"served.{key}": tensor.contiguous() for key, tensor in kept.items()}
         header = {
             "place": self._place(state.round),
             "topology": json.dumps(state.topology),
             "report": json.dumps(state.report),
             "charge": json.dumps(state.charge and asdict(state.charge)),
         }
+        if state.served:
+            header["served"] = _served_json(state.served)
         header["digest"] = _digest(tensors, header)
         path = self._path(state.round)
         partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -135,7 +158,20 @@ def _read(path: Path, round: int, place: str) -> DeviceState | None:
         factory=_under("factory.", tensors),
         report=json.loads(header["report"]),
         charge=_charge(json.loads(header["charge"])),
+        served=_served(header.get("served"), _under("served.", tensors)),
     )
+
+
+def _served_json(served: Served) -> str:
+    kept = served.network
+    return json.dumps({"of": served.of, "kept": kept is not None, "topology": kept and kept.topology})
+
+
+def _served(text: str | None, model: dict[str, torch.Tensor]) -> Served | None:
+    if text is None:
+        return None
+    table = json.loads(text)
+    return Served(table["of"], KeptNetwork(table["topology"], model) if table["kept"] else None)
 
 
 def _charge(saved: dict[str, Any] | None) -> Charge | None:

@@ -30,7 +30,7 @@ def paired(row: Row) -> dict[str, Any]:
     count = row["test_count"] * row.get("decisions", 1)
     served, factory = row["test_correct"] / count, row["factory_correct"] / count
     return {
-        "client": f"client {row['client']}",
+        "client": f"client {row['client']}{', factory' if row.get('served') == 0 else ''}",
         "device": row["device"],
         "factory": factory,
         "served": served,

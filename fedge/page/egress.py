@@ -48,6 +48,7 @@ REVEALS: dict[str, str] = {
     "factory_error_sum": "how far the client's rows are from the factory's",
     "test_better": HARDNESS,
     "test_worse": HARDNESS,
+    "served": "in which round the client's network was at its best; 0: whether training has helped it at all",
     "time_s": "virtual: a function of the work and of the device's speed",
     "down_s": "virtual: the device's link and the plan's size",
     "up_s": "virtual: the device's link and the report's size",

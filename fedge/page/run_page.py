@@ -184,6 +184,9 @@ def _whose(run: RunContent, many: bool) -> str:
         "Hollow: the factory model; filled: the client's own network; percentage points beside it. Hurt clients stand "
         "on top, in vermilion."
     )
+    if "served" in run.summary:
+        by_factory = figure(run.summary, "served.factory", html.count)
+        note += f" Clients that the factory model still serves ({by_factory}) are marked so."
     if not many:
         return note
     return f"{len(run.tested)} clients in {clients.BUNDLES} lines: each is the mean of neighbours in gain. {note}"

@@ -80,6 +80,7 @@ def checked_report(reply: object, message: Message, figures: Figures) -> RoundRe
     require_declared(report.own, {} if plan and plan.phase == "hello" else figures)
     if plan:
         _require_planned_epochs(report, plan.training.epochs)
+        _require_planned_serving(report, plan.training.serve)
     return report
 
 
@@ -89,6 +90,18 @@ def _require_planned_epochs(report: RoundReport, planned: int) -> None:
         raise DeviceFailure(
             Status.BLOCKED_VALUE,
             f"epoch_loss has {len(report.epoch_loss)} entries, training.epochs is {planned}: one per epoch that ran",
+        )
+
+
+def _require_planned_serving(report: RoundReport, planned: str) -> None:
+    """Which network serves is said where it was asked for, and is one that there has been."""
+    if report.served is None:
+        return
+    if planned == "last" or report.served > report.round:
+        raise DeviceFailure(
+            Status.BLOCKED_FIELD,
+            f"the report says that the network of round {report.served} serves; the plan of round {report.round} asks "
+            f"for training.serve = {planned!r}",
         )
 
 

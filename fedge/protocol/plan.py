@@ -1,6 +1,6 @@
 """RoundPlan: what goes down to a device, one JSON string in a ConfigRecord."""
 
-from typing import Annotated, Self, cast
+from typing import Annotated, Any, Self, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,8 +31,11 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard."""
-        record = ConfigRecord({"json": self.model_dump_json(exclude={"after"}), "after": self.after})
+        coordinator has heard; a `serve` that changes nothing weighs nothing."""
+        usual: dict[str, Any] = {"training": {"serve"}} if self.training.serve == "last" else {}
+        record = ConfigRecord(
+            {"json": self.model_dump_json(exclude={"after": True, **usual}), "after": self.after}
+        )
         return RecordDict({PLAN: record})
 
     def to_message(self, node_id: int) -> Message:

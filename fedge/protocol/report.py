@@ -71,7 +71,7 @@ class RoundReport(BaseModel):
     told_correct: Tally = 0  # the factory model told the classes of the client's training rows
     test_gained: Tally = 0  # test rows that the device's network gets right and the factory model wrong
     test_lost: Tally = 0  # the reverse; gained - lost = test_correct - factory_correct
-    parameters: Tally = 0
+    parameters: Tally = 0  # of the network that serves
     parameters_dense: Tally = 0
     level_tries: Tally = 0  # networks pruned in search of a level; with an accuracy target, retrained too
     batch_size: Tally = 0  # as used: smaller than planned where the device shrank it
@@ -97,6 +97,8 @@ class RoundReport(BaseModel):
     # of labels and numbers: test samples that are answered better than by the factory model, and worse
     test_better: Tally | None = None
     test_worse: Tally | None = None
+    # None, and not sent, where the last round's network serves: the round whose network does; 0: the factory model
+    served: Tally | None = None
     time_s: Amount = 0.0  # virtual: down, compute, up
     down_s: Amount = 0.0  # of it, until the plan was there
     up_s: Amount = 0.0  # of it, to send this report; compute is time_s - down_s - up_s
@@ -161,9 +163,14 @@ def one_word(words: Iterable[str]) -> str:
     return ran.pop() if len(ran) == 1 else OWN if ran else NONE
 
 
-def bits_at_most(epochs: int, figures: Figures) -> int:
-    """What one report can tell at most, whoever wrote the client program: each field by its type and range."""
+def bits_at_most(epochs: int, figures: Figures, serves: Iterable[str] = ()) -> int:
+    """What one report can tell at most, whoever wrote the client program: each field by its type and range.
+
+    serves: the values of `training.serve`; the gate lets `served` pass where one of them is not "last" alone.
+    """
     fields = RoundReport.model_json_schema()["properties"]
+    if set(serves) <= {"last"}:
+        del fields["served"]
     losses = 64 * min(epochs, MOST_EPOCHS)
     return losses + sum(map(_bits, fields.values())) + figure_bits(figures)
 

@@ -244,3 +244,8 @@ class Scenario(Section):
                 f"{whose}training.pruning.level searches by accuracy and data.split.validation is 0; "
                 "it needs validation data: raise data.split.validation, or search by memory or macs"
             )
+        if training.serve != "last" and not self.data.split.validation:
+            raise ValueError(
+                f"{whose}training.serve is {training.serve!r}, which goes by validation data, and "
+                "data.split.validation is 0: raise that, or take 'last'"
+            )

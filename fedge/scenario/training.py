@@ -290,6 +290,9 @@ class Training(Section):
     answers: Literal["all", "own"] = (
         "all"  # own: loss, ranking and answers over the classes of one's training samples
     )
+    serve: Literal["last", "best", "never_worse"] = (
+        "last"  # which round's network answers, by validation samples; never_worse: or the factory model
+    )
     what: What = "all"  # is trained; the rest is frozen: head, norm, shift, last, or layers by name
     loss: Loss | None = None  # None: of the data's task, cross_entropy, binary or squared
     transform: Transform = "none"  # of training batches: crop_flip, or one's own as file.py:name

@@ -128,6 +128,26 @@ def test_a_report_has_a_loss_per_planned_epoch_at_most(entries: int, status: Sta
     assert status_of(gate(plan, metrics(epoch_loss=[0.5] * entries))) is status
 
 
+@pytest.mark.parametrize(
+    ("serve", "said", "status"),
+    [
+        ("last", None, Status.OK),
+        ("last", 2, Status.BLOCKED_FIELD),
+        ("best", 2, Status.OK),
+        ("never_worse", 0, Status.OK),
+        ("best", 4, Status.BLOCKED_FIELD),
+    ],
+)
+def test_which_network_serves_leaves_where_it_was_asked_for(
+    serve: str, said: int | None, status: Status
+) -> None:
+    """Breaks if 30 bits more than `bits_at_most` says can leave, or a network serves that there never was."""
+    identify(SERVER_NODE_ID)
+    training = Training(serve=serve)
+    plan = RoundPlan(round=3, phase="train", prune=False, training=training).to_message(1)
+    assert status_of(gate(plan, metrics(**({} if said is None else {"served": said})))) is status
+
+
 def test_a_handler_that_returns_no_message_is_refused(message: Message) -> None:
     """Breaks if a program's None reaches Flower, which would drop the reply and leave the coordinator waiting."""
     context = Context(1, 1, {}, RecordDict(), {})
