@@ -48,7 +48,7 @@ def run_command(
     folder = default_out(loaded, out)
     try:
         with (
-            watching(quiet, loaded.rounds) as seen,
+            watching(quiet, loaded.all_rounds) as seen,
             watched_by(watch or [], folder, seen) as told,
             interruptible(told) as observer,
         ):

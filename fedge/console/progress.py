@@ -224,7 +224,8 @@ def round_line(figures: Mapping[str, Any]) -> str:
     failures = ", ".join(f"{count} {status}" for status, count in figures["failures"].items())
     accuracy = figures["accuracy"]
     return (
-        f"round {figures['round']:>2}  {figures['ok']}/{figures['clients']} clients  "
+        f"round {figures['round']:>2}  {figures['ok']}/{figures['clients']} "
+        f"{'unseen ' if 'unseen' in figures else ''}clients  "
         f"accuracy {percent(accuracy['mean'])} (worst decile {percent(accuracy['worst_decile'])})  "
         f"MACs saved {percent(figures['saved'])}"
         + _error(figures)

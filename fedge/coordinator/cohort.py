@@ -11,9 +11,10 @@ from fedge.coordinator.memory import Memory
 from fedge.coordinator.planner import Planner
 from fedge.fleet.availability import Presence
 from fedge.fleet.faults import FaultPlan
+from fedge.fleet.newcomers import taking_part
 from fedge.fleet.selection import Closing, close_round, select, wanted_reports
 from fedge.protocol import RoundPlan, Status
-from fedge.scenario.fleet import Fault
+from fedge.scenario.fleet import Fault, Selection
 from fedge.scenario.schema import Scenario
 
 ON_THE_WAY = (Fault.LOST_MESSAGE, Fault.DUPLICATE)  # faults of the messages; a device notices nothing
@@ -21,9 +22,11 @@ ON_THE_WAY = (Fault.LOST_MESSAGE, Fault.DUPLICATE)  # faults of the messages; a 
 
 @dataclass(frozen=True)
 class Asked:
-    """One round's plans by client, in client order. `lost`: whose reports never arrive; `twice`: whose plan does."""
+    """One round's plans by client, in client order. `fleet`: how many clients the round is for; `lost`: whose reports
+    never arrive; `twice`: whose plan does."""
 
     round: int
+    fleet: int
     online: int
     wanted: int
     plans: Mapping[int, RoundPlan]
@@ -45,15 +48,17 @@ class Fleet:
 
         memory: what earlier rounds brought; None: there were none. UserError where a policy fails.
         """
-        scenario, memory = self._scenario, memory or Memory()
-        online = [client for client in range(scenario.clients) if self._may_be_online(client, round)]
-        chosen = select(online, scenario.selection, seed=scenario.seed, round=round)
+        scenario, memory, selection = self._scenario, memory or Memory(), self._selection(round)
+        fleet = taking_part(scenario, round)
+        online = [client for client in fleet if self._may_be_online(client, round)]
+        chosen = select(online, selection, seed=scenario.seed, round=round)
         faults = {client: self._faults.fault_for(round, client) for client in chosen}
         plans = self._planner.plans(round, chosen, memory)
         return Asked(
             round=round,
+            fleet=len(fleet),
             online=len(online),
-            wanted=wanted_reports(scenario.selection, len(online)),
+            wanted=wanted_reports(selection, len(online)),
             plans={
                 client: self._own(plan, client, faults[client], memory.held.get(client, 0))
                 for client, plan in plans.items()
@@ -75,14 +80,20 @@ class Fleet:
         """Decide which of the reports count, and mark the others late in their rows."""
         time_s = {row["client"]: row["time_s"] for row in rows if row["status"] == Status.OK}
         silent = len(rows) - len(time_s)
-        closing = close_round(time_s, self._scenario.selection, wanted=asked.wanted, silent=silent)
+        closing = close_round(time_s, self._selection(asked.round), wanted=asked.wanted, silent=silent)
         late = set(closing.late)
         for row in rows:
             if row["client"] in late:
                 row["status"] = Status.LATE.value
         return closing
 
+    def _selection(self, round: int) -> Selection:
+        """The round of the unseen clients is for every one of them, and waits for it."""
+        return Selection() if self._scenario.is_for_unseen(round) else self._scenario.selection
+
     def _may_be_online(self, client: int, round: int) -> bool:
+        if self._scenario.is_for_unseen(round):
+            return True
         tied_to_data = self._scenario.availability.tied_to == "data"
         return tied_to_data or self._presence.is_online(client, round)
 

@@ -51,7 +51,7 @@ class RunRequest:
         if self.overwrite or not (done or self.resume):
             return
         begun = _begun(self.out)
-        held = f"{self.out} holds a run (round {done} of {begun.rounds})"
+        held = f"{self.out} holds a run (round {done} of {begun.all_rounds})"
         if changed := _changed(begun, self.scenario):
             instead = "resume it with the scenario it was begun with" if self.resume else "take --overwrite"
             raise UserError(
@@ -68,9 +68,14 @@ class RunRequest:
             )
 
     def _refuse_to_go_on(self, begun: Scenario, done: int, held: str) -> None:
-        if self.scenario.rounds < done:
+        if self.scenario.all_rounds < done:
             raise UserError(
                 f"{held}; rounds is {self.scenario.rounds}, and --resume undoes none: at least {done}"
+            )
+        if begun.is_for_unseen(done) and begun.rounds != self.scenario.rounds:
+            raise UserError(
+                f"{held}, of which the last is that of clients nobody learns from (schedule.unseen): take --overwrite, "
+                "or another --out"
             )
         if done and begun.rounds != self.scenario.rounds and _decays_over_the_run(self.scenario):
             raise UserError(

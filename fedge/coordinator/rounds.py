@@ -43,16 +43,17 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
     memory = Memory(keep_history=fleet.by_history)
     memory.take(folder.rows("reports.jsonl"))
     observer.run_started(scenario)
-    for round in range(folder.round + 1, scenario.rounds + 1):
+    for round in range(folder.round + 1, scenario.all_rounds + 1):
         asked = fleet.ask(round, memory)
         observer.round_started(round, len(asked.plans))
         plans = fleet.sent(asked)
         rows, egress = _ask(grid, scenario, asked, nodes, folder, observer)
         closing = fleet.close(asked, rows)
         figures = summarise_round(round, rows, online=asked.online, closing=closing)
+        figures |= {"unseen": True} if scenario.is_for_unseen(round) else {}
         now_s = time.perf_counter()
         figures["wall_s"], since_s = round_s(now_s - since_s), now_s
-        if failed := hopeless(rows, asked, scenario.clients):
+        if failed := hopeless(rows, asked, clients=asked.fleet):
             folder.keep_failed(reports=rows, egress=egress, plans=plans, summary=figures)
             raise RunError(
                 f"every client that was asked in round {round} failed; {explained(failed, folder.folder)}; "
@@ -73,7 +74,7 @@ def hopeless(rows: Sequence[Row], asked: Asked, clients: int) -> Row | None:
     """The first failure of a round in which nobody could do what was asked, by a fault of the program or the plan.
 
     None where somebody could, or where it was bad luck: a fault that the scenario injects, a device that was away.
-    What one device's data or size may bring about counts only where all `clients` of the fleet were asked.
+    What one device's data or size may bring about counts only where all `clients` were asked that the round is for.
     """
     own = [row for row in rows if row["status"] in EXPLAINED and asked.plans[row["client"]].fault is None]
     if not own or len(own) < len(rows):
@@ -143,6 +144,7 @@ def _refuse_to_go_on(row: Row, scenario: Scenario, plan: RoundPlan, folder: RunF
 def report_row(scenario: Scenario, round: int, client: int, reply: Message | None) -> Row:
     """One line of reports.jsonl: the report where it is one for this round and client, else only its status."""
     row: Row = {"round": round, "client": client, "device": scenario.device_class_of(client).label}
+    row |= {"unseen": True} if scenario.is_for_unseen(round) else {}
     if reply is None:
         return row | {"status": Status.NO_REPLY.value}
     status = status_of(reply)
@@ -185,16 +187,46 @@ def egress_row(round: int, client: int, reply: Message) -> Row:
 
 
 def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, Mapping[str, Any]]) -> Row:
-    """summary.json: accuracy by each client's last good report, sums over all rounds."""
+    """summary.json: accuracy by each client's last good report, sums over all rounds. Unseen clients and their round
+    stand under `unseen` alone; what left the devices, and the wall clock, is of all."""
     rows = [last_ok[client] for client in sorted(last_ok)]
     rounds = list(folder.rows("rounds.jsonl"))
-    messages, sent_bytes, fields = _egress_totals(folder.rows("egress.jsonl"))
-    done, dense = (sum(figures[name] for figures in rounds) for name in ("macs_done", "macs_dense"))
+    egress = list(folder.rows("egress.jsonl"))
+    messages, sent_bytes, fields = _egress_totals(egress)
+    late = {"unseen": _outcome(scenario, rows, rounds, unseen=True)} if scenario.unseen else {}
+    for figures in late.values():
+        figures["bytes"] = sum(row["bytes"] for row in egress if scenario.is_for_unseen(row["round"]))
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
         "rounds": scenario.rounds,
         "clients": scenario.clients,
+        **_outcome(scenario, rows, rounds, unseen=False),
+        "egress": {
+            "messages": messages,
+            "bytes": sent_bytes,
+            "bits_at_most": report_bits(scenario, folder.rows("plans.jsonl")),
+            "fields": fields,
+        },
+        **late,
+        "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),
+    }
+
+
+def _outcome(
+    scenario: Scenario,
+    last_ok: Sequence[Mapping[str, Any]],
+    rounds: Sequence[Mapping[str, Any]],
+    *,
+    unseen: bool,
+) -> Row:
+    """What the clients that nobody learns from have brought and cost in their one round, or all others in theirs."""
+    rows = [row for row in last_ok if row.get("unseen", False) is unseen]
+    own = [figures for figures in rounds if figures.get("unseen", False) is unseen]
+    done, dense = (sum(figures[name] for figures in own) for name in ("macs_done", "macs_dense"))
+    clients = scenario.unseen if unseen else scenario.clients - scenario.unseen
+    return {
+        **({"clients": clients} if unseen else {}),
         "accuracy": accuracy(rows),
         **errors(rows),
         "gain": gain(rows, seed=derive_seed(scenario.seed, "interval")),
@@ -202,18 +234,11 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         **served(rows),
         "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},
         "parameters_left": parameters_left(rows),
-        "time_s": sum(figures["time_s"] for figures in rounds),
-        "energy_j": sum(figures["energy_j"] for figures in rounds),
-        "egress": {
-            "messages": messages,
-            "bytes": sent_bytes,
-            "bits_at_most": report_bits(scenario, folder.rows("plans.jsonl")),
-            "fields": fields,
-        },
+        "time_s": sum(figures["time_s"] for figures in own),
+        "energy_j": sum(figures["energy_j"] for figures in own),
         **own_figures(rows),
-        "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
-        "never_reported": scenario.clients - len(rows),
-        "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),
+        "failures": sum(figures["clients"] - figures["ok"] for figures in own),
+        "never_reported": clients - len(rows),
     }
 
 

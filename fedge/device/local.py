@@ -110,9 +110,10 @@ class Local:
 
     def span(self, epoch: int, of: int) -> dict[str, Any]:
         """Of a local epoch, for a learning rate that falls: its mini-batches, and the shares of the training before and
-        after it. Those are of the whole run, round by round whoever took part, or of this round."""
+        after it. Those are of the whole run, round by round whoever took part, or of this round; a client that is
+        unseen until the run is over has this one alone."""
         start, end = epoch / of, (epoch + 1) / of
-        if self.training.decay.per == "run":
+        if self.training.decay.per == "run" and self.round <= self.rounds:
             start, end = ((self.round - 1 + share) / self.rounds for share in (start, end))
         return {
             "count": -(-self.shard.count("train") // self.training.batch_size),

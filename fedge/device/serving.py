@@ -1,15 +1,21 @@
-"""Which of its networks a device answers with: `training.serve`, decided by its own validation samples.
+"""Which of its networks a device answers with: `training.serve`, decided by its own samples, and by no test sample.
 
     last          what the round has trained
-    best          of the rounds' networks the one with the best validation figure so far, the later of equals
-    never_worse   the same, with the factory model among them
+    best          of the rounds' networks the one with the best figure on the validation samples, the later of equals
+    never_worse   the same, as long as training helps; else the factory model. It helps where the network of the last
+                  round has
+                      on the validation samples no worse a figure than the factory model, and
+                      a better one there than the factory model on training and validation samples together
 
-The figure is the number of right answers, of labels all of them, of numbers the smaller mean absolute error. Test
-samples are asked of the network that was chosen, and choose nothing. Training goes on from what the round has trained,
-whatever serves.
+The figure is the share of right answers, of labels all of them; of numbers the mean absolute error, where less is
+better. The factory model has met none of these samples, so all of them can tell how good it is, and the few validation
+samples, on which both are often without a fault, do not decide alone. A network that was chosen as the best of several
+flatters itself, so it is the last that is held against it, which nobody chose. Without validation samples nothing has
+helped. Training goes on from what the round has trained, whatever serves.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -25,7 +31,6 @@ from fedge.scenario.file import read_scenario
 from fedge.training.stats import Evaluation
 from fedge.training.torch_device import generators_kept
 
-FACTORY = Served(0)
 _FACTORYS = KeptNetwork(None, {})
 
 
@@ -39,29 +44,46 @@ class Serving:
 
     @classmethod
     def after(cls, round: Round) -> "Serving":
-        """Choose between what the round has trained and what served before it."""
-        trained = round.network.model
-        now = round.evaluate("validation", trained)
-        serve = round.training.serve
+        """Choose among what the round has trained, the best of the rounds before it, and the factory model."""
+        now, serve = round.evaluate("validation", round.network.model), round.training.serve
         if serve == "last":
-            return cls(trained, now)
-        held = round.before.served or (FACTORY if serve == "never_worse" else None)
-        if held is None or (serve == "best" and not held.of):
-            return cls(trained, now, Served(round.plan.round))
-        model = _held_network(round, held)
+            return cls(round.network.model, now)
+        model, then, served = _best(round, now)
+        if serve == "best":
+            return cls(model, then, served)
+        factory = _built(round, _FACTORYS)
+        before = round.evaluate("validation", factory)
+        if helps(now, before, round.evaluate("train", factory)):
+            return cls(model, then, served)
+        return cls(factory, before, replace(served, of=0))
+
+
+def _best(round: Round, now: Evaluation) -> tuple[nn.Module, Evaluation, Served]:
+    """The trained network of the best figure, as if it served; `now` is what that of this round has answered."""
+    this, held = round.plan.round, round.before.served
+    if held is not None:
+        model = _built(round, _best_of(round.before, held))
         then = round.evaluate("validation", model)
-        if prefers(now, then, over=held.of):
-            return cls(trained, now, Served(round.plan.round))
-        return cls(model, then, _to_keep(round, held))
+        if now.count and not figure(now) >= figure(then):
+            return model, then, Served(held.best, held.best, _best_of(round.before, held))
+    return round.network.model, now, Served(this, this)
 
 
-def prefers(now: Evaluation, then: Evaluation, *, over: int) -> bool:
-    """Whether what was trained now is to serve in place of the network of round `over`, by the same validation samples:
-    where it is no worse than a trained one, or better than the factory model (0). An error that is no number is worse.
-    """
-    if now.error_N is not None:
-        return now.error_sum < then.error_sum or (over > 0 and now.error_sum == then.error_sum)
-    return now.correct > then.correct or (over > 0 and now.correct == then.correct)
+def helps(now: Evaluation, then: Evaluation, on_training: Evaluation) -> bool:
+    """Whether a trained network may stand in for the factory model. now, then: what they answer on the same validation
+    samples; on_training: what the factory model does on the training samples."""
+    return figure(now) >= figure(then) and figure(now) > figure(then, on_training)
+
+
+def figure(*answers: Evaluation) -> float:
+    """How good answers are, the higher the better: the share that is right, or less the mean absolute error; nan
+    without any, which is no better than anything."""
+    count = sum(part.count for part in answers)
+    if not count:
+        return math.nan
+    if answers[0].error_N is not None:
+        return -math.fsum(part.error_sum for part in answers) / count
+    return sum(part.correct for part in answers) / (count * answers[0].decisions)
 
 
 def served_network(run: str | Path, client: int) -> nn.Module:
@@ -74,7 +96,7 @@ def served_network(run: str | Path, client: int) -> nn.Module:
     if not 0 <= client < scenario.clients:
         raise UserError(f"client is {client}; the run in {run} has clients 0 to {scenario.clients - 1}")
     try:
-        state = StateFolder(Path(run) / "devices" / str(client)).before(scenario.rounds + 1)
+        state = StateFolder(Path(run) / "devices" / str(client)).before(scenario.all_rounds + 1)
     except DeviceFailure as failure:
         raise UserError(f"client {client} of the run in {run}: {failure}") from None
     return rebuilt(prepare(scenario), _kept(state, state.served)).eval()
@@ -84,17 +106,14 @@ def _kept(state: DeviceState, served: Served | None) -> KeptNetwork:
     """What a state holds of the network that serves."""
     if served is None:
         return KeptNetwork(state.topology, state.model)
-    return _FACTORYS if not served.of else served.network or KeptNetwork(state.topology, state.model)
+    return _best_of(state, served) if served.of else _FACTORYS
 
 
-def _held_network(round: Round, held: Served) -> nn.Module:
+def _best_of(state: DeviceState, served: Served) -> KeptNetwork:
+    return served.network or KeptNetwork(state.topology, state.model)
+
+
+def _built(round: Round, kept: KeptNetwork) -> nn.Module:
     """On the device's processor; what building it draws is nobody's."""
     with generators_kept(round.torch_device):
-        return rebuilt(round.prepared, _kept(round.before, held)).to(round.torch_device)
-
-
-def _to_keep(round: Round, held: Served) -> Served:
-    """With its weights, as those of the state are to be others now."""
-    if not held.of or held.network is not None:
-        return held
-    return Served(held.of, KeptNetwork(round.before.topology, round.before.model))
+        return rebuilt(round.prepared, kept).to(round.torch_device)

@@ -17,7 +17,7 @@ class Simulated:
 
     client: int
     seed: int  # of the run: generators come from (seed, client, round, purpose)
-    rounds: int  # of the run
+    rounds: int  # of the run, without the one of the unseen clients
     threads: int  # of torch; part of the numbers
     torch_device: str  # "cpu" or "cuda": what the network computes on
     profile: DeviceProfile

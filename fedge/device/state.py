@@ -39,10 +39,11 @@ class KeptNetwork:
 
 @dataclass(frozen=True)
 class Served:
-    """Which network answers on the device: that of round `of`, 0 being the factory's; `network` holds it where it is
-    neither that nor the one that training goes on from."""
+    """Which network answers on the device: that of round `of`, 0 being the factory's. Of the trained ones that of round
+    `best` is the best so far; `network` holds it where it is not the one that training goes on from."""
 
     of: int
+    best: int
     network: KeptNetwork | None = None
 
 
@@ -164,14 +165,18 @@ def _read(path: Path, round: int, place: str) -> DeviceState | None:
 
 def _served_json(served: Served) -> str:
     kept = served.network
-    return json.dumps({"of": served.of, "kept": kept is not None, "topology": kept and kept.topology})
+    return json.dumps(
+        {"of": served.of, "best": served.best, "kept": kept is not None, "topology": kept and kept.topology}
+    )
 
 
 def _served(text: str | None, model: dict[str, torch.Tensor]) -> Served | None:
     if text is None:
         return None
     table = json.loads(text)
-    return Served(table["of"], KeptNetwork(table["topology"], model) if table["kept"] else None)
+    return Served(
+        table["of"], table["best"], KeptNetwork(table["topology"], model) if table["kept"] else None
+    )
 
 
 def _charge(saved: dict[str, Any] | None) -> Charge | None:

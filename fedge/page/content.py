@@ -17,7 +17,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunContent:
-    """A finished run. `rounds`, `reports`: the lines of their files; `scenario`: scenario.toml, read."""
+    """A finished run. `rounds`, `reports`: the lines of their files, without those of the unseen clients' one round,
+    whose reports are `unseen`; `scenario`: scenario.toml, read."""
 
     folder: Path
     summary: Row
@@ -26,6 +27,7 @@ class RunContent:
     scenario: Row
     scenario_text: str
     environment: Row
+    unseen: Sequence[Row] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -36,11 +38,13 @@ class RunContent:
             scenario = tomllib.loads(text)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / SCENARIO} cannot be read: {error}") from None
+        rounds, reports = read_lines(folder / "rounds.jsonl"), read_lines(folder / REPORTS)
         return cls(
             folder=folder,
             summary=summary,
-            rounds=read_lines(folder / "rounds.jsonl"),
-            reports=read_lines(folder / REPORTS),
+            rounds=[row for row in rounds if not row.get("unseen")],
+            reports=[row for row in reports if not row.get("unseen")],
+            unseen=[row for row in reports if row.get("unseen")],
             scenario=scenario,
             scenario_text=text,
             environment=read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {},

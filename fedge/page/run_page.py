@@ -31,6 +31,7 @@ def run_page(folder: Path) -> str:
         f'<p class="answer">{answer(run)}</p>',
         f'<div class="tiles">{"".join(tiles(summary))}</div>',
         *_clients(run),
+        *_unseen(run),
         *_rounds(run),
         *_time(run),
         *_left(run),
@@ -174,6 +175,23 @@ def _clients(run: RunContent) -> list[str]:
     ]
 
 
+def _unseen(run: RunContent) -> list[str]:
+    """The clients that nobody has learnt from, after their one round."""
+    if "unseen" not in run.summary:
+        return []
+    tested = [row for row in run.unseen if row.get("test_count")]
+    said = [
+        f"{figure(run.summary, 'unseen.clients', html.count)} clients took part in one round alone, after all others, "
+        f"and nobody has learnt from them: {figure(run.summary, 'unseen.accuracy.mean', percent)} of their test rows "
+        f"are right, the factory model's {figure(run.summary, 'unseen.accuracy.factory', percent)}; "
+        f"{figure(run.summary, 'unseen.gain.mean', points)}, 95 % {interval(run.summary, 'unseen.gain.interval')}; "
+        f"{figure(run.summary, 'unseen.hurt.any', percent)} are hurt. All other figures are without them."
+    ]
+    shown = clients.dumbbell(tested, run.classes) if tested else None
+    title = "From the factory model to the served network, after one round"
+    return ["<h2>Clients nobody learns from</h2>", f"<p>{said[0]}</p>", html.chart("unseen", shown, title)]
+
+
 _OWN_ROWS = "accuracy on the client's own test rows"
 _BETTER = "A line further right is better; the dotted line marks the worst decile."
 
@@ -228,7 +246,7 @@ def _left(run: RunContent) -> list[str]:
     """Every field that left, with its range, what it held in this run, and what it may reveal."""
     rows = [
         (escape(row["field"]), escape(row["reveals"]), escape(row["least"]), escape(row["most"]), row["bits"],
-         escape(held(run.reports, row["field"])))
+         escape(held([*run.reports, *run.unseen], row["field"])))
         for row in egress_rows(at(run.summary, "egress.fields") or [], run.scenario)
     ]  # fmt: skip
     head = ["field", "what it may reveal of the client", "least", "most", "bits", "in this run"]

@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 def study_page(folder: Path, summary: Row, rows: Sequence[Row], verdicts: Sequence[str]) -> str:
     """`summary`: study.json. `rows`: one per arm, cell and client, as StudyResult.frame has them. `verdicts`: sentences
     on what the table says."""
+    seen = [row for row in rows if not row.get("unseen")]
     return html.document(
         f"{summary['study']}: {len(summary['arms'])} arms",
         f"<h1>{escape(str(summary['study']))}</h1>",
@@ -26,8 +27,9 @@ def study_page(folder: Path, summary: Row, rows: Sequence[Row], verdicts: Sequen
         f'<p class="under">{_under(summary)}</p>',
         f'<p class="answer">{answer(summary)}</p>',
         f'<div class="tiles">{"".join(_tiles(summary))}</div>',
-        *_arms(summary, rows, verdicts),
-        *_clients(summary, rows),
+        *_arms(summary, seen, verdicts),
+        *_clients(summary, seen),
+        *_unseen(summary),
         *_costs(summary),
         *_record(folder, summary),
     )
@@ -108,8 +110,8 @@ def _fig(summary: Row, arm: str, path: str, form: html.Form) -> str:
     )
 
 
-def interval_of(summary: Row, arm: str) -> str:
-    said = interval(summary["arms"][arm], "gain.interval")
+def interval_of(summary: Row, arm: str, path: str = "gain.interval") -> str:
+    said = interval(summary["arms"][arm], path)
     return said.replace('data-from="', f'data-arm="{escape(arm, quote=True)}" data-from="')
 
 
@@ -163,6 +165,37 @@ def _row(summary: Row, arm: str) -> list[str]:
         _fig(summary, arm, "gain.improved", percent),
         f'<b class="harm">{hurt}</b>' if at(found, "gain.hurt.any") else hurt,
         _fig(summary, arm, "gain.hurt.beyond_chance", percent),
+    ]
+
+
+UNSEEN_HEAD = ("arm", "factory", "accuracy", "gain", "95 %", "hurt", "gain of those that took part")
+
+
+def _unseen(summary: Row) -> list[str]:
+    """How each arm serves the clients that nobody has learnt from, beside those that took part."""
+    arms = [arm for arm, figures in summary["arms"].items() if "unseen" in figures]
+    if not arms:
+        return []
+    note = (
+        "Clients that took part in one round alone, after all others; all other figures are without them. "
+        "A yardstick serves them with what the others have learnt."
+    )
+    rows = [
+        [
+            escape(arm),
+            _fig(summary, arm, "unseen.accuracy.factory", percent),
+            _fig(summary, arm, "unseen.accuracy.mean", percent),
+            _fig(summary, arm, "unseen.gain.mean", points),
+            interval_of(summary, arm, "unseen.gain.interval") or "-",
+            _fig(summary, arm, "unseen.gain.hurt.any", percent),
+            _fig(summary, arm, "gain.mean", points),
+        ]
+        for arm in arms
+    ]
+    return [
+        "<h2>Clients nobody learns from</h2>",
+        f'<p class="note">{note}</p>',
+        html.table(UNSEEN_HEAD, rows),
     ]
 
 

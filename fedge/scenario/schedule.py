@@ -8,17 +8,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from fedge.scenario.beside import Beside
-from fedge.scenario.section import Args, Section
+from fedge.scenario.section import Args, Fraction, Section
 
 Phase = Literal["hello", "finetune", "retrain", "train"]  # hello: say which client you are and do nothing
 
 
 class _Schedule(Section):
-    """program: a policy of one's own, a Python file. policy: one of fedge's, in policies/. args: what it is given."""
+    """program: a policy of one's own, a Python file. policy: one of fedge's, in policies/. args: what it is given.
+    unseen: share of the clients that take part in one round alone, after all others."""
 
     program: Annotated[str, Beside(".py")] | None = None
     policy: str | None = None
     args: Args = Field(default_factory=dict)
+    unseen: Fraction = 0.0
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:

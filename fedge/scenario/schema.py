@@ -183,6 +183,21 @@ class Scenario(Section):
         """Number of simulated devices."""
         return sum(device_class.count for device_class in self.fleet)
 
+    @property
+    def unseen(self) -> int:
+        """Number of clients that take part in one round alone, after all others."""
+        share = self.schedule.unseen
+        return max(1, round(share * self.clients)) if share else 0
+
+    @property
+    def all_rounds(self) -> int:
+        """The rounds of the run, with the one of the unseen clients."""
+        return self.rounds + bool(self.unseen)
+
+    def is_for_unseen(self, round: int) -> bool:
+        """Whether `round` (from 1) is the one of the unseen clients."""
+        return round > self.rounds
+
     def device_class_of(self, client: int) -> DeviceClass:
         """Clients are numbered class by class, in the order of `[[fleet]]`."""
         for device_class in self.fleet:
@@ -227,6 +242,15 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _schedule_fits_rounds(self) -> "Scenario":
         self.schedule.require_rounds(self.rounds)
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_is_seen(self) -> "Scenario":
+        if self.unseen >= self.clients:
+            raise ValueError(
+                f"schedule.unseen is {self.schedule.unseen:g}, which leaves none of {self.clients} clients to take "
+                "part: lower it, or raise the fleet's counts"
+            )
         return self
 
     @model_validator(mode="after")

@@ -62,11 +62,12 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
         raise UserError(
             f"baseline is {TOLD!r}, and the data's task is {task!r}: no class can be told; take another"
         )
+    shared = settings if study.unseen is None else [f"schedule.unseen={study.unseen}", *settings]
     worlds, seeds = study.worlds or (base.world,), study.seeds or (base.seed,)
     found = []
     for arm, changes in study.trials().items():
         try:
-            changed = load_scenario(scenario, [*as_settings(changes), *settings], beside=beside)
+            changed = load_scenario(scenario, [*as_settings(changes), *shared], beside=beside)
         except UserError as error:
             raise UserError(f"arm {arm!r}: {error}") from None
         for world in worlds:

@@ -1,10 +1,12 @@
 """`fedge study --dry-run`: what would run, and what it would cost the devices."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from fedge.fleet.newcomers import taking_part
 from fedge.forecast import plan_scenario
 from fedge.scenario.schema import Scenario
 from fedge.study.cells import cells_of
@@ -28,10 +30,11 @@ def forecast_table(study: Study, path: Path, out: Path, settings: Sequence[str])
 
 
 def _costs(scenario: Scenario) -> tuple[str, str, str]:
-    """GMAC, J and virtual seconds of a whole run."""
+    """GMAC, J and virtual seconds of a whole run; unseen clients' one round left out, as in study.json."""
     plans = plan_scenario(scenario)
+    seen = Counter(scenario.device_class_of(client).label for client in taking_part(scenario, 1))
     macs, energy_j = (
-        scenario.rounds * sum(plan[key] * plan["clients"] for plan in plans)
+        scenario.rounds * sum(plan[key] * seen[plan["class"]] for plan in plans)
         for key in ("macs_done", "energy_j")
     )
     time_s = scenario.rounds * max(plan["time_s"] for plan in plans)

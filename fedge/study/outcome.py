@@ -13,6 +13,7 @@ class Outcome:
 
     told_correct: None where no class is asked for. gained, lost: rows answered better, and worse, than by the factory
     model. decisions: answers per row, its labels. error_sum, factory_error_sum: of numbers, in the data's unit.
+    unseen: nobody has learnt from it, and its one round came after all others.
     """
 
     client: int
@@ -29,6 +30,7 @@ class Outcome:
     decisions: int = 1
     error_sum: float | None = None
     factory_error_sum: float | None = None
+    unseen: bool = False
 
     @property
     def accuracy(self) -> float:
@@ -80,6 +82,7 @@ def _outcome(rows: list[Row], select: str) -> Outcome:
         decisions=chosen.get("decisions", 1),
         error_sum=chosen.get("test_error_sum"),
         factory_error_sum=chosen.get("factory_error_sum"),
+        unseen=chosen.get("unseen", False),
     )
 
 

@@ -15,13 +15,15 @@ from fedge.catalog.names import did_you_mean
 from fedge.catalog.text import read_text
 from fedge.errors import UserError
 from fedge.scenario.explaining.sentence import explain
-from fedge.scenario.section import Plain, Section
+from fedge.scenario.section import Fraction, Plain, Section
 from fedge.yardsticks.settings import NAMES, plays_no_part
 
 FACTORY, TOLD = "factory", "told"  # baselines that every report holds
 YARDSTICK = "yardstick"
 SCENARIO_ARM = "scenario"  # the only arm of a study that names none
-_RESERVED = ("data.seed", "seed")
+_RESERVED = dict.fromkeys(("data.seed", "seed"), "`worlds` and `seeds` do") | {
+    "schedule.unseen": "`unseen` does"
+}
 
 Seed = Annotated[int, Field(ge=0)]
 Changes = dict[str, Any]  # dotted key -> value
@@ -41,6 +43,7 @@ class Study(Section):
     baseline: what gains are measured against, client by client on the same test rows: "factory", "told", or an arm.
     select: which round's network counts for a client: the last, or that of its best validation accuracy; test rows
     never choose.
+    unseen: share of the clients nobody learns from; each gets one round at the end, and figures of their own.
     """
 
     question: str = ""  # in one sentence; the page's first line
@@ -49,6 +52,7 @@ class Study(Section):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None  # None: the scenario's
     baseline: str = FACTORY
     select: Literal["last", "validation"] = "last"
+    unseen: Fraction | None = None  # None: the scenario's schedule.unseen
     grid: dict[str, Annotated[tuple[Plain, ...], Field(min_length=1)]] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(default_factory=_one_arm)
 
@@ -73,7 +77,7 @@ class Study(Section):
             *((f"arms.{n}", dict(flat(a))) for n, a in self.arms.items()),
         ):
             if key := next((key for key in keys if key in _RESERVED), None):
-                raise ValueError(f"{place} sets {key!r}: the study's `worlds` and `seeds` do")
+                raise ValueError(f"{place} sets {key!r}: the study's {_RESERVED[key]}")
         return self
 
     @model_validator(mode="after")

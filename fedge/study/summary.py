@@ -25,11 +25,13 @@ Run = tuple[int, int]  # world, seed
 
 @dataclass(frozen=True)
 class CellResult:
-    """One finished cell: its clients' outcomes, and what it cost the fleet."""
+    """One finished cell: its clients' outcomes, and what it cost the fleet. unseen: the same of the clients that nobody
+    learns from, where there are any; the rest is without them."""
 
     cell: Cell
     outcomes: Sequence[Outcome]
     cost: Mapping[str, float]
+    unseen: "CellResult | None" = None
 
     @property
     def run(self) -> Run:
@@ -39,13 +41,25 @@ class CellResult:
 def read_cell(cell: Cell, out: Path, select: str) -> CellResult:
     folder = cell.folder(out)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    cost = {
-        "macs": summary["macs"]["done"],
-        "energy_j": summary["energy_j"],
-        "time_s": summary["time_s"],
-        "bytes": summary["egress"]["bytes"] + summary.get("weights_bytes", 0),
+    found, later = outcomes(read_reports(folder), select), summary.get("unseen")
+    left = summary["egress"]["bytes"] - (later["bytes"] if later else 0)
+    seen = [outcome for outcome in found if not outcome.unseen]
+    if later is None:
+        return CellResult(cell, seen, _cost(summary, left))
+    newcomers = [outcome for outcome in found if outcome.unseen]
+    return CellResult(
+        cell, seen, _cost(summary, left), CellResult(cell, newcomers, _cost(later, later["bytes"]))
+    )
+
+
+def _cost(figures: Mapping[str, Any], left_bytes: int) -> dict[str, float]:
+    """Of a whole run, or of what stands under `unseen`; left_bytes: of the reports."""
+    return {
+        "macs": figures["macs"]["done"],
+        "energy_j": figures["energy_j"],
+        "time_s": figures["time_s"],
+        "bytes": left_bytes + figures.get("weights_bytes", 0),
     }
-    return CellResult(cell, outcomes(read_reports(folder), select), cost)
 
 
 def summarise(name: str, study: Study, results: Sequence[CellResult]) -> dict[str, Any]:
@@ -54,7 +68,10 @@ def summarise(name: str, study: Study, results: Sequence[CellResult]) -> dict[st
     for result in results:
         by_arm.setdefault(result.cell.arm, []).append(result)
     base = {result.run: accuracies(result) for result in by_arm.get(study.baseline, ())}
-    arms = {arm: _arm(arm, found, study.baseline, base) for arm, found in by_arm.items()}
+    arms = {
+        arm: _arm(arm, found, study.baseline, base) | _unseen(arm, found, study.baseline, base)
+        for arm, found in by_arm.items()
+    }
     fronts = _fronts(arms)
     return {
         "study": name,
@@ -71,7 +88,19 @@ def summarise(name: str, study: Study, results: Sequence[CellResult]) -> dict[st
 
 
 def accuracies(result: CellResult) -> dict[int, float]:
-    return {outcome.client: outcome.accuracy for outcome in result.outcomes}
+    """Of every client, the unseen ones too."""
+    later = result.unseen.outcomes if result.unseen else ()
+    return {outcome.client: outcome.accuracy for outcome in (*result.outcomes, *later)}
+
+
+def _unseen(
+    arm: str, results: Sequence[CellResult], baseline: str, base: Mapping[Run, Mapping[int, float]]
+) -> dict[str, Any]:
+    """`{"unseen": ...}`: accuracy, gain and cost of the clients that nobody learns from, in their one round."""
+    later = [result.unseen for result in results if result.unseen]
+    figures = _arm(arm, later, baseline, base) if later else {}
+    shown = ("accuracy", "error", "gain", "cost")
+    return {"unseen": {key: figures[key] for key in shown if key in figures}} if later else {}
 
 
 def gains_of(result: CellResult, baseline: str, base: Mapping[Run, Mapping[int, float]]) -> dict[int, float]:

@@ -12,6 +12,17 @@ HEADINGS = (
     "arm", "accuracy", "worst decile", "gain", "95 % of it", "median", "improved", "hurt", "beyond chance",
     "GMAC", "J", "virtual s", "bytes left",
 )  # fmt: skip
+UNSEEN_HEADINGS = (
+    "arm",
+    "accuracy",
+    "worst decile",
+    "gain",
+    "95 % of it",
+    "hurt",
+    "beyond chance",
+    "GMAC",
+    "J",
+)
 
 
 def arm_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -102,6 +113,21 @@ def table_md(summary: Mapping[str, Any]) -> str:
         "means of a run.",
     ]
     rows = [HEADINGS, tuple("---" for _ in HEADINGS), *arm_rows(summary)]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    table = _lines(rows)
     said = "\n".join(f"- {line}" for line in verdicts(summary))
-    return "\n\n".join([*head, table, *([said] if said else [])]) + "\n"
+    return "\n\n".join([*head, table, *([said] if said else []), *_unseen(summary)]) + "\n"
+
+
+def _unseen(summary: Mapping[str, Any]) -> list[str]:
+    """The clients that nobody learns from, an arm a line; nothing where there are none."""
+    arms = {arm: figures["unseen"] for arm, figures in summary["arms"].items() if "unseen" in figures}
+    if not arms:
+        return []
+    head = "Clients nobody learns from, after one round of their own; all figures above are without them:"
+    shown = [HEADINGS.index(name) for name in UNSEEN_HEADINGS]
+    rows = [tuple(_row(arm, figures)[index] for index in shown) for arm, figures in arms.items()]
+    return [head, _lines([UNSEEN_HEADINGS, tuple("---" for _ in UNSEEN_HEADINGS), *rows])]
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

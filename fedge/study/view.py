@@ -60,7 +60,7 @@ class LiveStudy(StudyObserver):
         self._all = self._bar.add_task("cells", total=cells, completed=done)
 
     def cell_started(self, cell: Cell) -> None:
-        self._running[cell.id] = self._bar.add_task(str(cell), total=cell.scenario.rounds)
+        self._running[cell.id] = self._bar.add_task(str(cell), total=cell.scenario.all_rounds)
 
     def round_finished(self, cell: Cell, round: int) -> None:
         self._bar.update(self._running[cell.id], completed=round)

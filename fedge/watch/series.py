@@ -31,10 +31,12 @@ _OF_A_RUN = {
 
 
 def round_series(figures: Row) -> dict[str, float]:
-    """Of a line of rounds.jsonl, without figures that nobody has. `faults/STATUS`: clients that failed so."""
+    """Of a line of rounds.jsonl, without figures that nobody has. `faults/STATUS`: clients that failed so. The round of
+    unseen clients has names of its own, below `unseen/`, for it is no step of the others'."""
     series = _found(figures, _OF_A_ROUND)
     series |= {f"faults/{status}": float(count) for status, count in figures.get("failures", {}).items()}
-    return series | {f"own/{name}": own["mean"] for name, own in figures.get("own", {}).items()}
+    series |= {f"own/{name}": own["mean"] for name, own in figures.get("own", {}).items()}
+    return {f"unseen/{name}": value for name, value in series.items()} if "unseen" in figures else series
 
 
 def run_series(summary: Row) -> dict[str, float]:

@@ -13,7 +13,7 @@ import torch
 import fedge
 from fedge.coordinator.metrics import served
 from fedge.data.shard import Shard
-from fedge.device.serving import prefers, served_network
+from fedge.device.serving import figure, helps, served_network
 from fedge.device.state import DeviceState, KeptNetwork, Served, StateFolder
 from fedge.errors import UserError
 from fedge.launch import RunResult
@@ -53,15 +53,19 @@ def right(model: torch.nn.Module, prepared: Prepared, client: int, split: str, o
     return evaluate(model, shard.batches(split, 256), classes=classes, task=prepared.asked).correct
 
 
-def expected_rounds(rows: list[Row], factory: int | None) -> list[int]:
-    """The round that serves after each of a client's rounds; factory: the factory model's right validation answers."""
-    best, of = (factory, 0) if factory is not None else (-1, 0)
-    found = []
+def expected_rounds(rows: list[Row], factory: dict[str, tuple[int, int]] | None) -> list[int]:
+    """The round that serves after each of a client's rounds. factory: part -> how many answers of the factory
+    model are right there, and of how many; None: it is no candidate."""
+    best, of, found = -1, 0, []
     for row in rows:
-        figure = row["validation_correct"]
-        if figure > best or (figure == best and of > 0):
-            best, of = figure, row["round"]
-        found.append(of)
+        now = row["validation_correct"]
+        if now >= best:
+            best, of = now, row["round"]
+        helps = True
+        if factory is not None:
+            right, count = (factory["train"][n] + factory["validation"][n] for n in (0, 1))
+            helps = now >= factory["validation"][0] and now * count > right * row["validation_count"]
+        found.append(of if helps else 0)
     return found
 
 
@@ -80,7 +84,11 @@ def test_it_serves_what_the_validation_samples_of_a_plain_run_name(
     seen: set[str] = set()
     for client in range(6):
         plain, rows = ([row for row in each.reports() if row["client"] == client] for each in (last, run))
-        by_factory = right(prepared.factory_model(), prepared, client, "validation", answers == "own")
+        shard, model = Shard.open(f"{prepared.folder}/shards", client), prepared.factory_model()
+        by_factory = {
+            part: (right(model, prepared, client, part, answers == "own"), shard.count(part))
+            for part in ("train", "validation")
+        }
         wanted = expected_rounds(plain, by_factory if serve == "never_worse" else None)
         assert [row["served"] for row in rows] == wanted
         for before, now, of in zip(plain, rows, wanted, strict=True):
@@ -92,7 +100,7 @@ def test_it_serves_what_the_validation_samples_of_a_plain_run_name(
             else:
                 told = answers == "own"
                 assert now["test_correct"] == now["told_correct" if told else "factory_correct"]
-                assert now["validation_correct"] == by_factory
+                assert now["validation_correct"] == by_factory["validation"][0]
                 assert now["parameters"] == now["parameters_dense"]
             seen.add("factory" if not of else "last" if of == now["round"] else "earlier")
     assert {"earlier", "last"} <= seen  # else the case shows nothing
@@ -172,34 +180,49 @@ def test_labels_and_numbers_choose_by_their_own_figure(task: str, tmp_path: Path
     assert earlier  # else the case shows nothing
 
 
-def evaluation(right: int, errors: list[float] | None = None) -> Evaluation:
-    right_N = torch.arange(4) < right
+def evaluation(right: int, count: int = 10, errors: list[float] | None = None) -> Evaluation:
     error_N = None if errors is None else torch.tensor(errors, dtype=torch.float64)
-    return Evaluation(right_N=right_N, loss=0.0, error_N=error_N)
+    return Evaluation(right_N=torch.arange(count) < right, loss=0.0, error_N=error_N)
 
 
-def test_the_rule_by_hand() -> None:
-    """Breaks if ties go the wrong way: to the trained network among trained ones, to the factory model against it."""
-    better, even, worse = evaluation(3), evaluation(2), evaluation(1)
-    for of in (0, 1):
-        assert prefers(better, even, over=of) and not prefers(worse, even, over=of)
-    assert prefers(even, evaluation(2), over=1) and not prefers(even, evaluation(2), over=0)
-    near, far, odd = (evaluation(2, [error] * 4) for error in (1.0, 2.0, float("nan")))
-    assert prefers(near, far, over=0) and prefers(near, near, over=1) and not prefers(near, near, over=0)
-    assert not prefers(far, near, over=1) and not prefers(odd, far, over=1)
-    assert not prefers(evaluation(0, []), evaluation(0, []), over=0)
+@pytest.mark.parametrize(
+    ("now", "then", "on_training", "expected"),
+    [
+        (10, 10, 30, False),  # of 30: nothing was there to be learnt
+        (10, 10, 29, True),  # even on validation samples, and the factory model errs elsewhere
+        (9, 10, 10, False),  # worse on the same samples
+        (8, 7, 29, False),  # better on them, and no better than the factory model usually is
+        (10, 9, 30, True),
+    ],
+)
+def test_when_training_has_helped(now: int, then: int, on_training: int, expected: bool) -> None:
+    """Breaks if a tie on a few samples decides, or if the training samples do where validation samples say no."""
+    assert helps(evaluation(now), evaluation(then), evaluation(on_training, 30)) is expected
+
+
+def test_figures_by_hand() -> None:
+    """Breaks if an error counts as the better the larger it is, labels as more than all, or nothing as something."""
+    assert figure(evaluation(3), evaluation(15, 20)) == 18 / 30
+    near, far = (evaluation(2, errors=[error] * 10) for error in (1.0, 2.0))
+    assert figure(near) == -1.0 and figure(near, far) == -1.5
+    labels = Evaluation(right_N=torch.tensor([[True, False], [True, True]]), loss=0.0)
+    assert figure(labels) == 0.75
+    none = evaluation(0, 0)
+    odd = evaluation(2, errors=[float("nan")] * 10)
+    assert not helps(none, none, evaluation(0, 30)) and not helps(odd, far, far) and helps(near, far, far)
 
 
 @pytest.mark.parametrize("kept", [None, KeptNetwork('{"layers": {"a": 1}}', {"w": torch.ones(2)})])
 def test_a_state_keeps_what_serves(kept: KeptNetwork | None, tmp_path: Path) -> None:
     """Breaks if a device forgets which of its networks serves, or if a round that came to nothing changes that."""
-    state = DeviceState(4, model={"w": torch.zeros(3)}, served=Served(3, kept))
+    state = DeviceState(4, model={"w": torch.zeros(3)}, served=Served(3, 3, kept))
     folder = StateFolder(tmp_path)
     folder.write(state)
     folder.write(state.aged(5, None))
     for round in (4, 5):
         found = folder.at(round)
         assert found and found.served and found.served.of == 3
+        assert found.served.best == 3
         if kept is None:
             assert found.served.network is None
         else:

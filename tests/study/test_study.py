@@ -73,6 +73,7 @@ def test_a_cell_is_named_by_what_is_run_and_by_nothing_else(tmp_path: Path) -> N
         ('scenario = "quickstart"\n[arms.a]\nseed = 3', "the study's `worlds` and `seeds` do"),
         ('scenario = "quickstart"\n[arms.a]\ndata.seed = 3', "the study's `worlds` and `seeds` do"),
         ('scenario = "quickstart"\n[grid]\nseed = [3]', "the study's `worlds` and `seeds` do"),
+        ('scenario = "quickstart"\n[arms.a]\nschedule.unseen = 0.1', "the study's `unseen` does"),
         ('scenario = "quickstart"\narm = 3', "unknown key 'arm'; did you mean 'arms'"),
         ("scenario = ", "not valid TOML"),
     ],
