@@ -54,8 +54,9 @@ def _interval(interval: Sequence[float] | None) -> str:
 
 
 def verdicts(summary: Mapping[str, Any]) -> list[str]:
-    """What the table says, in sentences: who gains for sure, who does not, and which arms another one beats."""
-    lines = []
+    """What the table says, in sentences: what costs nothing, who gains for sure, who does not, and which arms another
+    one beats."""
+    lines = _untrained(summary["arms"])
     baseline = summary["baseline"]
     for arm, figures in summary["arms"].items():
         interval = figures["gain"]["interval"]
@@ -72,6 +73,23 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
         if told is not None and figures["accuracy"]["mean"] <= told:
             lines.append(f"{arm} does not reach told, which costs nothing ({percent(told)}).")
     return [*lines, *_beaten(summary["fronts"]["accuracy"])]
+
+
+def _untrained(arms: Mapping[str, Any]) -> list[str]:
+    """What the factory model answers as it was shipped, and told the classes: a sentence for each factory model."""
+    found: dict[str, list[str]] = {}
+    for arm, figures in arms.items():
+        accuracy = figures["accuracy"]
+        if accuracy["factory"] is None:
+            continue
+        told = (
+            f", and {percent(accuracy['told'])} told each client's classes"
+            if accuracy["told"] is not None
+            else ""
+        )
+        found.setdefault(f"answers {percent(accuracy['factory'])} of the test samples{told}", []).append(arm)
+    whose = {said: f" of {', '.join(names)}" if len(found) > 1 else "" for said, names in found.items()}
+    return [f"Untrained, the factory model{whose[said]} {said}." for said in found]
 
 
 def _beaten(fronts: Mapping[str, Mapping[str, Any]]) -> list[str]:
