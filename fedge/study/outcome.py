@@ -13,7 +13,8 @@ class Outcome:
 
     told_correct: None where no class is asked for. gained, lost: rows answered better, and worse, than by the factory
     model. decisions: answers per row, its labels. error_sum, factory_error_sum: of numbers, in the data's unit.
-    unseen: nobody has learnt from it, and its one round came after all others.
+    unseen: nobody has learnt from it, and its one round came after all others. served: the round of the network that
+    serves, 0 the factory model's; None: the last round's does.
     """
 
     client: int
@@ -31,6 +32,7 @@ class Outcome:
     error_sum: float | None = None
     factory_error_sum: float | None = None
     unseen: bool = False
+    served: int | None = None
 
     @property
     def accuracy(self) -> float:
@@ -83,6 +85,7 @@ def _outcome(rows: list[Row], select: str) -> Outcome:
         error_sum=chosen.get("test_error_sum"),
         factory_error_sum=chosen.get("factory_error_sum"),
         unseen=chosen.get("unseen", False),
+        served=chosen.get("served"),
     )
 
 

@@ -99,7 +99,7 @@ def _unseen(
     """`{"unseen": ...}`: accuracy, gain and cost of the clients that nobody learns from, in their one round."""
     later = [result.unseen for result in results if result.unseen]
     figures = _arm(arm, later, baseline, base) if later else {}
-    shown = ("accuracy", "error", "gain", "cost")
+    shown = ("accuracy", "error", "served", "gain", "cost")
     return {"unseen": {key: figures[key] for key in shown if key in figures}} if later else {}
 
 
@@ -133,6 +133,7 @@ def _arm(
             **spread([outcome.accuracy for outcome in pooled]),
         },
         **_errors(pooled),
+        **_served(pooled),
         "gain": gain,
         "cost": cost,
         "gain_per": {
@@ -163,6 +164,12 @@ def _errors(pooled: Sequence[Outcome]) -> dict[str, Any]:
             for name, of in sums.items()
         }
     }
+
+
+def _served(pooled: Sequence[Outcome]) -> dict[str, Any]:
+    """`{"served": {"factory": ...}}`: the share of clients and runs that keep the factory model, where any may."""
+    said = [outcome.served for outcome in pooled if outcome.served is not None]
+    return {"served": {"factory": said.count(0) / len(said)}} if said else {}
 
 
 def _gain(values: Sequence[float], gains: Mapping[tuple[int, int], float], arm: str) -> dict[str, Any]:

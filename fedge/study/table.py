@@ -72,6 +72,10 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
         told = figures["accuracy"]["told"]
         if told is not None and figures["accuracy"]["mean"] <= told:
             lines.append(f"{arm} does not reach told, which costs nothing ({percent(told)}).")
+    for arm, figures in summary["arms"].items():
+        if "served" in figures:
+            kept = percent(figures["served"]["factory"])
+            lines.append(f"{arm} leaves {kept} of the clients with the factory model.")
     return [*lines, *_beaten(summary["fronts"]["accuracy"])]
 
 

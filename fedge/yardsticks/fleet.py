@@ -10,6 +10,7 @@ from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.memory.demand import peak_bytes
 from fedge.device.reporting import figures_of
 from fedge.errors import RunError, UserError
+from fedge.fleet.newcomers import unseen_clients
 from fedge.prepare import Prepared
 from fedge.protocol import RoundReport
 from fedge.protocol.report import LAYERS, coded
@@ -24,7 +25,8 @@ Row = dict[str, Any]
 
 
 class Fleet:
-    """`average` begins as the factory model. `moved_bytes`: of weights, down and up, until now."""
+    """`average` begins as the factory model. `moved_bytes`: of weights, down and up, until now. `newcomers`: clients
+    that nobody learns from."""
 
     def __init__(self, yardstick: Yardstick, scenario: Scenario, prepared: Prepared) -> None:
         self._yardstick, self._scenario, self._prepared = yardstick, scenario, prepared
@@ -33,12 +35,16 @@ class Fleet:
         self._owned = yardstick.owned(self._model, prepared.input_shape)
         self.average = _copy(self._model.state_dict())
         everybody = [Client.of(scenario, prepared, number) for number in range(scenario.clients)]
-        self.clients = [client for client in everybody if client.samples]
+        there = [client for client in everybody if client.samples]
+        unseen = unseen_clients(scenario)
+        self.clients = [client for client in there if client.number not in unseen]
+        self.newcomers = [client for client in there if client.number in unseen]
         if not self.clients:
             raise RunError("no client has training samples")
-        self._trains = {what: self._trained_by(what) for what in {c.training.what for c in self.clients}}
+        self._trains = {what: self._trained_by(what) for what in {c.training.what for c in there}}
         self._changes = {what: self._changed_by(names) for what, names in self._trains.items()}
-        self._shared = frozenset().union(*self._changes.values()) - self._owned
+        shared = (self._changes[client.training.what] for client in self.clients)
+        self._shared = frozenset().union(*shared) - self._owned
         if not self._shared:
             raise UserError(
                 f"training.what is {self.clients[0].training.what!r}, which stays on the client here, and nothing is "
@@ -87,6 +93,26 @@ class Fleet:
                 self._load(client)
                 reports.append(self._report(client, round, stats))
         return reports
+
+    def welcome(self, round: int) -> list[Row]:
+        """The one round of the newcomers: each is served from the average, which learns nothing of it. It trains what
+        the yardstick serves it with beside the average, if anything."""
+        reports = []
+        for client in self.newcomers:
+            stats = TrainStats()
+            if self._owned or self._yardstick.serves != "average":
+                stats = self._trained(client, round)
+                state = self._model.state_dict()
+                client.own = _copy({name: state[name] for name in self._owned})
+            if self._yardstick.serves == "average":
+                self._load(client)
+            reports.append(self._report(client, round, stats))
+        return reports
+
+    @property
+    def welcome_bytes(self) -> int:
+        """Of weights, that newcomers are sent."""
+        return self._down_bytes * len(self.newcomers)
 
     @property
     def _down_bytes(self) -> int:
@@ -156,6 +182,7 @@ class Fleet:
             ),
         )
         about = {"round": round, "client": client.number, "device": client.device_class.label, "status": "ok"}
+        about |= {"unseen": True} if self._scenario.is_for_unseen(round) else {}
         return about | report.row()
 
     @contextmanager
@@ -181,7 +208,7 @@ class Fleet:
             steps=stats.steps,
             memory_bytes=int(scenario.limits.overhead * peak),
             received_bytes=self._down_bytes,
-            sent_bytes=self._up_bytes(client),
+            sent_bytes=0 if scenario.is_for_unseen(round) else self._up_bytes(client),
         )
         slowness = spread(scenario.clock, seed=scenario.seed, client=client.number, round=round)
         cost = round_cost(profile, work, scenario.clock, spread=slowness)

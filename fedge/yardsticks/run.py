@@ -3,6 +3,8 @@
     for each round:  every client k trains what it is sent, w^k
                      w = sum_k n_k w^k / sum_k n_k            over the tensors that are shared, n_k its training samples
 
+    after the last, for each unseen client (schedule.unseen):  w serves it, as it stands or trained further, and stays
+
 It writes reports.jsonl as a run does, and a summary with `weights_bytes`: what its weights would have moved, down and
 up. Methods, faults and limits of the scenario play no part (fedge.yardsticks.settings), and `no_part` says which of
 them it has; virtual time and energy are of dense training and of links that carry the weights.
@@ -56,16 +58,25 @@ def _run(name: str, fleet: Fleet, scenario: Scenario, out: Path, observer: Obser
         rows += reports
         times_s.append(max(row["time_s"] for row in reports))
         observer.round_finished({"round": round, "accuracy": accuracy(reports)})
+    newcomers = fleet.welcome(scenario.all_rounds) if scenario.unseen else []
+    if newcomers:
+        observer.round_finished(
+            {"round": scenario.all_rounds, "accuracy": accuracy(newcomers), "unseen": True}
+        )
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / SCENARIO, scenario_toml(scenario))
-    replace_text(out / "reports.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    replace_text(out / "reports.jsonl", "".join(json.dumps(row) + "\n" for row in [*rows, *newcomers]))
     summary = _summary(name, scenario, rows, times_s) | {"weights_bytes": fleet.moved_bytes}
+    if scenario.unseen:
+        times_s = [max((row["time_s"] for row in newcomers), default=0.0)]
+        late = _outcome(scenario, newcomers, newcomers, times_s, clients=scenario.unseen)
+        moved = {"bytes": 0, "weights_bytes": fleet.welcome_bytes}
+        summary["unseen"] = {"clients": scenario.unseen, **late, **moved}
     replace_text(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 def _summary(name: str, scenario: Scenario, rows: Sequence[Row], times_s: list[float]) -> dict[str, Any]:
     last = [row for row in rows if row["round"] == scenario.rounds]
-    done, dense = (sum(row[key] for row in rows) for key in ("macs_done", "macs_dense"))
     return {
         "scenario": scenario.name,
         "yardstick": name,
@@ -73,13 +84,23 @@ def _summary(name: str, scenario: Scenario, rows: Sequence[Row], times_s: list[f
         "seed": scenario.seed,
         "rounds": scenario.rounds,
         "clients": scenario.clients,
+        **_outcome(scenario, last, rows, times_s, clients=scenario.clients - scenario.unseen),
+        "egress": {"messages": 0, "bytes": 0, "fields": []},
+    }
+
+
+def _outcome(
+    scenario: Scenario, last: Sequence[Row], rows: Sequence[Row], times_s: Sequence[float], *, clients: int
+) -> dict[str, Any]:
+    """What the last reports of so many clients say, and what all of theirs have cost."""
+    done, dense = (sum(row[key] for row in rows) for key in ("macs_done", "macs_dense"))
+    return {
         "accuracy": accuracy(last),
         "gain": gain(last, seed=derive_seed(scenario.seed, "interval")),
         "hurt": hurt(last),
         "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},
         "time_s": sum(times_s),
         "energy_j": sum(row["energy_j"] for row in rows),
-        "egress": {"messages": 0, "bytes": 0, "fields": []},
         "failures": 0,
-        "never_reported": scenario.clients - len(last),
+        "never_reported": clients - len(last),
     }

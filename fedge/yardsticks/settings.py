@@ -13,6 +13,7 @@ _METHODS: dict[str, Callable[[Training], bool]] = {  # of fedge's: whether it is
     "training.instance_filter": lambda training: training.instance_filter.kind != "none",
     "training.error_maps": lambda training: training.error_maps.keep < 1,
     "training.quantization": lambda training: training.quantization is not None,
+    "training.serve": lambda training: training.serve != "last",
 }
 _SECTIONS = ("client", "limits", "energy", "availability", "selection", "faults", "schedule", "report")
 NO_PART = (*_METHODS, *_SECTIONS)
@@ -31,6 +32,8 @@ def left_out(scenario: Scenario) -> list[str]:
     """Which of them the scenario sets: methods that are on, and sections that are not as they are without a word."""
     trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
     methods = [key for key, is_on in _METHODS.items() if any(map(is_on, trainings))]
+    schedule = scenario.schedule.model_copy(update={"unseen": 0.0})  # which does play a part
+    scenario = scenario.model_copy(update={"schedule": schedule})
     return [*methods, *(key for key in _SECTIONS if getattr(scenario, key) != _default(key))]
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from fedge.fleet.newcomers import unseen_clients
 from fedge.launch import RunResult
 from fedge.page.study_page import study_page
 from fedge.study.cells import cells_of
+from fedge.study.outcome import outcomes
 from fedge.study.rows import study_rows
 from fedge.study.study import Study
-from fedge.study.summary import read_cell, summarise
+from fedge.study.summary import CellResult, read_cell, summarise
 from fedge.study.table import table_md, verdicts
 
 ARMS = {"dense": "client=dense", "edge": "client=edge"}
@@ -73,6 +75,24 @@ def test_figures_stand_beside_those_of_the_others(finished: Callable[..., RunRes
     assert "4 clients and runs. Hollow" in page
 
 
+def test_who_keeps_the_factory_model_is_a_figure_of_the_arm() -> None:
+    """Breaks if an arm that serves others than the last network does not say how many it leaves as they were."""
+    row = {"status": "ok", "device": "pi", "macs_done": 5, "energy_j": 1.0, "test_count": 10, "test_correct": 6,
+           "factory_correct": 6, "told_correct": 6, "test_gained": 0, "test_lost": 0, "round": 2}  # fmt: skip
+    found = outcomes(
+        [row | {"client": client, "served": of} for client, of in enumerate((0, 2, 0, 1))], "last"
+    )
+    cell = CellResult(
+        cells_of(STUDY, Path())[0], found, dict.fromkeys(("macs", "energy_j", "time_s", "bytes"), 1.0)
+    )
+    study = STUDY.model_copy(update={"baseline": "factory"})
+    summary = summarise("mine", study, [cell])
+    assert summary["arms"]["dense"]["served"] == {"factory": 0.5}
+    assert "dense leaves 50.0% of the clients with the factory model." in verdicts(summary)
+    plain = replace(cell, outcomes=[replace(outcome, served=None) for outcome in found])
+    assert "served" not in summarise("mine", study, [plain])["arms"]["dense"]
+
+
 def test_without_them_nothing_is_said(finished: Callable[..., RunResult], tmp_path: Path) -> None:
     """Breaks if a study without unseen clients has a column, a table or a section of them."""
     study = STUDY.model_copy(update={"unseen": None, "baseline": "factory"})
@@ -82,4 +102,6 @@ def test_without_them_nothing_is_said(finished: Callable[..., RunResult], tmp_pa
     summary = summarise("mine", study, [read_cell(cell, tmp_path, study.select) for cell in cells])
     rows = study_rows(tmp_path, summary)
     assert not any("unseen" in figures for figures in summary["arms"].values())
-    assert not any("unseen" in row for row in rows) and "learns from" not in table_md(summary)
+    assert not any({"unseen", "served"} & row.keys() for row in rows) and "learns from" not in table_md(
+        summary
+    )
