@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,7 +86,7 @@ class Trainer:
                 what=network.what_word(optimizer),
                 loss=loss_word(task),
             )
-            methods = {
+            methods: dict[str, Any] = {
                 "instance_filter": instance_filter,
                 "error_maps": error_maps,
                 "quantization": quantization,
