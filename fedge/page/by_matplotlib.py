@@ -102,6 +102,8 @@ class _Canvas:
         elif scale.get("zero"):
             getattr(axes, f"set_{side}lim")(**{"left" if side == "x" else "bottom": 0})
         axis, form = getattr(axes, f"{side}axis"), (channel.get("axis") or {}).get("format")
+        if "labelExpr" in (channel.get("axis") or {}):
+            form = "B"
         if form:
             axis.set_major_formatter(lambda value, _: _formatted(value, form))
         if form == "d":
@@ -215,7 +217,9 @@ class _Canvas:
             marker = (
                 _MARKERS[look["shape"]] if mark["type"] == "point" else {"bar": "s"}.get(mark["type"], "")
             )
-            self._legend[name] = Line2D([], [], color=look["colour"], marker=marker, lw=0 if marker else 2)
+            self._legend[name] = Line2D(
+                [], [], color=look["colour"], marker=marker, lw=0 if marker else 2, ls=_dashes(look)
+            )
 
 
 def _groups(rows: Rows, encoding: Spec, mark: Spec) -> Iterator[tuple[dict[str, Any], Rows]]:
@@ -234,7 +238,7 @@ def _looks(encoding: Spec, mark: Spec) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     ranges = {
         key: encoding[channel]["scale"]["range"]
-        for key, channel in (("colour", "color"), ("shape", "shape"))
+        for key, channel in (("colour", "color"), ("shape", "shape"), ("strokeDash", "strokeDash"))
         if channel in encoding
     }
     for index, name in enumerate(by["scale"]["domain"]):
@@ -242,13 +246,19 @@ def _looks(encoding: Spec, mark: Spec) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _dashes(look: Spec) -> Any:
-    return (0, tuple(look["strokeDash"])) if look.get("strokeDash") else "solid"
+    """Vega's lengths are pixels; matplotlib's, widths of the line."""
+    dashes = look.get("strokeDash")
+    if not dashes or dashes[1] == 0:
+        return "solid"
+    return (0, tuple(length / look.get("strokeWidth", 1) for length in dashes))
 
 
 def _formatted(value: float, form: str) -> str:
     """The few of d3's formats that the charts use."""
     if form.endswith("%"):
-        return f"{100 * value:.0f}%"
+        return f"{round(100 * value, 1):g}%"
+    if form == "B":
+        return f"{_formatted(value, '~s')}B"
     if form == "~s":
         for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
             if abs(value) >= size:

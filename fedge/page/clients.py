@@ -13,6 +13,7 @@ from fedge.page.marks import (
     amount,
     chart,
     colour,
+    dash,
     layer,
     place,
     shape,
@@ -22,26 +23,49 @@ MOST_LINES = 500  # clients that are drawn one by one
 MOST_NAMED = 40  # of them with their name and gain beside them
 BUNDLES = 100  # lines that stand for a larger fleet
 
+BETTER = {  # by whether the task is numbers
+    False: "A line further right is better; the dotted line marks the worst decile.",
+    True: "A line further left is better; the dotted line marks the worst decile. In the data's unit.",
+}
+BESIDE = {False: "percentage points", True: "the change of its error, in the data's unit,"}
+
 Row = Mapping[str, Any]
 
 
 def paired(row: Row) -> dict[str, Any]:
-    """One client's report as its line of the chart."""
-    count = row["test_count"] * row.get("decisions", 1)
-    served, factory = row["test_correct"] / count, row["factory_correct"] / count
+    """One client's report as its line of the chart: accuracies, or mean absolute errors where numbers are asked for.
+
+    gain: how far it is better off, in accuracy or in error.
+    """
+    factory, served = factory_and_served(row)
     return {
         "client": f"client {row['client']}{', factory' if row.get('served') == 0 else ''}",
         "device": row["device"],
         "factory": factory,
         "served": served,
-        "gain": served - factory,
+        "gain": factory - served if tells_errors([row]) else served - factory,
         "hurt": worse(row),
     }
 
 
+def factory_and_served(row: Row) -> tuple[float, float]:
+    """What the factory model and the client's own network come to on its test rows."""
+    if tells_errors([row]):
+        return row["factory_error_sum"] / row["test_count"], row["test_error_sum"] / row["test_count"]
+    count = row["test_count"] * row.get("decisions", 1)
+    return row["factory_correct"] / count, row["test_correct"] / count
+
+
+def tells_errors(rows: Sequence[Row]) -> bool:
+    """Whether the task is numbers: then an error says more than how many answers are near enough."""
+    return any(
+        row.get("test_error_sum") is not None and row.get("factory_error_sum") is not None for row in rows
+    )
+
+
 def worse(row: Row) -> bool:
     """Than the factory model: by a right answer, or, where numbers are asked for, by a larger error."""
-    if row.get("test_error_sum") is not None and row.get("factory_error_sum") is not None:
+    if tells_errors([row]):
         return bool(row["test_error_sum"] > row["factory_error_sum"])
     return bool(row["test_correct"] < row["factory_correct"])
 
@@ -69,16 +93,14 @@ def _bundle(index: int, lines: Sequence[Row]) -> dict[str, Any]:
 
 
 def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
-    """From the factory model's accuracy to the served network's, a line per client, the hurt ones on top and marked."""
-    rows = lines_of(clients)
+    """From the factory model's accuracy, or error, to the served network's: a line per client, the hurt ones on top and
+    marked."""
+    rows, of_errors = lines_of(clients), tells_errors(clients)
     order = [row["client"] for row in rows]
     named = len(rows) <= MOST_NAMED
     kinds = list(dict.fromkeys(row["device"] for row in rows)) if len(clients) > MOST_LINES else list(classes)
     y = place("client", order, "" if named else "clients, by gain", labels=named)
-    x = {
-        name: amount(name, "accuracy on the client's own test rows", format=".0%")
-        for name in ("factory", "served", "end")
-    }
+    x = {name: measure(name, of_errors) for name in ("factory", "served", "end")}
     hurt = [row for row in rows if row["hurt"]]
     others = [row for row in rows if not row["hurt"]]
     size = 70 if named else 22
@@ -100,7 +122,7 @@ def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
     ]
     if named:
         said = [
-            row | {"said": f"{100 * row['gain']:+.1f}", "end": max(row["factory"], row["served"])}
+            row | {"said": _said(row["gain"], of_errors), "end": max(row["factory"], row["served"])}
             for row in rows
         ]
         text = {"y": y, "x": x["end"], "text": {"field": "said", "type": "nominal"}}
@@ -121,14 +143,26 @@ def dumbbell(clients: Sequence[Row], classes: Sequence[str]) -> Spec:
     return chart(*layers, height=max(60, round(step * len(rows))))
 
 
-def spread(named: Mapping[str, Sequence[float]], what: str) -> Spec:
-    """The share of clients at or below each accuracy, a step line per name."""
+def measure(field: str, of_errors: bool) -> Spec:
+    """The channel of accuracies on clients' test rows, or of errors."""
+    if of_errors:
+        return amount(field, "mean absolute error on the client's own test rows", format="~g", zero=True)
+    return amount(field, "accuracy on the client's own test rows", format=".1~%")
+
+
+def _said(gain: float, of_errors: bool) -> str:
+    """Beside a line: percentage points of accuracy, or by how much the error has changed."""
+    return f"{-gain:+.2g}" if of_errors else f"{100 * gain:+.1f}"
+
+
+def spread(named: Mapping[str, Sequence[float]], *, of_errors: bool = False) -> Spec:
+    """The share of clients at or below each accuracy, or error, a step line per name."""
     rows = [point for name, values in named.items() for point in _steps(name, values)]
-    x = amount("accuracy", what, format=".0%")
-    y = amount("share", "share of clients at or below", format=".0%", domain=(0, 1))
-    look = {"x": x, "y": y, "color": colour("name", list(named))}
+    x = measure("accuracy", of_errors)
+    y = amount("share", "share of clients at or below", format=".1~%", domain=(0, 1))
+    look = {"x": x, "y": y, "color": colour("name", list(named)), "strokeDash": dash("name", list(named))}
     lines = layer(rows, "line", look, interpolate="step-after", strokeWidth=2)
-    decile = layer([{"share": 0.1}], "rule", {"y": y}, color=FAINT, strokeDash=[2, 3])
+    decile = layer([{"share": 0.9 if of_errors else 0.1}], "rule", {"y": y}, color=FAINT, strokeDash=[2, 3])
     return chart(decile, lines, height=260)
 
 

@@ -1,10 +1,11 @@
 """Charts of what the rounds did: accuracy, the share of samples kept, parameters left, memory."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedge.page.clients import MOST_NAMED
+from fedge.page.clients import MOST_NAMED, tells_errors
 from fedge.page.content import RunContent
 from fedge.page.marks import (
     COLOURS,
@@ -15,6 +16,7 @@ from fedge.page.marks import (
     amount,
     chart,
     colour,
+    dash,
     layer,
     line_at,
     place,
@@ -25,27 +27,43 @@ Row = Mapping[str, Any]
 
 
 def accuracy_over_rounds(run: RunContent) -> Spec:
-    """Mean and worst decile of the clients that reported, round by round, above the factory model and told."""
+    """Mean and worst decile of the clients that reported, round by round, above the factory model and told; of their
+    errors where numbers are asked for."""
     names = {"mean": "mean of clients", "worst_decile": "worst decile"}
+    what = "error" if tells_errors(run.good) else "accuracy"
     rows = [
-        {"round": figures["round"], "name": word, "accuracy": figures["accuracy"][key]}
+        {"round": figures["round"], "name": word, what: figures[what][key]}
         for figures in run.rounds
         for key, word in names.items()
-        if figures["accuracy"][key] is not None
+        if figures[what][key] is not None
     ]
-    x, y = amount("round", "round", format="d"), amount("accuracy", "accuracy", format=".0%")
+    there = run.summary[what]
+    levels = {name: there[name] for name in ("factory", "told") if there.get(name) is not None}
+    ends = _with_room(
+        [*(row[what] for row in rows), *levels.values()], top=math.inf if what == "error" else 1.0
+    )
+    x, y = amount("round", "round", format="d"), amount(what, what, format=_FORMS[what], domain=ends)
     kinds = list(names.values())
-    lines = layer(rows, "line", {"x": x, "y": y, "color": colour("name", kinds)}, point=True, strokeWidth=2)
-    there = run.summary["accuracy"]
+    look = {"x": x, "y": y, "color": colour("name", kinds), "strokeDash": dash("name", kinds)}
+    lines = layer(rows, "line", look, point=True, strokeWidth=2)
     marks = [
         mark
-        for name, other in (("factory", "told"), ("told", "factory"))
-        if there.get(name) is not None
-        for mark in line_at(
-            there[name], name, axis="y", title="accuracy", below=there[name] < (there.get(other) or 0.0)
-        )
+        for name, level in levels.items()
+        for mark in line_at(level, name, axis="y", title=what, below=level < max(levels.values()))
     ]
     return chart(lines, *marks, width=HALF, height=220)
+
+
+_FORMS = {"accuracy": ".1~%", "error": "~g"}
+
+
+def _with_room(values: Sequence[float], *, top: float) -> tuple[float, float] | None:
+    """From least to most with a tenth to spare on both sides, for the names of lines; within 0 and `top`."""
+    if not values:
+        return None
+    least, most = min(values), max(values)
+    room = 0.1 * (most - least) or 0.05 * (most or 1.0)
+    return max(0.0, least - room), min(top, most + room)
 
 
 def kept_over_rounds(run: RunContent) -> Spec | None:
@@ -63,8 +81,8 @@ def kept_over_rounds(run: RunContent) -> Spec | None:
     if not any(row["kept"] < 1 for row in rows):
         return None
     title = "share of samples kept"
-    x, y = amount("round", "round", format="d"), amount("kept", title, format=".0%", domain=(0, 1))
-    look = {"x": x, "y": y, "color": colour("device", run.classes)}
+    x, y = amount("round", "round", format="d"), amount("kept", title, format=".1~%", domain=(0, 1))
+    look = {"x": x, "y": y, "color": colour("device", run.classes), "strokeDash": dash("device", run.classes)}
     lines = layer(rows, "line", look, point=True, strokeWidth=2)
     target = run.scenario.get("training", {}).get("instance_filter", {}).get("keep")
     marks = [] if target is None else line_at(target, f"asked: {target:g}", axis="y", title=title)
@@ -76,7 +94,7 @@ def parameters_left(run: RunContent) -> Spec | None:
     rows = [row for row in run.last if row.get("parameters_dense")]
     if not any(row["parameters"] < row["parameters_dense"] for row in rows):
         return None
-    x = amount("left", "parameters left (1 - level)", format=".0%", domain=(0, 1))
+    x = amount("left", "share of the network's parameters left", format=".1~%", domain=(0, 1))
     shares = [
         {
             "client": f"client {row['client']}",
@@ -131,7 +149,7 @@ def memory(run: RunContent) -> Spec | None:
     scales = {"color": colour("what", what, (COLOURS[0], COLOURS[3], INK)), "shape": shape("what", what)}
     look = {
         "y": place("device", run.classes),
-        "x": amount("bytes", "bytes (logarithmic)", format="~s", log=True),
+        "x": amount("bytes", "memory (logarithmic)", format="B", log=True),
         **scales,
     }
     needed, asked = ([row for row in rows if row["what"] == word] for word in what[:2])

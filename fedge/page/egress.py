@@ -1,61 +1,132 @@
 """What left the devices, field by field: its range, its bits, and what it may tell of the client's data."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
+from fedge.page import html
+from fedge.page.content import RunContent
+from fedge.page.html import at, figure
 from fedge.protocol.report import MOST_EPOCHS, REPORT, WORDS, RoundReport
 
-SIZE = "how many rows the client has"
+Row = Mapping[str, Any]
+
+SIZE = "how many rows the client has (times epochs, or a constant of the network)"
 HARDNESS = "how hard the client's rows are for the network; over rounds, how far it has learnt them"
 DEVICE = "the device's hardware and what the plan asked; its rows only by their number"
+WORK = (
+    "how much was computed: rows that the filter found worth training on, and the size of the pruned network"
+)
+LEVEL = (
+    "where the level is found on the device: how much of the network its rows let go, and how hard they are"
+)
+DISTANCE = "how far the client's rows are from the factory's"
+VIRTUAL = "virtual time and energy: of the work, and of the device's speed, power and link"
+RAN = "what really ran: what the plan named, or the program's own"
 PLAN = "nothing that the coordinator did not ask for"
 
 REVEALS: dict[str, str] = {
     "round": PLAN,
     "client": "which client speaks: reports are not anonymous",
-    "samples_seen": f"{SIZE}, times the epochs",
-    "samples_kept": "how many rows the filter found worth training on",
-    "macs_done": "how much was computed: rows kept, and the size of the pruned network",
-    "macs_dense": f"{SIZE}, times a constant of the network",
+    "samples_seen": SIZE,
+    "samples_kept": WORK,
+    "macs_done": WORK,
+    "macs_dense": SIZE,
     "macs_filter": SIZE,
-    "bit_operations": "the same as the multiply-accumulates",
+    "bit_operations": WORK,
     "train_loss": HARDNESS,
     "epoch_loss": HARDNESS,
     "validation_correct": HARDNESS,
     "validation_count": SIZE,
     "test_correct": HARDNESS,
     "test_count": SIZE,
-    "factory_correct": "how far the client's rows are from the factory's",
+    "factory_correct": DISTANCE,
     "told_correct": "how much the client's classes alone explain: hints at which classes it holds",
     "test_gained": HARDNESS,
     "test_lost": HARDNESS,
-    "parameters": "how many channels the client's own rows let go, where the level is found on the device",
+    "parameters": LEVEL,
     "parameters_dense": PLAN,
-    "level_tries": "how soon a level was found; with an accuracy target, how hard the rows are",
+    "level_tries": LEVEL,
     "batch_size": DEVICE,
     "memory_bytes": DEVICE,
     "memory_asked_bytes": DEVICE,
-    "memory_limit_bytes": "the device's hardware",
-    "criterion": "what really ran: what the plan named, or the program's own",
-    "instance_filter": "what really ran: what the plan named, or the program's own",
-    "error_maps": "what really ran: what the plan named, or the program's own",
-    "optimizer": "what really ran: what the plan named, or the program's own",
-    "what": "what really ran: what the plan named, or the program's own",
-    "loss": "what really ran: what the plan named, or the program's own",
+    "memory_limit_bytes": DEVICE,
+    "criterion": RAN,
+    "instance_filter": RAN,
+    "error_maps": RAN,
+    "optimizer": RAN,
+    "what": RAN,
+    "loss": RAN,
     "decisions": "how many labels a row has, the same for all clients",
     "validation_error_sum": HARDNESS,
     "test_error_sum": HARDNESS,
-    "factory_error_sum": "how far the client's rows are from the factory's",
+    "factory_error_sum": DISTANCE,
     "test_better": HARDNESS,
     "test_worse": HARDNESS,
     "served": "in which round the client's network was at its best; 0: whether training has helped it at all",
-    "time_s": "virtual: a function of the work and of the device's speed",
-    "down_s": "virtual: the device's link and the plan's size",
-    "up_s": "virtual: the device's link and the report's size",
-    "energy_j": "virtual: a function of the work and of the device's power",
+    "time_s": VIRTUAL,
+    "down_s": VIRTUAL,
+    "up_s": VIRTUAL,
+    "energy_j": VIRTUAL,
     "wall_s": "how long the simulation took; a real device's clock",
 }
+LITTLE = (VIRTUAL, DEVICE, RAN, PLAN)  # the last groups of the table
 OWN = "declared by the scenario; what it tells is its author's to say"
+
+
+def left(run: RunContent) -> list[str]:
+    """Every field that left, with its range and what it held in this run, by what it may reveal."""
+    groups: dict[str, list[Row]] = {}
+    for row in egress_rows(at(run.summary, "egress.fields") or [], run.scenario):
+        groups.setdefault(row["reveals"], []).append(row)
+    order = sorted(groups, key=lambda reveals: LITTLE.index(reveals) if reveals in LITTLE else -1)
+    said = [
+        (escape(reveals), [_cells(row, [*run.reports, *run.unseen]) for row in groups[reveals]])
+        for reveals in order
+    ]
+    return [
+        "<h2>What left the devices</h2>",
+        f"<p>{figure(run.summary, 'egress.messages', html.count)} messages, "
+        f"{figure(run.summary, 'egress.bytes', html.count)} bytes. No data, no weights, no gradients: the numbers "
+        "below, and nothing else, passed the egress gate. Nothing is noised. Under each heading, what the fields may "
+        "reveal of the client.</p>",
+        html.grouped(["field", "range", "bits at most", "in this run"], said),
+    ]
+
+
+def _cells(row: Row, reports: Sequence[Row]) -> list[str]:
+    ends = [_power(row[end]) for end in ("least", "most")]
+    words = row["field"] in WORDS
+    return [
+        f"<code>{escape(row['field'])}</code>",
+        escape(ends[1] if words else " to ".join(end for end in ends if end)),
+        escape(row["bits"]),
+        escape(held(reports, row["field"])),
+    ]
+
+
+def _power(number: str) -> str:
+    """A thousand million, written 1e+09, as 10\u2079."""
+    digits = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+
+    def written(found: re.Match[str]) -> str:
+        times = "" if found[1] == "1" else f"{found[1]}\u00b7"
+        return f"{times}10{found[2].translate(digits)}"
+
+    return re.sub(r"\b(\d+)e\+0*(\d+)\b", written, number)
+
+
+def held(reports: Sequence[Row], field: str) -> str:
+    """The values of a field in the reports: from least to most, or the words."""
+    values = [row[field] for row in reports if field in row]
+    numbers = [n for value in values for n in (value if isinstance(value, list) else [value])]
+    if not numbers:
+        return ""
+    if isinstance(numbers[0], str):
+        return ", ".join(sorted(set(numbers)))
+    least, most = html.short(min(numbers)), html.short(max(numbers))
+    return least if least == most else f"{least} to {most}"
 
 
 def egress_rows(fields: list[str], scenario: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -96,7 +167,7 @@ def _range(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
         items = schema["items"]
         return {
             "least": f"{items['minimum']:g}",
-            "most": f"{items['maximum']:g}, at most {MOST_EPOCHS}",
+            "most": f"{items['maximum']:g}, up to {MOST_EPOCHS} of them",
             "bits": "64 an epoch",
         }
     most = schema["maximum"]

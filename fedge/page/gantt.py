@@ -32,7 +32,8 @@ def gantt(run: RunContent) -> Spec | None:
         if "down_s" in row:
             bars += [where | bar for bar in spans(row, start_s, length_s)]
         if row["status"] != "ok":
-            faults.append(where | {"at": start_s + row.get("time_s", length_s / 2), "status": row["status"]})
+            at_s = start_s + row.get("time_s", length_s / 2)
+            faults.append(where | {"at": at_s, "status": row["status"].replace("_", " ")})
     y = place("client", names)
     look = {"y": y, "x": amount("start", _title(run, rounds)), "x2": {"field": "end"}}
     phases = colour("phase", list(PHASES), list(PHASES.values()))
@@ -44,7 +45,12 @@ def gantt(run: RunContent) -> Spec | None:
         layer(ends, "rule", {"x": amount("end", _title(run, rounds))}, color=INK, strokeWidth=1),
     ]
     if deadline_s is not None:
-        at = [{"end": start + deadline_s} for start, _ in starts.values()]
+        late = {row["round"] for row in run.reports if row.get("time_s", 0.0) > deadline_s}
+        at = [
+            {"end": start_s + deadline_s}
+            for round, (start_s, length_s) in starts.items()
+            if round in late or length_s >= deadline_s  # of others it would stand in the next round
+        ]
         layers.append(
             layer(at, "rule", {"x": amount("end", _title(run, rounds))}, color=HARM, strokeDash=[4, 3])
         )

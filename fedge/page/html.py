@@ -29,12 +29,21 @@ figure { margin: 4px 0 10px; break-inside: avoid; } svg { display: block; }
 th, td { padding: 3px 8px; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
 th { font-weight: 600; color: #444; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.group { padding-top: 10px; color: #222; } code { font-size: 12px; }
 pre { font-size: 12px; background: #f6f6f6; padding: 10px 12px; overflow-x: auto; border-radius: 4px; }
 summary { cursor: pointer; font-weight: 600; margin: 10px 0; }
 @media (max-width: 700px) { .tiles { grid-template-columns: 1fr 1fr; } .pair { grid-template-columns: 1fr; } }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; } h2 { break-after: avoid; }
-  pre { white-space: pre-wrap; }
-  a { color: inherit; text-decoration: none; } details > summary { list-style: none; } .scroll { overflow: visible; } }
+@page { size: A4; margin: 14mm 15mm 16mm; }
+@media print { body { max-width: none; padding: 0; font-size: 9.5pt; } p { max-width: none; orphans: 3; widows: 3; }
+  h1, h2, h3, .note { break-after: avoid; } h2 { margin-top: 18px; } .answer { font-size: 11pt; }
+  .tiles { grid-template-columns: repeat(4, 1fr); gap: 6px; } .tile .value { font-size: 14pt; }
+  .pair { grid-template-columns: 1fr 1fr; } .tile, figure, tr, pre { break-inside: avoid; }
+  figure svg { max-height: 215mm; } .scroll { overflow: visible; } table { font-size: 8pt; }
+  thead { display: table-header-group; }
+  td, th { padding: 2px 5px; overflow-wrap: anywhere; } th.group { break-after: avoid; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 7.5pt; }
+  details:not([open]) { display: none; } details > summary { list-style: none; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 
@@ -81,6 +90,11 @@ def short(value: float) -> str:
     return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def size(value: float) -> str:
+    """Bytes, by 1,000: 15,312 as "15.3 kB"."""
+    return f"{value:,.0f} bytes" if value < 1e4 else f"{short(value)}B"
+
+
 def count(value: float) -> str:
     return f"{value:,.0f}"
 
@@ -114,6 +128,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int =
         for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def grouped(headings: Sequence[str], groups: Iterable[tuple[str, Iterable[Sequence[str]]]]) -> str:
+    """A table whose rows stand in groups under a line of their own. Cells and lines are HTML already."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in headings)
+    bodies = []
+    for title, rows in groups:
+        lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        bodies.append(
+            f'<tbody><tr><th colspan="{len(headings)}" class="group">{title}</th></tr>{lines}</tbody>'
+        )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(bodies)}</table></div>'
 
 
 def details(title: str, inside: str) -> str:

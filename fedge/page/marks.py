@@ -23,6 +23,7 @@ SHAPES = (
     "triangle-right",
     "triangle-left",
 )
+DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [12, 4], [5, 2, 1, 2, 1, 2], [4, 4], [1, 3])
 INK, FAINT = "#333333", "#9A9A9A"
 WIDE, HALF = 700, 300  # pixels
 
@@ -60,8 +61,15 @@ def amount(
         "type": "quantitative",
         "title": title or None,
         "scale": scale,
-        "axis": ({"format": format} if format else {}) | ({"tickCount": 5, "grid": False} if log else {}),
+        "axis": _axis(format) | ({"tickCount": 5, "grid": False} if log else {}),
     }
+
+
+def _axis(format: str) -> Spec:
+    """Ticks written so. "B": bytes, by 1,000. "d": of whole numbers, none between them."""
+    if format == "B":
+        return {"format": "~s", "labelExpr": "datum.label ? datum.label + 'B' : ''"}
+    return ({"format": format} if format else {}) | ({"tickMinStep": 1} if format == "d" else {})
 
 
 def place(field: str, order: Sequence[str], title: str = "", *, labels: bool = True) -> Spec:
@@ -82,7 +90,13 @@ def shape(field: str, names: Sequence[str], *, legend: bool = True) -> Spec:
     return _by_name(field, names, SHAPES, legend)
 
 
-def _by_name(field: str, names: Sequence[str], values: Sequence[str], legend: bool) -> Spec:
+def dash(field: str, names: Sequence[str]) -> Spec:
+    """A dashing per name, for lines, which the legend then shows as such."""
+    found = _by_name(field, names, DASHES, legend=True)
+    return found | {"legend": found["legend"] | {"symbolType": "stroke", "symbolSize": 500}}
+
+
+def _by_name(field: str, names: Sequence[str], values: Sequence[Any], legend: bool) -> Spec:
     scale = {"domain": list(names), "range": [values[index % len(values)] for index in range(len(names))]}
     box: Spec | None = {"title": None, "orient": "top", "labelLimit": 200} if legend else None
     return {"field": field, "type": "nominal", "scale": scale, "legend": box}

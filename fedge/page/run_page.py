@@ -10,7 +10,7 @@ from fedge.console.phases import percent
 from fedge.console.table import points
 from fedge.page import clients, costs, html
 from fedge.page.content import RunContent
-from fedge.page.egress import egress_rows
+from fedge.page.egress import left
 from fedge.page.gantt import MOST_ROUNDS, gantt
 from fedge.page.html import at, figure, interval, tile
 
@@ -34,7 +34,7 @@ def run_page(folder: Path) -> str:
         *_unseen(run),
         *_rounds(run),
         *_time(run),
-        *_left(run),
+        *left(run),
         *record(run),
     )
 
@@ -53,15 +53,17 @@ def answer(run: RunContent) -> str:
     summary = run.summary
     if at(summary, "accuracy.mean") is None:
         return "<b>No client with test rows ever reported in time:</b> there is nothing to compare."
-    said = [
-        f"The clients' own networks are right on <b>{figure(summary, 'accuracy.mean', percent)}</b> of their "
+    said = []
+    if at(summary, "gain.error.mean") is not None:
+        said.append(_error(summary))
+    right = "within the tolerance" if said else "right"
+    said.append(
+        f"The clients' own networks are {right} on <b>{figure(summary, 'accuracy.mean', percent)}</b> of their "
         f"test rows, the factory model on {figure(summary, 'accuracy.factory', percent)}: "
-    ]
+    )
     if at(summary, "gain.mean") is not None:
         said.append(_gain(summary))
         said.append(_told(summary))
-    if at(summary, "gain.error.mean") is not None:
-        said.append(_error(summary))
     said.append(_hurt(run))
     saved = figure(summary, "macs.saved", percent)
     said.append(
@@ -106,71 +108,81 @@ def _error(summary: Row) -> str:
     """Of numbers: how far the mean absolute error has fallen, in the data's unit."""
     low, high = (figure(summary, f"gain.error.interval.{end}", html.short) for end in (0, 1))
     return (
-        f"Their mean absolute error is <b>{figure(summary, 'error.mean', html.short)}</b>, the factory model's "
-        f"{figure(summary, 'error.factory', html.short)}: it has fallen by "
+        f"The mean absolute error of the clients' own networks is <b>{figure(summary, 'error.mean', html.short)}</b>, "
+        f"the factory model's {figure(summary, 'error.factory', html.short)}, in the data's unit: it has fallen by "
         f"{figure(summary, 'gain.error.mean', html.short)}, 95 % [{low}, {high}]."
     )
 
 
 def _hurt(run: RunContent) -> str:
     share = at(run.summary, "hurt.any")
+    than = "of a larger error than" if clients.tells_errors(run.tested) else "below"
     if share is None:
         return ""
     if not share:
-        return "No client is hurt: none is below the factory model on its own test rows."
+        return f"No client is hurt: none is {than} the factory model on its own test rows."
     beyond = figure(run.summary, "hurt.beyond_chance", percent)
     return (
-        f"<b class='harm'>{figure(run.summary, 'hurt.any', percent)} of the clients are hurt</b> (below the factory "
+        f"<b class='harm'>{figure(run.summary, 'hurt.any', percent)} of the clients are hurt</b> ({than} the factory "
         f"model on their own test rows; {beyond} beyond chance)."
     )
 
 
 def tiles(summary: Row) -> list[str]:
-    """The eight figures."""
-    hurt = at(summary, "hurt.any")
-    gain, over = at(summary, "gain.mean"), at(summary, "gain.over_told")
+    """The eight figures; of labels, which nobody can be told, seven."""
+    hurt, gain = at(summary, "hurt.any"), at(summary, "gain.mean")
     bits = figure(summary, "egress.bits_at_most", html.count)
+    what = "accuracy" if at(summary, "error") is None else "within tolerance"
+    at_most = "" if bits == "-" else f", each at most {bits} bits"
     return [
-        tile("accuracy, mean of clients", figure(summary, "accuracy.mean", percent),
+        tile(f"{what}, mean of clients", figure(summary, "accuracy.mean", percent),
              f"factory {figure(summary, 'accuracy.factory', percent)}, ± {figure(summary, 'accuracy.std', percent)}"),
         tile("gain over the factory model", figure(summary, "gain.mean", points),
              f"95 % {interval(summary, 'gain.interval')}", harm=gain is not None and gain < 0),
-        tile("gain over told", figure(summary, "gain.over_told", points),
-             f"told {figure(summary, 'accuracy.told', percent)}, free of cost", harm=over is not None and over < 0),
+        *_told_or_error(summary),
         tile("worst decile of gains", figure(summary, "gain.worst_decile", points),
              f"accuracy of the worst {figure(summary, 'accuracy.worst_decile', percent)}",
              harm=(at(summary, "gain.worst_decile") or 0) < 0),
         tile("clients hurt", figure(summary, "hurt.any", percent),
              f"beyond chance {figure(summary, 'hurt.beyond_chance', percent)}", harm=bool(hurt)),
-        tile("MACs saved", figure(summary, "macs.saved", percent),
-             f"{figure(summary, 'macs.done', html.short)} against {figure(summary, 'macs.dense', html.short)} dense"),
+        tile("computation saved", figure(summary, "macs.saved", percent),
+             f"{figure(summary, 'macs.done', html.short)} of {figure(summary, 'macs.dense', html.short)} "
+             "multiply-accumulates"),
         tile("virtual time", f"{figure(summary, 'time_s', html.short)} s",
              f"and {figure(summary, 'energy_j', html.short)} J of all devices"),
-        tile("left the devices", f"{figure(summary, 'egress.bytes', html.short)} bytes",
-             f"{figure(summary, 'egress.messages', html.count)} messages, each at most {bits} bits"),
+        tile("left the devices", figure(summary, "egress.bytes", html.size),
+             f"{figure(summary, 'egress.messages', html.count)} messages{at_most}"),
     ]  # fmt: skip
+
+
+def _told_or_error(summary: Row) -> list[str]:
+    """What accuracy alone does not say: of classes the gain over told, of numbers their error."""
+    error, before = at(summary, "error.mean"), at(summary, "error.factory")
+    if error is not None:
+        against = f"factory {figure(summary, 'error.factory', html.short)}, in the data's unit"
+        harm = before is not None and error > before
+        return [tile("mean absolute error", figure(summary, "error.mean", html.short), against, harm=harm)]
+    over = at(summary, "gain.over_told")
+    if over is None:
+        return []
+    told = f"told {figure(summary, 'accuracy.told', percent)}, free of cost"
+    return [tile("gain over told", figure(summary, "gain.over_told", points), told, harm=over < 0)]
 
 
 def _clients(run: RunContent) -> list[str]:
     if not run.tested:
         return []
-    accuracies = {
-        name: [
-            row[field] / (row["test_count"] * row.get("decisions", 1)) for row in run.tested if field in row
-        ]
-        for name, field in (
-            ("served", "test_correct"),
-            ("factory model", "factory_correct"),
-            ("told", "told_correct"),
-        )
-    }
-    shown = {name: values for name, values in accuracies.items() if values}
-    many = len(run.tested) > MOST_ROWS
-    served, spread = clients.dumbbell(run.tested, run.classes), clients.spread(shown, _OWN_ROWS)
+    pairs = [clients.factory_and_served(row) for row in run.tested]
+    shown = {"served": [now for _, now in pairs], "factory model": [before for before, _ in pairs]}
+    told = [row["told_correct"] / row["test_count"] for row in run.tested if "told_correct" in row]
+    of_errors, many = clients.tells_errors(run.tested), len(run.tested) > MOST_ROWS
+    served = clients.dumbbell(run.tested, run.classes)
+    spread = clients.spread(shown | ({"told": told} if told else {}), of_errors=of_errors)
+    what = "error" if of_errors else "accuracy"
     return [
         "<h2>For whom it pays</h2>",
         html.chart("dumbbell", served, "From the factory model to the served network", _whose(run, many)),
-        html.chart("spread", spread, "How accuracy is spread over the clients", _BETTER),
+        html.chart("spread", spread, f"How {what} is spread over the clients", clients.BETTER[of_errors]),
         html.details("All clients as a table" if not many else "Device classes as a table", _table(run)),
     ]
 
@@ -192,15 +204,12 @@ def _unseen(run: RunContent) -> list[str]:
     return ["<h2>Clients nobody learns from</h2>", f"<p>{said[0]}</p>", html.chart("unseen", shown, title)]
 
 
-_OWN_ROWS = "accuracy on the client's own test rows"
-_BETTER = "A line further right is better; the dotted line marks the worst decile."
-
-
 def _whose(run: RunContent, many: bool) -> str:
     """How to read the first chart."""
+    beside = clients.BESIDE[clients.tells_errors(run.tested)]
     note = (
-        "Hollow: the factory model; filled: the client's own network; percentage points beside it. Hurt clients stand "
-        "on top, in vermilion."
+        f"Hollow: the factory model; filled: the client's own network; {beside} beside it. Hurt clients stand on top, "
+        "in vermilion."
     )
     if "served" in run.summary:
         by_factory = figure(run.summary, "served.factory", html.count)
@@ -211,8 +220,9 @@ def _whose(run: RunContent, many: bool) -> str:
 
 
 def _rounds(run: RunContent) -> list[str]:
+    what = "Error" if clients.tells_errors(run.good) else "Accuracy"
     charts = [
-        html.chart("rounds", costs.accuracy_over_rounds(run), "Accuracy over rounds"),
+        html.chart("rounds", costs.accuracy_over_rounds(run), f"{what} over rounds"),
         html.chart("kept", costs.kept_over_rounds(run), "Samples kept by the filter"),
         html.chart("parameters", costs.parameters_left(run), "Parameters left"),
         html.chart("memory", costs.memory(run), "Memory: needed, asked, there"),
@@ -233,42 +243,13 @@ def _time(run: RunContent) -> list[str]:
             failures[status] = failures.get(status, 0) + number
     told = html.table(
         ["client rounds that did not count", "times"],
-        [(escape(s), f"{n:,}") for s, n in sorted(failures.items())],
+        [(escape(s.replace("_", " ")), f"{n:,}") for s, n in sorted(failures.items())],
     )
     return [
         "<h2>Time and faults</h2>",
         drawn,
         told if failures else "<p>Every client round that was asked counted.</p>",
     ]
-
-
-def _left(run: RunContent) -> list[str]:
-    """Every field that left, with its range, what it held in this run, and what it may reveal."""
-    rows = [
-        (escape(row["field"]), escape(row["reveals"]), escape(row["least"]), escape(row["most"]), row["bits"],
-         escape(held([*run.reports, *run.unseen], row["field"])))
-        for row in egress_rows(at(run.summary, "egress.fields") or [], run.scenario)
-    ]  # fmt: skip
-    head = ["field", "what it may reveal of the client", "least", "most", "bits", "in this run"]
-    return [
-        "<h2>What left the devices</h2>",
-        f"<p>{figure(run.summary, 'egress.messages', html.count)} messages, "
-        f"{figure(run.summary, 'egress.bytes', html.count)} bytes. No data, no weights, no gradients: the numbers "
-        "below, and nothing else, passed the egress gate. Nothing is noised.</p>",
-        html.table(head, rows, left=2),
-    ]  # fmt: skip
-
-
-def held(reports: Sequence[Row], field: str) -> str:
-    """The values of a field in the reports: from least to most, or the words."""
-    values = [row[field] for row in reports if field in row]
-    numbers = [n for value in values for n in (value if isinstance(value, list) else [value])]
-    if not numbers:
-        return ""
-    if isinstance(numbers[0], str):
-        return ", ".join(sorted(set(numbers)))
-    least, most = min(numbers), max(numbers)
-    return html.short(least) if least == most else f"{html.short(least)} to {html.short(most)}"
 
 
 def _table(run: RunContent) -> str:
@@ -278,46 +259,48 @@ def _table(run: RunContent) -> str:
         rows = [_line(f"{escape(name)}: {len(group)} clients", group) for name, group in groups if group]
     else:
         rows = [_line(f"{row['client']}, {escape(row['device'])}", [row]) for row in run.tested]
-    head = [
-        "client",
-        "test rows",
-        "factory",
-        "told",
-        "served",
-        "gain",
-        "rows gained",
-        "lost",
-        "parameters left",
-        "kept",
-    ]
-    return html.table(head, rows)
+    columns = [name for name in rows[0] if any(row[name] != "-" for row in rows)]
+    return html.table(columns, [[row[name] for name in columns] for row in rows])
 
 
-def _line(name: str, rows: Sequence[Row]) -> list[str]:
-    """Means of accuracies and sums of counts, of one client or of a class."""
+def _line(name: str, rows: Sequence[Row]) -> dict[str, str]:
+    """Means of accuracies, and of errors where numbers are asked for, and sums of counts, of one client or of a class;
+    "-" for what there is none of."""
 
-    def mean(field: str) -> float | None:
-        there = [row[field] / (row["test_count"] * row.get("decisions", 1)) for row in rows if field in row]
-        return math.fsum(there) / len(there) if there else None
+    def mean(values: Sequence[float]) -> float | None:
+        return math.fsum(values) / len(values) if values else None
+
+    def right(field: str) -> float | None:
+        return mean(
+            [row[field] / (row["test_count"] * row.get("decisions", 1)) for row in rows if field in row]
+        )
+
+    def error(field: str) -> str:
+        found = mean([row[field] / row["test_count"] for row in rows if row.get(field) is not None])
+        return "-" if found is None else html.short(found)
 
     def total(field: str) -> int:
         return sum(row.get(field, 0) for row in rows)
 
-    served, factory = mean("test_correct"), mean("factory_correct")
+    served, factory = right("test_correct"), right("factory_correct")
     gain = None if served is None or factory is None else served - factory
     said = points(gain)
-    return [
-        name,
-        f"{total('test_count'):,}",
-        percent(factory),
-        percent(mean("told_correct")),
-        percent(served),
-        f'<b class="harm">{said}</b>' if gain is not None and gain < 0 else said,
-        f"{total('test_gained'):,}",
-        f"{total('test_lost'):,}",
-        percent(total("parameters") / total("parameters_dense") if total("parameters_dense") else None),
-        percent(total("samples_kept") / total("samples_seen") if total("samples_seen") else None),
-    ]
+    return {
+        "client": name,
+        "test rows": f"{total('test_count'):,}",
+        "error of the factory model": error("factory_error_sum"),
+        "error": error("test_error_sum"),
+        "factory": percent(factory),
+        "told": percent(right("told_correct")),
+        "served": percent(served),
+        "gain": f'<b class="harm">{said}</b>' if gain is not None and gain < 0 else said,
+        "rows gained": f"{total('test_gained'):,}",
+        "lost": f"{total('test_lost'):,}",
+        "parameters left": percent(
+            total("parameters") / total("parameters_dense") if total("parameters_dense") else None
+        ),
+        "kept": percent(total("samples_kept") / total("samples_seen") if total("samples_seen") else None),
+    }
 
 
 def record(run: RunContent) -> list[str]:

@@ -18,7 +18,9 @@ from fedge.page.marks import (
     place,
     shape,
 )
+from fedge.results.reading import arms_by_factory
 
+TICK = "#6E6E6E"
 MOST_TICKS = 200  # of an arm; of more clients and runs, as many quantiles
 
 Row = Mapping[str, Any]
@@ -28,7 +30,7 @@ COSTS = {
     "macs": "multiply-accumulates of a run",
     "energy_j": "virtual energy of a run, J",
     "time_s": "virtual time of a run, s",
-    "bytes": "bytes that left in a run",
+    "bytes": "bytes that left the devices in a run",
 }
 
 
@@ -58,15 +60,17 @@ def gains(summary: Row, by_arm: Mapping[str, Sequence[float]]) -> Spec | None:
             [tick for tick in ticks if tick["gain"] >= 0],
             "tick",
             along,
-            color=FAINT,
-            opacity=0.6,
+            color=TICK,
+            size=22,
+            opacity=0.7,
         ),
         layer(
             [tick for tick in ticks if tick["gain"] < 0],
             "tick",
             along,
             color=HARM,
-            opacity=0.6,
+            size=22,
+            opacity=0.7,
         ),
         layer(
             ends, "rule", {"y": y, "x": x["low"], "x2": {"field": "high"}}, color=COLOURS[0], strokeWidth=4
@@ -75,6 +79,12 @@ def gains(summary: Row, by_arm: Mapping[str, Sequence[float]]) -> Spec | None:
         height=max(70, 36 * len(arms)),
         width=620,
     )
+
+
+def factory_models(summary: Row) -> dict[str, str]:
+    """Name -> an arm that starts from it: one, unless arms differ in the network that the factory ships."""
+    arms = [group[0] for group in arms_by_factory(summary)]
+    return {"factory": arms[0]} if len(arms) == 1 else {f"factory of {arm}": arm for arm in arms}
 
 
 def _few(values: Sequence[float]) -> Sequence[float]:
@@ -98,12 +108,18 @@ def accuracy_against(summary: Row, cost: str) -> Spec | None:
     ]
     x, y = (
         amount("cost", COSTS[cost], format=_FORMATS.get(cost, "~s")),
-        amount("accuracy", "mean accuracy", format=".0%"),
+        amount("accuracy", "mean accuracy", format=".1~%"),
     )
     look = {"x": x, "y": y, "color": colour("arm", list(arms)), "shape": shape("arm", list(arms))}
     order = sorted((row for row in rows if row["arm"] in best), key=lambda row: row["cost"])
-    factory = next(iter(arms.values()))["accuracy"]["factory"]
-    marks = [] if factory is None else line_at(factory, "factory, no cost", axis="y", title="mean accuracy")
+    marks = [
+        mark
+        for name, arm in factory_models(summary).items()
+        if arm in arms and arms[arm]["accuracy"]["factory"] is not None
+        for mark in line_at(
+            arms[arm]["accuracy"]["factory"], f"{name}, no cost", axis="y", title="mean accuracy"
+        )
+    ]
     return chart(
         layer(order, "line", {"x": x, "y": y}, color=FAINT, interpolate="step-after", strokeWidth=1.5),
         layer(

@@ -9,7 +9,8 @@ from fedge.console.phases import percent
 from fedge.console.table import points
 from fedge.page import clients, html
 from fedge.page.html import at, figure, interval, tile
-from fedge.page.study_charts import COSTS, accuracy_against, gains
+from fedge.page.study_charts import COSTS, accuracy_against, factory_models, gains
+from fedge.results.reading import of_another_factory
 
 Row = Mapping[str, Any]
 
@@ -38,18 +39,29 @@ def study_page(folder: Path, summary: Row, rows: Sequence[Row], verdicts: Sequen
 def _under(summary: Row) -> str:
     worlds, seeds = len(summary["worlds"]), len(summary["seeds"])
     which = "of the last round" if summary["select"] == "last" else "chosen by validation accuracy"
+    runs = " \u00d7 ".join((_plural(worlds, "world"), _plural(seeds, "seed")))
     return (
-        f"Scenario {escape(str(summary['scenario']))}; {worlds} worlds x {seeds} seeds, {worlds * seeds} runs an arm. "
+        f"Scenario {escape(str(summary['scenario']))}; {runs}, {_plural(worlds * seeds, 'run')} of every arm. "
         f"Gains are over {escape(str(summary['baseline']))}, client by client on the same test rows; intervals (95 %) "
         f"are over clients and runs. The network that counts is {which}."
     )
 
 
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _best(summary: Row) -> str | None:
-    """The arm of the highest mean gain; None where no arm has one."""
-    there = {arm: at(figures, "gain.mean") for arm, figures in summary["arms"].items()}
+    """The arm of the highest mean gain, or accuracy where gains are over unlike factory models; None where no arm has
+    one."""
+    path = _best_by(summary)
+    there = {arm: at(figures, path) for arm, figures in summary["arms"].items()}
     told = {arm: gain for arm, gain in there.items() if gain is not None}
     return max(told, key=lambda arm: told[arm], default=None)
+
+
+def _best_by(summary: Row) -> str:
+    return "accuracy.mean" if of_another_factory(summary) else "gain.mean"
 
 
 def answer(summary: Row) -> str:
@@ -64,8 +76,9 @@ def answer(summary: Row) -> str:
         at(found, "gain.hurt.any"),
     )
     said = [
-        f"The arm of the highest mean gain is <b>{escape(best)}</b>: <b>{gain}</b> over {escape(summary['baseline'])} "
-        f"{interval_of(summary, best)}, {_fig(summary, best, 'accuracy.mean', percent)} of test rows right.",
+        f"The arm of the highest mean {_best_by(summary).partition('.')[0]} is <b>{escape(best)}</b>: <b>{gain}</b> "
+        f"over {escape(summary['baseline'])} {interval_of(summary, best)}, "
+        f"{_fig(summary, best, 'accuracy.mean', percent)} of test rows right.",
         _sure(at(found, "gain.interval")),
     ]
     if accuracy.get("told") is not None and accuracy["mean"] <= accuracy["told"]:
@@ -86,8 +99,8 @@ def _cheapest(summary: Row, best: str) -> str:
         return ""
     return (
         f"The cheapest arm that no other beats in accuracy and multiply-accumulates is {escape(arm)}: "
-        f"{_fig(summary, arm, 'gain.mean', points)} for {_fig(summary, arm, 'cost.macs', html.short)} MACs "
-        f"against {_fig(summary, best, 'cost.macs', html.short)}."
+        f"{_fig(summary, arm, 'accuracy.mean', percent)} of test rows right for "
+        f"{_fig(summary, arm, 'cost.macs', html.short)} of them against {_fig(summary, best, 'cost.macs', html.short)}."
     )
 
 
@@ -121,12 +134,13 @@ def _tiles(summary: Row) -> list[str]:
         return []
     found = summary["arms"][best]
     hurt = at(found, "gain.hurt.any")
+    has_told = at(found, "accuracy.told") is not None
+    told = f", told {_fig(summary, best, 'accuracy.told', percent)}" if has_told else ""
     return [
         tile(f"gain of {best}", _fig(summary, best, "gain.mean", points), f"95 % {interval_of(summary, best)}",
              harm=(at(found, "gain.mean") or 0) < 0),
         tile("accuracy", _fig(summary, best, "accuracy.mean", percent),
-             f"factory {_fig(summary, best, 'accuracy.factory', percent)}, "
-             f"told {_fig(summary, best, 'accuracy.told', percent)}"),
+             f"factory {_fig(summary, best, 'accuracy.factory', percent)}{told}"),
         tile("worst decile of gains", _fig(summary, best, "gain.worst_decile", points),
              f"median {_fig(summary, best, 'gain.median', points)}", harm=(at(found, "gain.worst_decile") or 0) < 0),
         tile("clients and runs hurt", _fig(summary, best, "gain.hurt.any", percent),
@@ -135,7 +149,7 @@ def _tiles(summary: Row) -> list[str]:
 
 
 HEAD = ("arm", "accuracy", "worst decile", "gain", "95 %", "median", "improved", "hurt", "beyond chance")
-COST_HEAD = ("arm", "multiply-accumulates", "energy, J", "virtual time, s", "bytes that left")
+COST_HEAD = ("arm", "multiply-accumulates", "energy, J", "virtual time, s", "left the devices")
 
 
 def _arms(summary: Row, rows: Sequence[Row], verdicts: Sequence[str]) -> list[str]:
@@ -143,23 +157,38 @@ def _arms(summary: Row, rows: Sequence[Row], verdicts: Sequence[str]) -> list[st
     note = (
         "Dot and bar: the mean and its 95 % interval. Ticks: clients and runs; those that lose in vermilion."
     )
+    if odd := of_another_factory(summary):
+        note += f" {', '.join(sorted(odd))}: over a factory model of its own, not to be compared with the others'."
     said = "".join(f"<li>{escape(line)}</li>" for line in verdicts)
     return [
         "<h2>What each arm brings</h2>",
         html.chart("gains", gains(summary, by_arm), f"Gain over {summary['baseline']}", note),
         f"<ul>{said}</ul>" if said else "",
         html.table(HEAD, [_row(summary, arm) for arm in summary["arms"]]),
+        *_errors(summary),
     ]
+
+
+def _errors(summary: Row) -> list[str]:
+    """Of numbers: mean absolute errors, in the data's unit."""
+    arms = [arm for arm, figures in summary["arms"].items() if "error" in figures]
+    rows = [
+        [escape(arm), *(_fig(summary, arm, f"error.{key}", html.short) for key in ("factory", "mean"))]
+        for arm in arms
+    ]
+    head = ("arm", "mean absolute error: factory model", "served network")
+    return [html.table(head, rows)] if arms else []
 
 
 def _row(summary: Row, arm: str) -> list[str]:
     found = summary["arms"][arm]
     hurt = _fig(summary, arm, "gain.hurt.any", percent)
+    star = "*" if arm in of_another_factory(summary) else ""
     return [
         escape(arm),
         _fig(summary, arm, "accuracy.mean", percent),
         _fig(summary, arm, "accuracy.worst_decile", percent),
-        _fig(summary, arm, "gain.mean", points),
+        _fig(summary, arm, "gain.mean", points) + star,
         interval_of(summary, arm) or "-",
         _fig(summary, arm, "gain.median", points),
         _fig(summary, arm, "gain.improved", percent),
@@ -213,21 +242,29 @@ def _whose(row: Row) -> tuple[int, int, int]:
 
 
 def _clients(summary: Row, rows: Sequence[Row]) -> list[str]:
-    named = {arm: [row["accuracy"] for row in rows if row["arm"] == arm] for arm in summary["arms"]}
-    named = {arm: values for arm, values in named.items() if values}
-    if not named:
+    reports = {arm: [_as_report(row) for row in rows if row["arm"] == arm] for arm in summary["arms"]}
+    pairs = {arm: [clients.factory_and_served(row) for row in own] for arm, own in reports.items() if own}
+    if not pairs:
         return []
-    first = next(iter(named))
-    named["factory model"] = [row["factory"] for row in rows if row["arm"] == first]
-    best = _best(summary) or first
-    own = [_as_report(row) for row in rows if row["arm"] == best]
-    spread = clients.spread(named, "accuracy on the client's own test rows")
+    named = {arm: [served for _, served in own] for arm, own in pairs.items()}
+    for name, arm in factory_models(summary).items():
+        named[name] = [before for before, _ in pairs.get(arm, ())]
+    best = _best(summary) or next(iter(pairs))
+    own = reports[best]
+    of_errors = clients.tells_errors(own)
+    spread = clients.spread(named, of_errors=of_errors)
     served = clients.dumbbell(own, sorted({row["device"] for row in own}))
-    note = f"{len(own)} clients and runs. Hollow: the factory model; filled: the client's own network; the hurt on top."
-    better = "A line further right is better; the dotted line marks the worst decile."
+    beside = f"; {clients.BESIDE[of_errors]} beside it" if len(own) <= clients.MOST_NAMED else ""
+    note = (
+        f"{len(own)} clients and runs. Hollow: the factory model; filled: the client's own network{beside}. Hurt "
+        "clients stand on top, in vermilion."
+    )
+    what = "error" if of_errors else "accuracy"
     return [
         "<h2>For whom it pays</h2>",
-        html.chart("spread", spread, "How accuracy is spread over clients and runs", better),
+        html.chart(
+            "spread", spread, f"How {what} is spread over clients and runs", clients.BETTER[of_errors]
+        ),
         html.chart("dumbbell", served, f"From the factory model to the served network, {best}", note),
     ]
 
@@ -253,7 +290,13 @@ def _costs(summary: Row) -> list[str]:
     ]
     note = "Filled, on the line: arms that no other one beats in both. Hollow: arms that another one beats."
     rows = [
-        [escape(arm), *(_fig(summary, arm, f"cost.{name}", html.short) for name in COSTS)]
+        [
+            escape(arm),
+            *(
+                _fig(summary, arm, f"cost.{name}", html.size if name == "bytes" else html.short)
+                for name in COSTS
+            ),
+        ]
         for arm in summary["arms"]
     ]
     return [

@@ -1,6 +1,7 @@
 """What a folder of results holds: which kind it is, and its files; what is wrong with them is told in one line."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,3 +62,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}: line {number} is damaged or not yet whole: {error}") from None
         rows.append(row)
     return rows
+
+
+def arms_by_factory(study: Mapping[str, Any]) -> list[list[str]]:
+    """A study's arms by the factory model that they start from, that of most arms first; `study`: study.json."""
+    groups: dict[str, list[str]] = {}
+    for arm, figures in study["arms"].items():
+        groups.setdefault(figures.get("factory_model", ""), []).append(arm)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def of_another_factory(study: Mapping[str, Any]) -> frozenset[str]:
+    """The arms whose gains are over another factory model than those of most: not to be compared with theirs."""
+    if study["baseline"] not in ("factory", "told"):
+        return frozenset()
+    return frozenset(arm for group in arms_by_factory(study)[1:] for arm in group)

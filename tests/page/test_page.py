@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fedge.page import draw, html
 from fedge.page.clients import lines_of, paired
 from fedge.page.content import RunContent
 from fedge.page.egress import REVEALS, egress_rows
+from fedge.page.gantt import gantt
 from fedge.page.marks import HARM
 from fedge.page.page import draw_beside
 from fedge.page.run_page import run_page
@@ -30,7 +32,7 @@ _spec.loader.exec_module(made_up)
 
 FAULTY = ("faults.crash.at=[[1, 3]]", "selection.deadline_s=0.3", "training.instance_filter.keep=0.4")
 MOST_BYTES = 1_500_000
-FORMS = [percent, points, html.signed, html.short, html.count, str]
+FORMS = [percent, points, html.signed, html.short, html.count, html.size, str]
 DRAWN_BY = [
     "matplotlib",
     pytest.param(
@@ -119,9 +121,8 @@ def test_the_charts_hold_the_reports(finished, drawn_by) -> None:
         assert row["time_s"] - row["down_s"] - row["up_s"] == pytest.approx(
             lengths[row["round"] - 1 - (2 - len(own))]
         )
-    assert {row["status"] for row in values(found["time"], "point")} == {r["status"] for r in run.reports} - {
-        "ok"
-    }
+    statuses = {row["status"].replace("_", " ") for row in run.reports}
+    assert {row["status"] for row in values(found["time"], "point")} == statuses - {"ok"}
 
 
 @pytest.mark.parametrize("clients", [12, 100, 1000])
@@ -154,6 +155,43 @@ def test_labels_and_numbers_have_their_own_measure() -> None:
     better = report | {"client": 2, "test_correct": 9}
     better |= {"test_error_sum": 1.0, "factory_error_sum": 2.0}
     assert [line["client"] for line in lines_of([better, report | errors])] == ["client 1", "client 2"]
+
+
+def test_of_numbers_the_charts_show_errors(finished, tmp_path: Path, drawn_by) -> None:
+    """Breaks if a page of a regression shows how many answers are near enough and not how far off they are, or takes a
+    smaller error for the worse one."""
+    folder = made_up.with_errors(finished(*FAULTY).out, tmp_path / "numbers")
+    run, page = RunContent.read(folder), run_page(folder)
+    require_alone(page)
+    assert require_figures(page, dict(run.summary)) > 15
+    found = charts(page)
+    served = {row["client"]: row for row in values(found["dumbbell"], "point") if "served" in row}
+    for row in run.tested:
+        line, count = served[f"client {row['client']}"], row["test_count"]
+        assert (line["served"], line["factory"]) == (
+            row["test_error_sum"] / count,
+            row["factory_error_sum"] / count,
+        )
+        assert line["gain"] == pytest.approx(line["factory"] - line["served"])
+    order = found["dumbbell"]["layer"][0]["encoding"]["y"]["sort"]
+    assert [served[name]["hurt"] for name in order] == sorted(
+        (served[name]["hurt"] for name in order), reverse=True
+    )
+    assert {row["name"] for row in values(found["spread"], "line")} == {"served", "factory model"}
+    means = [row["error"] for row in values(found["rounds"], "line") if row["name"] == "mean of clients"]
+    assert means == [figures["error"]["mean"] for figures in run.rounds]
+    before_record = page.partition("<h2>On record")[0]
+    assert "told" not in before_record and "mean absolute error" in before_record
+
+
+def test_a_deadline_stands_in_the_rounds_that_reach_it(finished) -> None:
+    """Breaks if the mark of one round's deadline lies in the next round, which began before it was reached."""
+    run = RunContent.read(finished(*FAULTY).out)
+    for deadline_s in (0.05, 1e3):
+        spec = gantt(replace(run, scenario=run.scenario | {"selection": {"deadline_s": deadline_s}}))
+        dashed = [layer for layer in spec["layer"] if layer["mark"].get("strokeDash")]
+        (marks,) = (layer["data"]["values"] for layer in dashed)
+        assert len(marks) == (len(run.rounds) if deadline_s < 1 else 0)
 
 
 def test_down_compute_and_up_make_a_rounds_time(finished) -> None:
