@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedge.catalog.datasets import dataset_facts
@@ -14,7 +14,7 @@ from fedge.errors import UserError
 from fedge.results.run_folder import SUMMARY
 from fedge.scenario.load import load_scenario
 from fedge.scenario.schema import Scenario
-from fedge.study.study import TOLD, Study, as_settings
+from fedge.study.study import FACTORY, TOLD, Study, as_settings
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,26 @@ class Cell:
         )
         table["data"].pop("root", None)
         client = read_programs(client_path(self.scenario.client_program)).as_files("client")
-        text = json.dumps([table, client, self.yardstick], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        return _digest([table, client, self.yardstick])
+
+    @property
+    def _rows(self) -> list[object]:
+        """What says, in every world, who holds which rows."""
+        table = self.scenario.data.model_dump(mode="json", exclude={"root", "seed", "tolerance", "stream"})
+        return [self.scenario.clients, table]
+
+    @functools.cached_property
+    def rows_id(self) -> str:
+        """A hash of it: only where it is the same can two arms' clients be paired."""
+        return _digest(self._rows)
+
+    @functools.cached_property
+    def factory_id(self) -> str:
+        """A hash of what, in every world, the factory model is a function of."""
+        model = self.scenario.model
+        files = {name.rpartition(":")[0] for name in (model.reference, model.factory.transform)}
+        texts = {name: asdict(own) for name, own in self.scenario.programs.items() if name in files}
+        return _digest([self._rows, model.model_dump(mode="json"), texts])
 
     def folder(self, out: Path) -> Path:
         return out / "cells" / self.id
@@ -46,6 +64,11 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.arm}, world {self.world}, seed {self.seed}"
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[Cell]:
@@ -75,4 +98,17 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
             for seed in seeds:
                 scenario_of_cell = changed.model_copy(update={"data": data, "seed": seed})
                 found.append(Cell(arm, world, seed, scenario_of_cell, study.yardstick(arm)))
+    _require_pairs(study, found)
     return found
+
+
+def _require_pairs(study: Study, cells: Sequence[Cell]) -> None:
+    """UserError where an arm's clients hold other rows than those of the arm that they are to be paired with."""
+    rows = {cell.arm: cell.rows_id for cell in cells}
+    base = rows.get(study.baseline)
+    odd = next((arm for arm, own in rows.items() if base not in (None, own)), None)
+    if odd:
+        raise UserError(
+            f"arm {odd!r} has clients with other rows than the baseline {study.baseline!r} (another data section, or "
+            f"number of clients), and gains are client by client: take baseline = {FACTORY!r}, or a study of its own"
+        )

@@ -16,6 +16,7 @@ from fedge.study.front import dominated_by, front
 from fedge.study.outcome import Outcome, outcomes
 from fedge.study.paired import matrix, probability_of_improvement, two_way_interval
 from fedge.study.study import FACTORY, TOLD, Study
+from fedge.yardsticks.settings import left_out
 
 COSTS = ("macs", "energy_j", "time_s", "bytes")
 BRINGS = ("accuracy", "worst_decile")
@@ -140,8 +141,15 @@ def _arm(
             name: gain["mean"] / amount if amount and gain["mean"] is not None else None
             for name, amount in cost.items()
         },
+        "factory_model": results[0].cell.factory_id,
+        **_left_out(results[0].cell),
         "cells": [result.cell.id for result in results],
     }
+
+
+def _left_out(cell: Cell) -> dict[str, Any]:
+    """Of a yardstick: its name, and the scenario's settings that play no part in it."""
+    return {"yardstick": cell.yardstick, "no_part": left_out(cell.scenario)} if cell.yardstick else {}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from fedge.console.phases import percent
 from fedge.console.table import points
+from fedge.results.reading import arms_by_factory, of_another_factory
 
 HEADINGS = (
     "arm", "accuracy", "worst decile", "gain", "95 % of it", "median", "improved", "hurt", "beyond chance",
@@ -26,17 +27,18 @@ UNSEEN_HEADINGS = (
 
 
 def arm_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Per arm, what the headings say."""
-    return [_row(arm, figures) for arm, figures in summary["arms"].items()]
+    """Per arm, what the headings say; starred gains are over another factory model than the other arms'."""
+    odd = of_another_factory(summary)
+    return [_row(arm, figures, "*" if arm in odd else "") for arm, figures in summary["arms"].items()]
 
 
-def _row(arm: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(arm: str, figures: Mapping[str, Any], star: str) -> tuple[str, ...]:
     accuracy, gain, cost = figures["accuracy"], figures["gain"], figures["cost"]
     return (
         arm,
         f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}",
         percent(accuracy["worst_decile"]),
-        points(gain["mean"]),
+        f"{points(gain['mean'])}{star}",
         _interval(gain["interval"]),
         points(gain["median"]),
         percent(gain["improved"]),
@@ -56,9 +58,10 @@ def _interval(interval: Sequence[float] | None) -> str:
 def verdicts(summary: Mapping[str, Any]) -> list[str]:
     """What the table says, in sentences: what costs nothing, who gains for sure, who does not, and which arms another
     one beats."""
-    lines = _untrained(summary["arms"])
-    baseline = summary["baseline"]
+    lines = _untrained(summary)
+    odd = of_another_factory(summary)
     for arm, figures in summary["arms"].items():
+        baseline = f"its own {summary['baseline']}" if arm in odd else summary["baseline"]
         interval = figures["gain"]["interval"]
         if arm == baseline or interval is None:
             continue
@@ -76,24 +79,50 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
         if "served" in figures:
             kept = percent(figures["served"]["factory"])
             lines.append(f"{arm} leaves {kept} of the clients with the factory model.")
-    return [*lines, *_beaten(summary["fronts"]["accuracy"])]
+    return [*lines, *_beaten(summary["fronts"]["accuracy"]), *_other_factories(summary), *_left_out(summary)]
 
 
-def _untrained(arms: Mapping[str, Any]) -> list[str]:
-    """What the factory model answers as it was shipped, and told the classes: a sentence for each factory model."""
-    found: dict[str, list[str]] = {}
-    for arm, figures in arms.items():
-        accuracy = figures["accuracy"]
+def _other_factories(summary: Mapping[str, Any]) -> list[str]:
+    """Gains over factory models that differ are no measure of arms against each other."""
+    arms, odd = summary["arms"], of_another_factory(summary)
+    usual, *others = arms_by_factory(summary)
+    against = "gain, told and hurt" if odd else "told and hurt"
+    return [
+        f"{'* ' if odd else ''}{' and '.join(group)} start{'s' if len(group) == 1 else ''} from another factory model "
+        f"({percent(arms[group[0]]['accuracy']['factory'])} right) than {usual[0]} "
+        f"({percent(arms[usual[0]]['accuracy']['factory'])}): {against} are against its own. Compare accuracies"
+        + (", or take an arm as baseline." if odd else ".")
+        for group in others
+    ]
+
+
+def _left_out(summary: Mapping[str, Any]) -> list[str]:
+    """What the scenario asks for and a yardstick does not do."""
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for arm, figures in summary["arms"].items():
+        if figures.get("no_part"):
+            parts.setdefault(tuple(figures["no_part"]), []).append(arm)
+    return [
+        f"{', '.join(arms)}: of the scenario, {', '.join(keys)} play no part (yardsticks train the whole network, or "
+        "training.what of it, on every sample of every client)."
+        for keys, arms in parts.items()
+    ]
+
+
+def _untrained(summary: Mapping[str, Any]) -> list[str]:
+    """What a factory model answers as it was shipped, and told the classes: a sentence for each of them."""
+    groups = arms_by_factory(summary)
+    found = []
+    for group in groups:
+        accuracy = summary["arms"][group[0]]["accuracy"]
         if accuracy["factory"] is None:
             continue
-        told = (
-            f", and {percent(accuracy['told'])} told each client's classes"
-            if accuracy["told"] is not None
-            else ""
+        whose = f" of {', '.join(group)}" if len(groups) > 1 else ""
+        told = "" if accuracy["told"] is None else f", and {percent(accuracy['told'])} told each client's classes"
+        found.append(
+            f"Untrained, the factory model{whose} answers {percent(accuracy['factory'])} of the test samples{told}."
         )
-        found.setdefault(f"answers {percent(accuracy['factory'])} of the test samples{told}", []).append(arm)
-    whose = {said: f" of {', '.join(names)}" if len(found) > 1 else "" for said, names in found.items()}
-    return [f"Untrained, the factory model{whose[said]} {said}." for said in found]
+    return found
 
 
 def _beaten(fronts: Mapping[str, Mapping[str, Any]]) -> list[str]:
