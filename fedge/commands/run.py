@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedge.commands.options import Changes, ScenarioName
+from fedge.commands.options import Changes, ScenarioName, Watch
 from fedge.errors import RunError
 
 
@@ -22,14 +22,7 @@ def run_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Drop an unfinished or different run that --out holds.")
     ] = False,
-    watch: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--watch",
-            metavar="NAME",
-            help="Tell a tracker too: tensorboard, mlflow, wandb, or FILE.py:CLASS, an Observer.",
-        ),
-    ] = None,
+    watch: Watch = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a scenario to its end and write its results.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from fedge.commands.options import studies_like
+from fedge.commands.options import Watch, studies_like
 
 if TYPE_CHECKING:
     from fedge.study.runner import StudyObserver
@@ -25,6 +25,7 @@ def study_command(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario of every cell."),
     ] = None,
     engine: Annotated[str | None, typer.Option(metavar="ray|inline", help="Where the devices run.")] = None,
+    watch: Watch = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and its costs.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -47,7 +48,9 @@ def study_command(
         return
     try:
         with _observer(quiet) as observer, interruptible(Observer()):
-            result = run_study(asked, path, folder, jobs=jobs, settings=settings, observer=observer)
+            result = run_study(
+                asked, path, folder, jobs=jobs, settings=settings, watch=watch or (), observer=observer
+            )
     except Stopped as stopped:
         print("fedge: stopped; what is done is kept: run the same command again", file=sys.stderr)
         raise typer.Exit(stopped.exit_code) from None

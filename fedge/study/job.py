@@ -1,8 +1,8 @@
 """A process that runs cells of a study, one after another, with one Ray for all of them.
 
-A line of JSON comes in for each cell, {"folder", "scenario", "yardstick"}; lines go out for what a person watches:
-{"round", "accuracy"}, {"notice"}, and at the cell's end {"done"} or {"error"}. When nobody is left to write to it, it
-stops.
+A line of JSON comes in for each cell, {"folder", "scenario", "yardstick", "watch"}; lines go out for what a person
+watches: {"round", "accuracy"}, {"notice"}, and at the cell's end {"done"} or {"error"}. When nobody is left to write to
+it, it stops.
 """
 
 import json
@@ -22,6 +22,8 @@ from fedge.errors import FedgeError
 from fedge.launch import run_checked
 from fedge.results.run_folder import SCENARIO
 from fedge.scenario.schema import Scenario
+from fedge.watch.tracker import Place
+from fedge.watch.watchers import watched_by
 
 
 class Said(Observer):
@@ -73,7 +75,11 @@ def _run(cell: Mapping[str, Any], said: Said, stack: ExitStack) -> None:
     """Run or resume one cell; what is wrong with it is said."""
     scenario, folder = Scenario.model_validate_json(cell["scenario"]), Path(cell["folder"])
     try:
-        with interruptible(said) as observer:
+        watch = cell["watch"]
+        with (
+            watched_by(watch["names"], folder, said, Place(**watch["place"])) as told,
+            interruptible(told) as observer,
+        ):
             if cell["yardstick"]:
                 from fedge.yardsticks.run import run_yardstick
 

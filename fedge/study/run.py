@@ -16,6 +16,7 @@ from fedge.study.runner import StudyObserver, run_cells
 from fedge.study.study import Study, load_study
 from fedge.study.summary import read_cell, summarise
 from fedge.study.table import table_md
+from fedge.watch.watchers import study_watched_by
 
 if TYPE_CHECKING:
     import pandas
@@ -52,16 +53,20 @@ def study(
     *,
     jobs: int = 1,
     settings: Sequence[str] = (),
+    watch: Sequence[str] = (),
     observer: StudyObserver = StudyObserver(),  # noqa: B008 - it has no state
 ) -> StudyResult:
     """Run what is missing of a study and summarise it; `out` defaults to studies/<its name> in the working directory.
 
     name: in studies/, or the path of a TOML file. jobs: cells at a time; results do not depend on it. settings: changes
-    of the scenario for every cell, as --set takes them. Killed and called again it ends the same.
+    of the scenario for every cell, as --set takes them. watch: who is told of every cell, as --watch takes them. Killed
+    and called again it ends the same.
     Raises UserError for what the caller can mend, and RunError where cells failed.
     """
     asked, path = load_study(str(name))
-    return run_study(asked, path, study_out(path, out), jobs=jobs, settings=settings, observer=observer)
+    return run_study(
+        asked, path, study_out(path, out), jobs=jobs, settings=settings, watch=watch, observer=observer
+    )
 
 
 def study_out(path: Path, out: str | Path | None) -> Path:
@@ -75,20 +80,22 @@ def run_study(
     *,
     jobs: int,
     settings: Sequence[str],
+    watch: Sequence[str] = (),
     observer: StudyObserver,
 ) -> StudyResult:
     """`study` for one that has just been loaded from `path`."""
     cells = cells_of(asked, path.absolute().parent, settings)
-    with owned(out):
+    with owned(out), study_watched_by(watch, path.stem, out) as group:
         failed: RunError | None = None
         try:
-            run_cells(cells, out, jobs=jobs, observer=observer)
+            run_cells(cells, out, jobs=jobs, observer=observer, watch=group)
         except RunError as error:
             failed = error
         done = [cell for cell in cells if cell.is_done(out)]
         if not done and failed:
             raise failed
         summary = summarise(path.stem, asked, [read_cell(cell, out, asked.select) for cell in done])
+        group.summary = None if failed else summary
         replace_text(out / STUDY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         replace_text(out / TABLE, table_md(summary))
         draw_page(out)

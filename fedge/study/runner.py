@@ -17,7 +17,9 @@ from typing import Any
 
 from fedge.errors import RunError
 from fedge.study.cells import Cell
+from fedge.watch.watchers import Group
 
+NOBODY = Group((), "")
 GRACE_S = 30.0  # that a job has to end what it runs
 
 
@@ -68,13 +70,17 @@ class _Job:
             with contextlib.suppress(OSError):
                 stream.close()
 
-    def begin(self, cell: Cell, out: Path) -> None:
+    def begin(self, cell: Cell, out: Path, watch: Group) -> None:
         assert self.process.stdin is not None
         self.cell = cell
         table = {
             "folder": str(cell.folder(out)),
             "scenario": cell.scenario.model_dump_json(exclude_none=True),
             "yardstick": cell.yardstick,
+            "watch": {
+                "names": watch.names,
+                "place": {"name": str(cell), "study": watch.study, "parent": watch.parent},
+            },
         }
         self.process.stdin.write(json.dumps(table) + "\n")
         self.process.stdin.flush()
@@ -89,6 +95,7 @@ def run_cells(
     *,
     jobs: int = 1,
     observer: StudyObserver = StudyObserver(),  # noqa: B008
+    watch: Group = NOBODY,
 ) -> None:
     """Run every cell that has no result yet, begun ones from their last whole round. RunError where cells failed:
     after all the others have ended."""
@@ -98,7 +105,7 @@ def run_cells(
     failed: list[tuple[Cell, str]] = []
     with _jobs(min(jobs, len(missing))) as (workers, events):
         for job in workers:
-            _next(job, missing, out, observer)
+            _next(job, missing, out, observer, watch)
         while any(job.cell for job in workers):
             index, event = events.get()
             job = workers[index]
@@ -111,7 +118,7 @@ def run_cells(
                 failed.append((job.cell, str(event["error"])))
             if "error" in event or "done" in event:
                 observer.cell_finished(job.cell, event.get("error"))
-                _next(job, missing, out, observer)
+                _next(job, missing, out, observer, watch)
     if failed:
         cell, why = failed[0]
         raise RunError(f"{len(failed)} of {len(cells)} cells failed; the first, {cell}: {why}")
@@ -122,10 +129,10 @@ def _each_once(cells: Sequence[Cell]) -> list[Cell]:
     return list({cell.id: cell for cell in reversed(cells)}.values())[::-1]
 
 
-def _next(job: _Job, missing: "deque[Cell]", out: Path, observer: StudyObserver) -> None:
+def _next(job: _Job, missing: "deque[Cell]", out: Path, observer: StudyObserver, watch: Group) -> None:
     job.cell = None
     if missing and job.process.poll() is None:
-        job.begin(missing.popleft(), out)
+        job.begin(missing.popleft(), out, watch)
         assert job.cell is not None
         observer.cell_started(job.cell)
 

@@ -28,6 +28,15 @@ _OF_A_RUN = {
     "egress/bytes": "egress.bytes",
     "egress/messages": "egress.messages",
 }
+_OF_AN_ARM = {
+    "accuracy_mean": "accuracy.mean",
+    "gain_mean": "gain.mean",
+    "hurt": "gain.hurt.any",
+    "cost_macs": "cost.macs",
+    "cost_energy_j": "cost.energy_j",
+    "cost_virtual_s": "cost.time_s",
+    "cost_bytes": "cost.bytes",
+}
 
 
 def round_series(figures: Row) -> dict[str, float]:
@@ -42,6 +51,15 @@ def round_series(figures: Row) -> dict[str, float]:
 def run_series(summary: Row) -> dict[str, float]:
     """Of summary.json."""
     return _found(summary, _OF_A_RUN)
+
+
+def study_series(summary: Row) -> dict[str, float]:
+    """Of study.json, by arm. What no tracker has in a name (a grid's "=") is a colon."""
+    return {
+        f"{arm.replace('=', ':')}/{name}": value
+        for arm, figures in summary["arms"].items()
+        for name, value in _found(figures, _OF_AN_ARM).items()
+    }
 
 
 def settings(scenario: Row, prefix: str = "") -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedge.watch.series import round_series, run_series
-from fedge.watch.tracker import Tracker
+from fedge.watch.tracker import ALONE, Place, Tracker
 
 
 @contextmanager
@@ -30,8 +30,8 @@ with _torch_left_out():
 class TensorBoard(Tracker):
     """Scalars per round, and the clients' accuracies as a histogram."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, place: Place = ALONE) -> None:
+        super().__init__(folder, place)
         self._writer: Any = None
         self._accuracies: list[float] = []
 

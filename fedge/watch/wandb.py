@@ -1,4 +1,7 @@
-"""Weights & Biases: one run per run of fedge, in the project "fedge" unless WANDB_PROJECT says another."""
+"""Weights & Biases: one run per run of fedge, in the project "fedge" unless WANDB_PROJECT says another.
+
+A study's cells are a group of its name.
+"""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import wandb
 
 from fedge.watch.series import round_series, run_series, settings
-from fedge.watch.tracker import Tracker
+from fedge.watch.tracker import ALONE, Place, Tracker
 
 if TYPE_CHECKING:
     from fedge.scenario.schema import Scenario
@@ -17,14 +20,19 @@ if TYPE_CHECKING:
 class WandB(Tracker):
     """The scenario as configuration, figures per round, and the run's figures as its summary."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, place: Place = ALONE) -> None:
+        super().__init__(folder, place)
         self._run: Any = None
 
     def run_started(self, scenario: "Scenario") -> None:
         flat = settings(scenario.model_dump(mode="json", exclude_none=True, exclude={"programs"}))
-        project = os.environ.get("WANDB_PROJECT", "fedge")
-        self._run = wandb.init(project=project, name=scenario.name, config=flat, dir=str(self.folder))
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "fedge"),
+            name=self.place.name or scenario.name,
+            group=self.place.study or None,
+            config=flat,
+            dir=str(self.folder),
+        )
 
     def round_finished(self, figures: Mapping[str, Any]) -> None:
         self._run.log(round_series(figures), step=figures["round"])

@@ -5,8 +5,10 @@ of one's own that wants the run to end raises fedge.errors.RunError, whose line 
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from fedge.catalog.program import read_programs
 from fedge.console.observer import Observer
 from fedge.errors import FedgeError, UserError
 from fedge.references import resolve_callable
-from fedge.watch.tracker import Tracker
+from fedge.watch.tracker import ALONE, Place, Tracker
 
 TRACKERS = {
     "tensorboard": ("fedge.watch.tensorboard", "TensorBoard", "tensorboardX"),
@@ -30,13 +32,15 @@ _EVENTS = (
 
 
 @contextmanager
-def watched_by(names: Sequence[str], folder: Path, seen: Observer) -> Iterator[Observer]:
+def watched_by(
+    names: Sequence[str], folder: Path, seen: Observer, place: Place = ALONE
+) -> Iterator[Observer]:
     """An Observer that tells `seen` and then each of `names`; trackers are closed at the end, however that comes.
 
-    folder: of the run's results. UserError, in one line, for a name that stands for nothing, for a package that is
-    missing, and for a class that cannot be made or is no Observer.
+    folder: of the run's results. place: of the run among others. UserError, in one line, for a name that stands for
+    nothing, for a package that is missing, and for a class that cannot be made or is no Observer.
     """
-    watchers = {name: watcher(name, folder) for name in names}
+    watchers = {name: watcher(name, folder, place) for name in names}
     if not watchers:
         yield seen
         return
@@ -51,12 +55,12 @@ def watched_by(names: Sequence[str], folder: Path, seen: Observer) -> Iterator[O
                 told.tell(name, watcher_.close, finished=finished)
 
 
-def watcher(name: str, folder: Path) -> Observer:
+def watcher(name: str, folder: Path, place: Place = ALONE) -> Observer:
     """One that is named: a tracker's name, or FILE.py:CLASS of one's own, which is made without arguments."""
     if name in TRACKERS:
         module, attribute, package = TRACKERS[name]
         try:
-            tracker: Observer = getattr(importlib.import_module(module), attribute)(folder)
+            tracker: Observer = getattr(importlib.import_module(module), attribute)(folder, place)
         except ImportError as error:
             raise UserError(
                 f"--watch {name} takes {package}, which does not load ({error}): pip install {package}"
@@ -71,6 +75,46 @@ def watcher(name: str, folder: Path) -> Observer:
             f"--watch {name}: {attribute} is no fedge.Observer; write: class {attribute}(fedge.Observer)"
         )
     return made
+
+
+@contextmanager
+def study_watched_by(names: Sequence[str], study: str, folder: Path) -> Iterator["Group"]:
+    """What each cell of a study has to be told by. UserError for a name that stands for nothing; trouble with a
+    tracker's own service is a line on standard error."""
+    for name in names:
+        watcher(name, folder)
+    group = Group(tuple(names), study)
+    parent: Any = None
+    if "mlflow" in names:
+        from fedge.watch.mlflow import MLflowStudy
+
+        with _tolerated("mlflow"):
+            parent = MLflowStudy(study, folder)
+            group.parent = parent.parent
+    try:
+        yield group
+    finally:
+        if parent is not None:
+            with _tolerated("mlflow"):
+                parent.close(group.summary)
+
+
+@dataclass
+class Group:
+    """The watchers of a study's cells. summary: study.json, once it is there."""
+
+    names: tuple[str, ...]
+    study: str
+    parent: str = ""
+    summary: Mapping[str, Any] | None = None
+
+
+@contextmanager
+def _tolerated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        print(f"--watch {name} failed ({_said(error)}); the study goes on", file=sys.stderr)
 
 
 def _made(name: str, file: str) -> Any:

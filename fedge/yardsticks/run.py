@@ -53,8 +53,12 @@ def run_yardstick(name: str, scenario: Scenario, out: Path, observer: Observer) 
 def _run(name: str, fleet: Fleet, scenario: Scenario, out: Path, observer: Observer) -> None:
     rows: list[Row] = []
     times_s = []
+    observer.run_started(scenario)
     for round in range(1, scenario.rounds + 1):
+        observer.round_started(round, len(fleet.clients))
         reports = fleet.round(round)
+        for row in reports:
+            observer.report_arrived(row)
         rows += reports
         times_s.append(max(row["time_s"] for row in reports))
         observer.round_finished({"round": round, "accuracy": accuracy(reports)})
@@ -73,6 +77,7 @@ def _run(name: str, fleet: Fleet, scenario: Scenario, out: Path, observer: Obser
         moved = {"bytes": 0, "weights_bytes": fleet.welcome_bytes}
         summary["unseen"] = {"clients": scenario.unseen, **late, **moved}
     replace_text(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    observer.run_finished(summary)
 
 
 def _summary(name: str, scenario: Scenario, rows: Sequence[Row], times_s: list[float]) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 import fedge
 from fedge.watch.series import round_series, run_series
-from fedge.watch.watchers import watched_by
+from fedge.watch.tracker import Place
+from fedge.watch.watchers import study_watched_by, watched_by, watcher
 
 MINE = """
 import fedge
@@ -173,4 +175,109 @@ def test_mlflow_holds_parameters_rounds_and_the_end(small, tmp_path: Path, monke
     assert (
         held.info.status == "FINISHED"
         and held.data.metrics["run/gain_mean"] == result.summary["gain"]["mean"]
+    )
+
+
+STUDY = """
+scenario = "quickstart"
+seeds = [1]
+[arms.all]
+[arms."a v=1"]
+yardstick = "fedavg"
+"""
+
+
+@pytest.mark.long
+def test_a_watcher_hears_every_cell_of_a_study(fedge, mine: Path, tmp_path: Path) -> None:
+    """Breaks if a study's cells go unwatched, a yardstick's among them, or a wrong name is found after hours."""
+    (tmp_path / "s.toml").write_text(STUDY)
+    changes = [part for key in CHANGES for part in ("--set", key)]
+    study = (
+        "study",
+        str(tmp_path / "s.toml"),
+        "--engine",
+        "inline",
+        *changes,
+        "--out",
+        str(tmp_path / "out"),
+    )
+    code, out, err = fedge(*study, "--watch", "tensorbord")
+    assert (
+        (code, out) == (2, "")
+        and "did you mean 'tensorboard'" in err
+        and not (tmp_path / "out/cells").exists()
+    )
+    code, _, err = fedge(*study, "--watch", f"{mine}:Mine")
+    assert code == 0, err
+    said = (tmp_path / "mine.py.said").read_text().splitlines()
+    assert [line.split()[0] for line in said] == ["started", "round", "round", "finished"] * 2
+
+
+class Group:
+    """Stands for wandb: keeps what a run was begun with."""
+
+    def __init__(self) -> None:
+        self.begun: list[dict] = []
+
+    def init(self, **how: object) -> "Group":
+        self.begun.append(how)
+        return self
+
+
+def test_a_studys_cells_are_a_group_of_its_name(small, tmp_path: Path, monkeypatch) -> None:
+    """Breaks if Weights & Biases strews the cells of a study among all other runs."""
+    wandb = Group()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.delitem(sys.modules, "fedge.watch.wandb", raising=False)
+    for place in (Place("all, world 7, seed 1", "what-pays"), Place()):
+        watcher("wandb", tmp_path, place).run_started(small())
+    monkeypatch.delitem(sys.modules, "fedge.watch.wandb")
+    assert [(how["name"], how["group"]) for how in wandb.begun] == [
+        ("all, world 7, seed 1", "what-pays"),
+        ("quickstart", None),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_holds_a_study_as_the_parent_of_its_cells(small, tmp_path: Path, monkeypatch) -> None:
+    """Breaks if a cell is nobody's child, or a study that is taken up again begins a second parent."""
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.chdir(tmp_path)
+    from mlflow.tracking import MlflowClient
+
+    parents = []
+    for summary in (None, {"arms": {"all level=0.5": {"accuracy": {"mean": 0.75}}}}):
+        with study_watched_by(["mlflow"], "pays", tmp_path / "pays") as group:
+            parents.append(group.parent)
+            group.summary = summary
+        held = MlflowClient().get_run(group.parent)
+        assert held.info.status == ("FINISHED" if summary else "FAILED")
+    assert parents[0] == parents[1] and held.data.metrics == {"all level:0.5/accuracy_mean": 0.75}
+    cell = watcher("mlflow", tmp_path / "cell", Place("all, seed 1", "pays", group.parent))
+    cell.run_started(small())
+    cell.close(finished=True)
+    runs = MlflowClient().search_runs([held.info.experiment_id])
+    (child,) = (run for run in runs if run.info.run_id != group.parent)
+    assert (child.info.run_name, child.data.tags["mlflow.parentRunId"]) == ("all, seed 1", group.parent)
+
+
+def test_a_tracker_without_its_service_does_not_cost_a_study(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Breaks if a study of hours ends because MLflow's server is away."""
+
+    class Away(types.ModuleType):
+        class MLflow:
+            def __init__(self, folder: Path, place: Place) -> None:
+                pass
+
+        @staticmethod
+        def MLflowStudy(name: str, folder: Path) -> None:
+            raise ConnectionError("nobody there")
+
+    monkeypatch.setitem(sys.modules, "fedge.watch.mlflow", Away("fedge.watch.mlflow"))
+    with study_watched_by(["mlflow"], "pays", tmp_path) as group:
+        assert group.parent == ""
+    assert (
+        "--watch mlflow failed (ConnectionError: nobody there); the study goes on" in capsys.readouterr().err
     )
