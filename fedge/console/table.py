@@ -23,6 +23,7 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
         *_errors(summary),
         ("clients hurt", f"{percent(hurt['any'])} (beyond chance {percent(hurt['beyond_chance'])})"),
         *_served(summary),
+        *_unseen(summary),
         ("MACs saved against dense", percent(macs["saved"])),
         ("parameters left", percent(summary["parameters_left"])),
         ("virtual time", f"{summary['time_s']:,.1f} s"),
@@ -133,6 +134,15 @@ def _served(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     counts = summary["served"]
     said = f"{counts['last']} by the last round's network, {counts['earlier']} by an earlier one's"
     return [("clients served", f"{said}, {counts['factory']} by the factory model")]
+
+
+def _unseen(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What clients have that nobody learns from, where there are any."""
+    if "unseen" not in summary:
+        return []
+    later = summary["unseen"]
+    gain = f"{points(later['gain']['mean'])}{_interval(later['gain']['interval'])}"
+    return [(f"{later['clients']} unseen clients", f"{percent(later['accuracy']['mean'])}, gain {gain}")]
 
 
 def _errors(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ class Simulated:
     client: int
     seed: int  # of the run: generators come from (seed, client, round, purpose)
     rounds: int  # of the run, without the one of the unseen clients
+    unseen_round: int | None  # that one; None: there are no such clients
     threads: int  # of torch; part of the numbers
     torch_device: str  # "cpu" or "cuda": what the network computes on
     profile: DeviceProfile
@@ -36,6 +37,7 @@ class Simulated:
             client=client,
             seed=scenario.seed,
             rounds=scenario.rounds,
+            unseen_round=scenario.all_rounds if scenario.unseen else None,
             threads=scenario.engine.threads,
             torch_device=scenario.engine.device,
             profile=scenario.profile_of(scenario.device_class_of(client)),

@@ -196,7 +196,7 @@ class Scenario(Section):
 
     def is_for_unseen(self, round: int) -> bool:
         """Whether `round` (from 1) is the one of the unseen clients."""
-        return round > self.rounds
+        return self.rounds < round <= self.all_rounds
 
     def device_class_of(self, client: int) -> DeviceClass:
         """Clients are numbered class by class, in the order of `[[fleet]]`."""

@@ -22,6 +22,7 @@ _OF_A_RUN = {
     "run/gain_mean": "gain.mean",
     "run/gain_over_told": "gain.over_told",
     "run/hurt_beyond_chance": "hurt.beyond_chance",
+    "run/unseen_gain_mean": "unseen.gain.mean",
     "run/macs_saved": "macs.saved",
     "run/virtual_s": "time_s",
     "run/energy_j": "energy_j",

@@ -66,9 +66,9 @@ class Power:
 
 
 def is_online(simulated: Simulated, round: int, tie: float) -> bool:
-    """Whether the device is there, where that depends on its own data; `tie` is in 0..1. It is in the round after the
-    last, which is for clients that take part in no other and waits for them."""
+    """Whether the device is there, where that depends on its own data; `tie` is in 0..1. It is in the round of
+    the unseen clients, which waits for them."""
     availability = simulated.availability
-    if availability.tied_to != "data" or round > simulated.rounds:
+    if availability.tied_to != "data" or round == simulated.unseen_round:
         return True
     return Presence(availability, simulated.seed).is_online(simulated.client, round, tie)
