@@ -118,7 +118,11 @@ def _untrained(summary: Mapping[str, Any]) -> list[str]:
         if accuracy["factory"] is None:
             continue
         whose = f" of {', '.join(group)}" if len(groups) > 1 else ""
-        told = "" if accuracy["told"] is None else f", and {percent(accuracy['told'])} told each client's classes"
+        told = (
+            ""
+            if accuracy["told"] is None
+            else f", and {percent(accuracy['told'])} told each client's classes"
+        )
         found.append(
             f"Untrained, the factory model{whose} answers {percent(accuracy['factory'])} of the test samples{told}."
         )
@@ -176,7 +180,9 @@ def _unseen(summary: Mapping[str, Any]) -> list[str]:
         return []
     head = "Clients nobody learns from, after one round of their own; all figures above are without them:"
     shown = [HEADINGS.index(name) for name in UNSEEN_HEADINGS]
-    rows = [tuple(_row(arm, figures)[index] for index in shown) for arm, figures in arms.items()]
+    odd = of_another_factory(summary)
+    all_rows = [_row(arm, figures, "*" if arm in odd else "") for arm, figures in arms.items()]
+    rows = [tuple(row[index] for index in shown) for row in all_rows]
     return [head, _lines([UNSEEN_HEADINGS, tuple("---" for _ in UNSEEN_HEADINGS), *rows])]
 
 
