@@ -182,7 +182,7 @@ STUDY = """
 scenario = "quickstart"
 seeds = [1]
 [arms.all]
-[arms."a v=1"]
+[arms."a v1"]
 yardstick = "fedavg"
 """
 
