@@ -31,7 +31,13 @@ def right(model: torch.nn.Module, scenario: Scenario, client: int) -> int:
     return evaluate(model, shard.batches("test", 256)).correct
 
 
-@pytest.mark.parametrize("name", sorted(YARDSTICKS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("fedavg", "fedbn") else pytest.mark.long)
+        for name in sorted(YARDSTICKS)
+    ],
+)
 def test_nobody_learns_from_them(name: str, tmp_path: Path) -> None:
     """Breaks if an unseen client's weights reach anybody, or it takes part before the end."""
     other = f"fleet.{newcomer()}.training={{learning_rate=0.006, batch_size=8}}"
