@@ -20,7 +20,7 @@ from fedge.console.interrupt import Stopped, interruptible
 from fedge.console.observer import Observer
 from fedge.errors import FedgeError
 from fedge.launch import run_checked
-from fedge.results.run_folder import SCENARIO
+from fedge.results.run_folder import rounds_held
 from fedge.scenario.schema import Scenario
 from fedge.watch.tracker import Place
 from fedge.watch.watchers import watched_by
@@ -88,8 +88,8 @@ def _run(cell: Mapping[str, Any], said: Said, stack: ExitStack) -> None:
                 return
             if scenario.engine.kind == "ray":
                 _connect(scenario, stack)
-            resume = (folder / SCENARIO).is_file()
-            run_checked(scenario, folder, resume=resume, overwrite=True, observer=observer)
+            begun = rounds_held(folder) > 0
+            run_checked(scenario, folder, resume=begun, overwrite=not begun, observer=observer)
     except FedgeError as error:
         said.say(error=str(error), exit_code=error.exit_code)
     else:

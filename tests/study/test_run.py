@@ -1,9 +1,8 @@
 """A whole study: every figure from its reports, the same however it was run, killed or taken up again."""
 
 import json
-import os
 import random
-import signal
+import shutil
 import statistics
 import subprocess
 import sys
@@ -109,24 +108,43 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path: Path) -> None:
     assert list(json.loads((tmp_path / "out" / STUDY).read_text())["arms"]) == ["good"]
 
 
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_cell_that_was_stopped_is_taken_up(
+    file: Path, result: StudyResult, tmp_path: Path, rounds: int
+) -> None:
+    """Breaks if a study that was stopped in the midst of a cell fails when it is run again, or repeats whole rounds."""
+    out = tmp_path / "out"
+    shutil.copytree(result.out, out)
+    (out / STUDY).unlink()
+    cell = out / "cells" / result.summary["arms"]["methods"]["cells"][0]
+    (cell / "summary.json").unlink()
+    (cell / "checkpoint.json").unlink()
+    if rounds:
+        (cell / "checkpoint.previous.json").rename(cell / "checkpoint.json")
+    else:
+        for name in ("checkpoint.previous.json", "reports.jsonl", "rounds.jsonl"):
+            (cell / name).unlink()
+    again = fedge.study(file, out, settings=FAST)
+    assert (again.out / STUDY).read_bytes() == (result.out / STUDY).read_bytes()
+
+
 @pytest.mark.slow
-def test_killed_twenty_times_it_ends_the_same(file: Path, result: StudyResult, tmp_path: Path) -> None:
+def test_killed_twenty_times_it_ends_the_same(file: Path, tmp_path: Path) -> None:
     """Breaks if a study that a cluster killed gives other figures than one that was left alone."""
-    settings = [part for setting in FAST for part in ("--set", setting)]
+    longer = [*FAST, "rounds=30"]
+    result = fedge.study(file, tmp_path / "left alone", jobs=2, settings=longer)
+    settings = [part for setting in longer for part in ("--set", setting)]
     command = [sys.executable, "-c", "from fedge.cli import main; main()", "study", str(file), "--quiet"]
     command += ["--jobs", "2", "--out", str(tmp_path / "out"), *settings]
-    generator, kills = random.Random(5), 0
-    for _ in range(60):
+    generator = random.Random(5)
+    for _ in range(20):
         with subprocess.Popen(command, start_new_session=True) as process:
-            try:
-                process.wait(generator.uniform(1.0, 12.0))
-                break
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
+            with pytest.raises(
+                subprocess.TimeoutExpired
+            ):  # else it has ended, and nothing more can be killed
+                process.wait(generator.uniform(2.0, 6.0))
+            process.kill()
         time.sleep(0.2)
-        if kills < 20 and (tmp_path / "out" / STUDY).exists():
-            break
     subprocess.run(command, check=True)
     for name in (STUDY, TABLE):
         assert (tmp_path / "out" / name).read_bytes() == (result.out / name).read_bytes()
