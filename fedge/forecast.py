@@ -23,7 +23,8 @@ from fedge.network.objective import task_named, trained_by
 from fedge.prepare import initial_model
 from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
-from fedge.protocol.report import MOST_EPOCHS, bits_at_most
+from fedge.protocol.budget import bits_at_most
+from fedge.protocol.report import MOST_EPOCHS
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.seeding import derive_seed
@@ -103,7 +104,12 @@ def _plan_class(
         "macs_done": macs_done,
         "received_bytes": work.received_bytes,
         "sent_bytes": work.sent_bytes,
-        "sent_bits_at_most": bits_at_most(training.epochs, scenario.report.figures, [training.serve]),
+        "sent_bits_at_most": bits_at_most(
+            training.epochs,
+            scenario.report.figures,
+            facts,
+            served=0 if training.serve == "last" else scenario.all_rounds,
+        ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
     }
@@ -182,7 +188,7 @@ def _dry_run(
 def _report_bytes(scenario: Scenario) -> int:
     own = {name: figure.least for name, figure in scenario.report.figures.items()}
     losses = [0.0] * min(scenario.training.epochs, MOST_EPOCHS)
-    return content_bytes(RoundReport(round=1, client=0, epoch_loss=losses, own=own).content())
+    return content_bytes(RoundReport(round=1, client=0, train_loss=0.0, epoch_loss=losses, own=own).content())
 
 
 def _parameters(model: nn.Module) -> int:

@@ -118,4 +118,4 @@ def test_the_summary_says_what_a_report_can_tell(finished, small) -> None:
     bits = finished().summary["egress"]["bits_at_most"]
     assert {row["sent_bits_at_most"] for row in plan_scenario(scenario)} == {bits}
     assert json.loads((finished().out / "summary.json").read_text())["egress"]["bits_at_most"] == bits
-    assert report_bits(scenario, [{"client": 1}, {"training.epochs": 3}]) == bits + 2 * 64
+    assert report_bits(scenario, [{"client": 1}, {"training.epochs": 3}]) == bits + 2 * 12

@@ -29,7 +29,7 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
         ("virtual time", f"{summary['time_s']:,.1f} s"),
         ("virtual energy", f"{summary['energy_j']:,.1f} J"),
         ("left the devices", f"{egress['messages']} messages, {egress['bytes']:,} bytes"),
-        ("in a report at most", f"{egress['bits_at_most']:,} bits"),
+        ("of a program's choosing", f"at most {egress['bits_at_most']:,} bits a report"),
         ("failed client rounds", str(summary["failures"])),
         *_own_figures(summary),
         *_never_reported(summary),
@@ -89,7 +89,7 @@ def trial_table(row: Mapping[str, Any], phase: str, sent_bytes: int, received_by
         *([("told the client's classes", right["told"] or "-")] if "told" in right else []),
         ("accuracy after", f"{right['test']} of {row['test_count']} test samples" if tested else "-"),
         *_trial_errors(row),
-        ("mean training loss", f"{row['train_loss']:.4g}"),
+        ("mean training loss", f"{row['train_loss']:.4g}" if "train_loss" in row else "of too few samples"),
         ("samples trained on", f"{row['samples_kept']:,} of {row['samples_seen']:,}"),
         ("optimizer; methods", f"{row['optimizer']}; {', '.join(ran) or 'none'}"),
         ("parameters left", percent(row["parameters"] / max(1, row["parameters_dense"]))),
@@ -239,7 +239,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "saved": lambda row: percent(1 - row["macs_done"] / row["macs_dense"]),
         "virtual time": lambda row: f"{row['time_s']:.3g} s",
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
-        "leaves per report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
+        "program's choice of a report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
     }
     for name, cell in lines.items():

@@ -26,8 +26,8 @@ from fedge.coordinator.metrics import (
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, DeviceFailure, RoundPlan, RoundReport, Status, status_of
+from fedge.protocol.budget import bits_at_most, facts_or_any
 from fedge.protocol.figures import require_declared
-from fedge.protocol.report import bits_at_most
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
@@ -209,6 +209,10 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
             "fields": fields,
         },
         **late,
+        "privacy": scenario.privacy.model_dump(),
+        **own_figures(rows),
+        "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
+        "never_reported": scenario.clients - len(rows),
         "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),
     }
 
@@ -243,7 +247,7 @@ def _outcome(
 
 
 def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
-    """What one report of the run can tell at most, whoever wrote the client program; `sent`: lines of plans.jsonl."""
+    """What the client program can choose of one report of the run at most; `sent`: lines of plans.jsonl."""
     sent = list(sent)
     epochs, serves = (
         [
@@ -252,7 +256,9 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
         ]
         for key in ("epochs", "serve")
     )
-    return bits_at_most(max(epochs), scenario.report.figures, serves)
+    served = 0 if set(serves) <= {"last"} else scenario.all_rounds
+    facts = facts_or_any(scenario.data.dataset)
+    return bits_at_most(max(epochs), scenario.report.figures, facts, served=served)
 
 
 def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:

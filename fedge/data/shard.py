@@ -16,7 +16,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +62,10 @@ class _Rows:
         shape = stored.shape[1:]
         first_byte = stored.offset + start * stored.dtype.itemsize * math.prod(shape)
         return cls(Path(str(stored.filename)), stored.dtype, shape, first_byte, end - start)
+
+    def rounded(self, count: int) -> "_Rows":
+        """The first of them, as many as a multiple of `count`."""
+        return replace(self, count=self.count // count * count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +115,11 @@ class Shard:
             target_mean=tuple(meta.get("target_mean", ())),
             target_std=tuple(meta.get("target_std", ())),
         )
+
+    def in_multiples_of(self, count: int) -> "Shard":
+        """The same client's shard with the last rows of each part left out, so that each has a multiple of `count`."""
+        parts = {split: (x.rounded(count), y.rounded(count)) for split, (x, y) in self._parts.items()}
+        return replace(self, _parts=parts)
 
     @cached_property
     def x(self) -> np.ndarray:

@@ -19,6 +19,7 @@ from fedge.device.memory.limit import memory_limit
 from fedge.device.reporting import require_report
 from fedge.device.state import StateFolder
 from fedge.privacy.egress import checked_report
+from fedge.privacy.vouching import vouch
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status, content_bytes
 from fedge.scenario.fleet import Fault
 from fedge.training.heap import kept_heap
@@ -36,13 +37,13 @@ def on_device(step: Step) -> Handler:
         plan = RoundPlan.from_message(message)
         location = locate(context)
         if plan.phase == "hello":
-            return RoundReport(round=plan.round, client=location.client).reply_to(message)
+            return vouch(RoundReport(round=plan.round, client=location.client)).reply_to(message)
         folder = StateFolder(location.device_folder)
         done = folder.at(plan.round)
         report = RoundReport.from_json(done.report) if done else None
         if report is None:
             report = _execute(step, plan, location, folder, message)
-        return (corrupted(report) if plan.fault is Fault.CORRUPT_REPORT else report).reply_to(message)
+        return vouch(corrupted(report) if plan.fault is Fault.CORRUPT_REPORT else report).reply_to(message)
 
     return handler
 

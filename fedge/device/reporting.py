@@ -1,7 +1,7 @@
 """What a device says of its round: evaluated, counted and named by the device, whatever the program says."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,14 +31,12 @@ def report_of(
     model, validation = serving.model, serving.validation
     test = round.evaluate("test", model)
     round.served = serving.served
-    epochs = [stats for stats in trainer.epochs if stats.samples_seen]
-    most = min(round.plan.training.epochs, MOST_EPOCHS)
+    answers = figures_of(round.prepared, total, _factory_answers(round), validation, test)
     return RoundReport(
         round=round.plan.round,
         client=round.client,
         macs_done=total.macs_done + cutter.macs,
-        epoch_loss=[finite(stats.loss) for stats in epochs[:most]],
-        **figures_of(round.prepared, total, _factory_answers(round), validation, test),
+        **answers | _losses(round, trainer.epochs),
         served=None if serving.served is None else serving.served.of,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parameters_dense=round.prepared.parameters,
@@ -86,6 +84,27 @@ def require_report(said: object, message: Message, figures: Figures) -> None:
             Status.BLOCKED_FIELD, f"the report has fields that no report has: {', '.join(unknown)}"
         )
     checked_report(said.reply_to(message), message, figures)
+
+
+def _losses(round: Round, epochs: Sequence[TrainStats]) -> dict[str, Any]:
+    """Of the epochs that kept as many samples as may be told of, or none; no mean where there were others only."""
+    told = [stats for stats in epochs if not 0 < stats.samples_kept < round.simulated.least_count]
+    total, most = sum(told, start=TrainStats()), min(round.plan.training.epochs, MOST_EPOCHS)
+    few = not total.samples_kept and len(told) < len(epochs)
+    losses = [finite(stats.loss) for stats in told if stats.samples_seen]
+    return {"train_loss": None if few else finite(total.loss), "epoch_loss": evenly(losses, most)}
+
+
+def evenly(losses: Sequence[float], most: int) -> list[float]:
+    """All of them, or `most` from the first to the last, as far from one another as can be."""
+    if len(losses) <= most:
+        return list(losses)
+    last = len(losses) - 1
+    return (
+        [losses[round(index * last / max(1, most - 1))] for index in range(most)]
+        if most > 1
+        else [losses[-1]]
+    )
 
 
 def _memory_figures(trainer: Trainer) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Simulated:
     programs: Programs  # the texts of what the scenario names by reference
     args: Mapping[str, Any] = field(default_factory=dict)  # of the client program
     figures: Mapping[str, Figure] = field(default_factory=dict)  # of one's own, that a report holds
+    least_count: int = 1  # of samples that a figure in a report is of; part sizes are multiples of it
     has_policy: bool = False  # settings may change from round to round
 
     @classmethod
@@ -47,5 +48,6 @@ class Simulated:
             programs=scenario.programs,
             args=scenario.client_args,
             figures=scenario.report.figures,
+            least_count=scenario.privacy.least_count,
             has_policy=scenario.schedule.named is not None,
         )

@@ -8,6 +8,7 @@ from typing import Any
 from fedge.page import html
 from fedge.page.content import RunContent
 from fedge.page.html import at, figure
+from fedge.protocol.budget import Kind, facts_or_any, free_bits, kind_of
 from fedge.protocol.report import MOST_EPOCHS, REPORT, WORDS, RoundReport
 
 Row = Mapping[str, Any]
@@ -72,6 +73,11 @@ REVEALS: dict[str, str] = {
     "wall_s": "how long the simulation took; a real device's clock",
 }
 LITTLE = (VIRTUAL, DEVICE, RAN, PLAN)  # the last groups of the table
+WRITTEN_BY: dict[Kind, str] = {
+    "known": "the device; known beforehand",
+    "counted": "the device, which counts it",
+    "free": "the program chooses",
+}
 OWN = "declared by the scenario; what it tells is its author's to say"
 
 
@@ -89,10 +95,18 @@ def left(run: RunContent) -> list[str]:
         "<h2>What left the devices</h2>",
         f"<p>{figure(run.summary, 'egress.messages', html.count)} messages, "
         f"{figure(run.summary, 'egress.bytes', html.count)} bytes. No data, no weights, no gradients: the numbers "
-        "below, and nothing else, passed the egress gate. Nothing is noised. Under each heading, what the fields may "
-        "reveal of the client.</p>",
-        html.grouped(["field", "range", "bits at most", "in this run"], said),
+        f"below, and nothing else, passed the egress gate. {_choice(run.summary)} Nothing is noised. Under each "
+        "heading, what the fields may reveal of the client.</p>",
+        html.grouped(["field", "range", "written by", "bits of choice", "in this run"], said),
     ]
+
+
+def _choice(summary: Row) -> str:
+    """What the client program could choose of a report, and how few samples a figure may be of."""
+    bits, least = figure(summary, "egress.bits_at_most", html.count), at(summary, "privacy.least_count") or 1
+    chosen = "" if bits == "-" else f"A client program chooses {bits} bits of a report at most. "
+    of = f"No figure is of fewer than {least} samples." if least > 1 else "A figure may be of one sample."
+    return f"{chosen}{of}"
 
 
 def _cells(row: Row, reports: Sequence[Row]) -> list[str]:
@@ -101,6 +115,7 @@ def _cells(row: Row, reports: Sequence[Row]) -> list[str]:
     return [
         f"<code>{escape(row['field'])}</code>",
         escape(ends[1] if words else " to ".join(end for end in ends if end)),
+        escape(row["by"]),
         escape(row["bits"]),
         escape(held(reports, row["field"])),
     ]
@@ -130,8 +145,12 @@ def held(reports: Sequence[Row], field: str) -> str:
 
 
 def egress_rows(fields: list[str], scenario: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row per field of `summary.egress.fields`: name, least, most, bits, and what it may reveal."""
+    """A row per field of `summary.egress.fields`: name, least, most, who writes it, the bits that a client program
+    chooses of it, and what it may reveal."""
     known = RoundReport.model_json_schema()["properties"]
+    facts = facts_or_any(str(scenario.get("data", {}).get("dataset", "")))
+    served = int(scenario.get("rounds", 1)) if f"{REPORT}.served" in fields else 0
+    free = free_bits(scenario.get("training", {}).get("epochs", MOST_EPOCHS), facts, served)
     own = scenario.get("report", {}).get("figures", {})
     rows = []
     for field in sorted(fields, key=lambda field: (field == "error", field)):
@@ -139,9 +158,11 @@ def egress_rows(fields: list[str], scenario: Mapping[str, Any]) -> list[dict[str
         if name.startswith("own.") and name.removeprefix("own.") in own:
             rows.append(_own_row(name, own[name.removeprefix("own.")]))
         elif name in known:
-            rows.append({"field": name, **_range(name, known[name]), "reveals": REVEALS[name]})
+            said = {"by": WRITTEN_BY[kind_of(name)], "bits": str(free.get(name, 0)), "reveals": REVEALS[name]}
+            rows.append({"field": name, **_range(name, known[name]), **said})
         else:
-            rows.append({"field": name, "least": "", "most": "", "bits": "", "reveals": _unknown(name)})
+            empty = dict.fromkeys(("least", "most", "by", "bits"), "")
+            rows.append({"field": name, **empty, "reveals": _unknown(name)})
     return rows
 
 
@@ -153,23 +174,19 @@ def _unknown(name: str) -> str:
 
 def _own_row(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
     least, most, steps = figure["least"], figure["most"], figure["steps"]
-    bits = (steps - 1).bit_length()
-    return {"field": name, "least": f"{least:g}", "most": f"{most:g}", "bits": str(bits), "reveals": OWN}
+    said = {"by": WRITTEN_BY["free"], "bits": str((steps - 1).bit_length()), "reveals": OWN}
+    return {"field": name, "least": f"{least:g}", "most": f"{most:g}", **said}
 
 
 def _range(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
     schema = next((kind for kind in schema.get("anyOf", ()) if kind["type"] != "null"), schema)
     if name in WORDS:
         words = WORDS[name]
-        bits = (len(words) - 1).bit_length()
-        return {"least": words[0], "most": f"one of {len(words)} words", "bits": str(bits)}
+        return {"least": words[0], "most": f"one of {len(words)} words"}
     if schema["type"] == "array":
         items = schema["items"]
         return {
             "least": f"{items['minimum']:g}",
             "most": f"{items['maximum']:g}, up to {MOST_EPOCHS} of them",
-            "bits": "64 an epoch",
         }
-    most = schema["maximum"]
-    bits = int(most).bit_length() if schema["type"] == "integer" else 64
-    return {"least": f"{schema['minimum']:g}", "most": f"{most:g}", "bits": str(bits)}
+    return {"least": f"{schema['minimum']:g}", "most": f"{schema['maximum']:g}"}

@@ -133,7 +133,7 @@ def tiles(summary: Row) -> list[str]:
     hurt, gain = at(summary, "hurt.any"), at(summary, "gain.mean")
     bits = figure(summary, "egress.bits_at_most", html.count)
     what = "accuracy" if at(summary, "error") is None else "within tolerance"
-    at_most = "" if bits == "-" else f", each at most {bits} bits"
+    at_most = "" if bits == "-" else f", a program's choice of each: {bits} bits"
     return [
         tile(f"{what}, mean of clients", figure(summary, "accuracy.mean", percent),
              f"factory {figure(summary, 'accuracy.factory', percent)}, ± {figure(summary, 'accuracy.std', percent)}"),

@@ -2,18 +2,19 @@
 
 Attach it outermost: `ClientApp(mods=[egress_gate])`. A reply leaves only when it holds one MetricRecord called
 "report" whose fields and ranges are RoundReport's, and whose figures of the program's own are those that the scenario
-declares (`[report.figures]`), rounded, in at most 4 KiB. Anything else - an array, bytes, text, an
-unknown field, a NaN, a long list, an exception and its message - is replaced by a `Status` word.
+declares (`[report.figures]`), rounded, in at most 4 KiB; and when it is the report that fedge's device made of this
+message (vouching.py). Anything else - an array, bytes, text, an unknown field, a NaN, a long list, a number that the
+program put there, an exception and its message - is replaced by a `Status` word.
 
 `fedge run` refuses a program without it; Flower's own runtimes do not. It guards against mistakes and curious
-programs; a program that wants to cheat can still hide bits in the allowed numbers. The run's egress.jsonl shows what
-each message held. What the device prints stays with it (output.py).
+programs; one that wants to cheat can still choose the bits that fedge.protocol.budget counts. The run's egress.jsonl
+shows what each message held. What the device prints stays with it (output.py).
 """
 
 import contextlib
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flwr.app import Context, Message, MetricRecord
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from fedge.errors import FedgeError
 from fedge.privacy.output import open_private, printing_into
+from fedge.privacy.vouching import vouching
 from fedge.protocol import (
     PLAN,
     REPORT,
@@ -48,8 +50,10 @@ def egress_gate(message: Message, context: Context, call_next: Handler) -> Messa
     folder = _own_folder(context)
     with printing_into(folder and folder / "output.log"):
         try:
-            reply = call_next(message, context)
-            return checked_report(reply, message, _figures(context)).reply_to(message)
+            figures, client = _figures(context), context.node_config.get("partition-id")
+            with vouching() as made:
+                reply = call_next(message, context)
+            return _made_by_device(checked_report(reply, message, figures), made, client).reply_to(message)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -79,17 +83,45 @@ def checked_report(reply: object, message: Message, figures: Figures) -> RoundRe
     plan = RoundPlan.from_message(message) if PLAN in message.content else None
     require_declared(report.own, {} if plan and plan.phase == "hello" else figures)
     if plan:
-        _require_planned_epochs(report, plan.training.epochs)
+        _require_planned(report, plan)
         _require_planned_serving(report, plan.training.serve)
     return report
 
 
-def _require_planned_epochs(report: RoundReport, planned: int) -> None:
-    """A list that may be of any length is room for anything: it has an entry per local epoch at most."""
-    if len(report.epoch_loss) > planned:
+def _made_by_device(report: RoundReport, made: Sequence[RoundReport], client: object) -> RoundReport:
+    """`report`, if it is what the device said last in this message; DeviceFailure if a program made or changed it."""
+    if not made:
+        raise DeviceFailure(
+            Status.BLOCKED_RECORD,
+            "the report was not made by the device: handle the message by a function under @on_device "
+            "(fedge.device.handler) and return its reply",
+        )
+    its_own = RoundReport.from_record(made[-1].content()[REPORT])  # rounded, as it is once it has left
+    if report != its_own:
+        fields, said = its_own.model_dump(), report.model_dump()
+        changed = sorted(name for name in fields | said if fields.get(name) != said.get(name))
         raise DeviceFailure(
             Status.BLOCKED_VALUE,
-            f"epoch_loss has {len(report.epoch_loss)} entries, training.epochs is {planned}: one per epoch that ran",
+            f"the report is not as the device made it: {', '.join(changed)} was changed on the way out",
+        )
+    if client is not None and report.client != client:
+        raise DeviceFailure(
+            Status.BLOCKED_VALUE, f"the report is client {report.client}'s and this is client {client}"
+        )
+    return report
+
+
+def _require_planned(report: RoundReport, plan: RoundPlan) -> None:
+    """Of the planned round; and its list, which would be room for anything, has an entry per local epoch at most."""
+    if report.round != plan.round:
+        raise DeviceFailure(
+            Status.BLOCKED_VALUE, f"the report is of round {report.round}, the plan of {plan.round}"
+        )
+    if len(report.epoch_loss) > plan.training.epochs:
+        raise DeviceFailure(
+            Status.BLOCKED_VALUE,
+            f"epoch_loss has {len(report.epoch_loss)} entries, training.epochs is {plan.training.epochs}: one per "
+            "epoch that ran",
         )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 
 from flwr.app import Message, MetricRecord, RecordDict
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,21 +20,22 @@ from pydantic import (
 )
 
 from fedge.catalog.names import CRITERIA, FILTERS, LOSSES, SCORES, WHAT
-from fedge.protocol.figures import Figures, apart, prefixed
+from fedge.protocol.figures import apart, prefixed
+from fedge.protocol.rounding import COARSE, FINE
 from fedge.protocol.status import DeviceFailure, Status
-from fedge.scenario.report import figure_bits
 
 REPORT = "report"  # the record's name in a message's content
 
 Tally = Annotated[int, Field(ge=0, le=10**9)]
 Macs = Annotated[int, Field(ge=0, le=10**18)]
-Loss = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Loss = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), AfterValidator(FINE)]
+CurveLoss = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), AfterValidator(COARSE)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), AfterValidator(FINE)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
 LAYERS = "layers"  # those that the settings name were trained
-MOST_EPOCHS = 64  # whose losses are reported
+MOST_EPOCHS = 3  # whose losses are reported
 
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -48,7 +50,10 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 
 class RoundReport(BaseModel):
-    """What one client says of one round. This list of fields, with these ranges, is all that may leave."""
+    """What one client says of one round. This list of fields, with these ranges, is all that may leave.
+
+    Floats are rounded (fedge.protocol.rounding), counts are not: what is derived of them is exact.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -60,9 +65,11 @@ class RoundReport(BaseModel):
     macs_dense: Macs = 0  # plain SGD on every instance of the unpruned network
     macs_filter: Macs = 0
     bit_operations: Annotated[int, Field(ge=0, le=9 * 10**18)] = 0  # each product by the bits of its factors
-    train_loss: Loss = 0.0  # mean over the instances kept; 0 when none was
-    # the same, per local epoch that ran; the gate holds its length against the plan's
-    epoch_loss: Annotated[list[Loss], Field(max_length=MOST_EPOCHS)] = []
+    # mean over the instances kept; 0 when none was. None, and not sent: where these are too few to be told of
+    train_loss: Loss | None = None
+    # the same of a local epoch: of each that ran, or of MOST_EPOCHS of them from the first to the last; the gate holds
+    # its length against the plan's
+    epoch_loss: Annotated[list[CurveLoss], Field(max_length=MOST_EPOCHS)] = []
     validation_correct: Tally = 0
     validation_count: Tally = 0
     test_correct: Tally = 0
@@ -161,27 +168,6 @@ def one_word(words: Iterable[str]) -> str:
     """The word for all that ran of a kind: no one name says it where there were several."""
     ran = set(words) - {NONE}
     return ran.pop() if len(ran) == 1 else OWN if ran else NONE
-
-
-def bits_at_most(epochs: int, figures: Figures, serves: Iterable[str] = ()) -> int:
-    """What one report can tell at most, whoever wrote the client program: each field by its type and range.
-
-    serves: the values of `training.serve`; the gate lets `served` pass where one of them is not "last" alone.
-    """
-    fields = RoundReport.model_json_schema()["properties"]
-    if set(serves) <= {"last"}:
-        del fields["served"]
-    losses = 64 * min(epochs, MOST_EPOCHS)
-    return losses + sum(map(_bits, fields.values())) + figure_bits(figures)
-
-
-def _bits(field: Mapping[str, Any]) -> int:
-    if "anyOf" in field:  # sent or not
-        return 1 + sum(map(_bits, field["anyOf"]))
-    if field["type"] == "integer":
-        most = field.get("maximum", field.get("exclusiveMaximum", 1) - 1)
-        return int(most).bit_length()
-    return 64 if field["type"] == "number" else 0
 
 
 TIMING_FIELDS = ("wall_s",)  # the fields of a report that two equal runs may differ in

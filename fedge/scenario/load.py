@@ -15,6 +15,7 @@ from fedge.scenario.data import Given, Natural, Pathological, Shards, Subsets
 from fedge.scenario.file import read_scenario
 from fedge.scenario.gpus import check_gpus
 from fedge.scenario.schema import Scenario
+from fedge.scenario.training import Training
 
 
 def load_scenario(name: str, changes: Sequence[str] = (), *, beside: Path | None = None) -> Scenario:
@@ -40,6 +41,7 @@ def check(scenario: Scenario) -> None:
     _check_task(scenario, facts)
     _check_samples(scenario, facts)
     _check_split(scenario, facts)
+    _check_least_count(scenario, facts)
     match scenario.data.partition:
         case Pathological(classes=classes):
             _check_pathological(classes, facts)
@@ -110,6 +112,35 @@ def _check_samples(scenario: Scenario, facts: DatasetFacts) -> None:
         raise UserError(
             f"fleet has {scenario.clients} clients and {facts.name!r} has {left} samples for them (of {facts.size}, "
             f"after data.factory_fraction {scenario.data.factory_fraction}); lower the counts or factory_fraction"
+        )
+
+
+def _check_least_count(scenario: Scenario, facts: DatasetFacts) -> None:
+    """A mean client's loss and accuracy are of so many samples; those that have fewer are seen to on their devices."""
+    least, split = scenario.privacy.least_count, scenario.data.split
+    if least == 1:
+        return
+    rows = _rows_left(scenario, facts) / scenario.clients
+    for part, share in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        if 0 < share * rows < least:
+            raise UserError(
+                f"privacy.least_count is {least} and a mean client has about {share * rows:.0f} {part} samples, of "
+                "which nothing may be told: lower privacy.least_count, or take fewer clients"
+            )
+    samples = split.train * rows
+    _check_kept(scenario.training, samples, least)
+    for index, device_class in enumerate(scenario.fleet):
+        _check_kept(scenario.training_of(device_class), samples, least, f"fleet.{index}.")
+
+
+def _check_kept(training: Training, samples: float, least: int, whose: str = "") -> None:
+    chosen = training.instance_filter
+    kept = samples // least * least * (1.0 if chosen.kind == "none" else chosen.keep)
+    if kept < least:
+        raise UserError(
+            f"{whose}training.instance_filter.keep is {chosen.keep:g} of about {samples:.0f} samples, which trains on "
+            f"{max(1, kept):.0f}: its loss would be theirs alone, and privacy.least_count is {least}: raise keep, or "
+            "lower privacy.least_count"
         )
 
 

@@ -19,6 +19,7 @@ from fedge.scenario.data import Data
 from fedge.scenario.device import OwnDevice
 from fedge.scenario.fleet import Availability, Faults, Selection
 from fedge.scenario.model import Model
+from fedge.scenario.privacy import Privacy
 from fedge.scenario.report import Report
 from fedge.scenario.schedule import FinetunePruneRetrain, Schedule
 from fedge.scenario.section import (
@@ -158,6 +159,7 @@ class Scenario(Section):
     faults: Faults = Faults()
     schedule: Schedule = FinetunePruneRetrain()
     report: Report = Report()
+    privacy: Privacy = Privacy()
     engine: Engine = Engine()
     programs: dict[str, Program] = Field(
         default_factory=dict

@@ -49,6 +49,7 @@ class Client:
         """The scenario's client of that number."""
         device_class = scenario.device_class_of(number)
         shard = Shard.open(Path(prepared.folder) / "shards", number)
+        shard = shard.in_multiples_of(scenario.privacy.least_count)
         return cls(number, device_class, plain(scenario.training_of(device_class)), scenario, prepared, shard)
 
     @property

@@ -97,7 +97,7 @@ def test_the_table_says_who_is_missing_from_its_means() -> None:
 def test_print_and_a_notebook_show_what_the_terminal_shows() -> None:
     """Breaks if a figure is in one place only, or if a scenario's name is taken for HTML."""
     rows = summary_rows(SUMMARY | {"scenario": "<s>"}, "runs/<s>")
-    assert dict(rows)["in a report at most"] == "1,363 bits"
+    assert dict(rows)["of a program's choosing"] == "at most 1,363 bits a report"
     html, text = (show(SUMMARY | {"scenario": "<s>"}, "runs/<s>") for show in (summary_html, summary_text))
     assert "<s>" not in html and "runs/&lt;s&gt;" in html
     assert html.count("<tr>") == len(rows) == len(text.splitlines()) - 1

@@ -6,7 +6,6 @@ from fedge.coordinator.metrics import accuracy, errors
 from fedge.coordinator.paired import gain, hurt
 from fedge.coordinator.rounds import _tallies_agree
 from fedge.protocol import RoundReport
-from fedge.protocol.report import bits_at_most
 
 LABELS = [  # of 4 labels per sample: 10 and 20 samples
     {"test_count": 10, "decisions": 4, "test_correct": 30, "factory_correct": 20, "test_gained": 12, "test_lost": 2,
@@ -76,4 +75,3 @@ def test_what_is_not_asked_is_not_sent() -> None:
     assert RoundReport.from_record(of_numbers.content()["report"]) == of_numbers
     assert "told_correct" in plain.row() and "told_correct" not in of_numbers.row()
     assert "loss" not in plain.row() and RoundReport(round=1, client=0, loss=1).row()["loss"] == "own"
-    assert bits_at_most(1, {}) > 3 * 64 + 2 * 30

@@ -143,7 +143,7 @@ def test_every_field_of_a_report_is_explained() -> None:
     own = {"report": {"figures": {"macro_f1": {"least": 0.0, "most": 1.0, "steps": 256}}}}
     rows = egress_rows(["report.test_count", "report.own.macro_f1", "error"], own)
     assert [row["field"] for row in rows] == ["own.macro_f1", "test_count", "error"]
-    assert (rows[0]["most"], rows[0]["bits"], rows[1]["most"], rows[1]["bits"]) == ("1", "8", "1e+09", "30")
+    assert (rows[0]["most"], rows[0]["bits"], rows[1]["most"], rows[1]["bits"]) == ("1", "8", "1e+09", "0")
 
 
 def test_labels_and_numbers_have_their_own_measure() -> None:
