@@ -23,10 +23,13 @@ from fedge.console.table import summary_html, summary_text
 from fedge.coordinator.app import server_app
 from fedge.coordinator.opening import RunRequest
 from fedge.engine.base import FleetGrid
+from fedge.engine.isolation.process import require_possible
 from fedge.engine.roster import THREAD_VARIABLES, ClientProgram, HostRequest, Member
 from fedge.engine.tasks import JsonValue, run_task
 from fedge.environment import Facts, environment
 from fedge.errors import RunError
+from fedge.paths import cache_folder
+from fedge.privacy.isolation import isolation_of
 from fedge.progress import Numbers, Progress
 from fedge.results.owner import owned
 from fedge.results.record import PROGRAMS
@@ -144,8 +147,11 @@ def run_checked(
     }
     with owned(folder, observer.notice):
         request.refuse()  # before minutes of preparation
+        if scenario.privacy.isolation == "client" and scenario.engine.address == "local":
+            require_possible(str(folder), str(cache_folder()))  # hosts elsewhere say it when they start
         with _grid(scenario, client, config, observer) as (grid, hosts):
             engine = {"kernels": scenario.engine.kernels, "device": scenario.engine.device}
+            engine |= {"isolation": scenario.privacy.isolation}
             record = {**environment(), **engine, "hosts": hosts}
             app = server_app(scenario, observer, lambda: request.open(record))
             app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
@@ -172,7 +178,8 @@ def _grid(
     scenario: Scenario, client: Program, config: dict[str, Any], observer: Observer
 ) -> Iterator[tuple[FleetGrid, list[Facts]]]:
     """Prepare where the devices run, then open the scenario's engine; also what that place is, per kind of node."""
-    program = ClientProgram(client.name, client.source, GATE, client.files, client.is_package)
+    isolation = isolation_of(scenario)
+    program = ClientProgram(client.name, client.source, GATE, client.files, client.is_package, isolation)
     roster = FleetRoster(scenario)
     engine = scenario.engine
     arguments: dict[str, JsonValue] = {"scenario_json": config["scenario-json"]}

@@ -27,6 +27,7 @@ from torch import nn
 from fedge.cache import lock_path, prepared_folder
 from fedge.catalog.facts import Task as TaskName
 from fedge.catalog.text import read_text
+from fedge.data.apart import write_apart
 from fedge.data.dataset import DataSet
 from fedge.data.datasets import load_dataset
 from fedge.data.digests import damage, write_digests
@@ -160,12 +161,23 @@ def prepare(scenario: Scenario) -> Prepared:
         else:
             _write(scenario, dataset, folder)
             tell("prepared", accuracy=latest_accuracy())
+        if scenario.privacy.isolation == "client":
+            _write_apart(folder, scenario.clients)
         prepared = Prepared.open(folder)
     _require_what(scenario, prepared)
     if wrong and scenario.engine.state != "sticky":  # nodes that prepare for themselves must answer alike
         line = f"the cached folder {folder} was damaged ({wrong}): it has been prepared anew"
         return replace(prepared, notices=(line, *prepared.notices))
     return prepared
+
+
+def _write_apart(folder: Path, clients: int) -> None:
+    try:
+        write_apart(folder, clients)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: each client's own rows cannot be written: {error.strerror or first_line(error)}"
+        ) from None
 
 
 def _require_what(scenario: Scenario, prepared: Prepared) -> None:

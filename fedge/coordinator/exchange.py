@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fedge.errors import RunError
+from fedge.errors import RunError, UserError
 from fedge.protocol import REPORT, RoundPlan, content_bytes, status_of
 from fedge.scenario.schema import Engine, Scenario
 from fedge.scenario.training import Training
@@ -71,6 +71,11 @@ def find_clients(grid: Grid, scenario: Scenario) -> dict[int, int]:
     """
     if roster := getattr(grid, "roster", None):
         return dict(zip(range(len(roster)), grid.get_node_ids(), strict=True))
+    if scenario.privacy.isolation != "none":
+        raise UserError(
+            "privacy.isolation is 'client', which fedge's own engines can do (`fedge run`): on this runtime give each "
+            "client a node of its own, and set privacy.isolation to 'none'"
+        )
     hello = RoundPlan(round=0, phase="hello", prune=False, training=Training())
     nodes = _wait_for_nodes(grid, scenario.clients)
     found = {}

@@ -7,6 +7,8 @@ objects.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedge.engine.isolation.room import Isolation
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 NodeConfig = dict[str, int | float | str | bool]
@@ -28,7 +30,8 @@ class ClientProgram:
     ClientApp, whose outermost mod is `gate` (module:function) where one is asked for.
 
     files: path -> text of modules of its own that it imports. is_package: the source is a package's `__init__`.
-    One host carries many clients, so what a program keeps in a global passes from one to the next.
+    One host carries many clients, so what a program keeps in a global passes from one to the next. isolation: each
+    message is answered in a process of its own, which loads the program anew.
     """
 
     name: str
@@ -36,6 +39,7 @@ class ClientProgram:
     gate: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     is_package: bool = False
+    isolation: Isolation | None = None
 
 
 @dataclass(frozen=True)

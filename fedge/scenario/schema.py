@@ -242,6 +242,15 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
+    def _isolation_can_be(self) -> "Scenario":
+        if self.privacy.isolation == "client" and self.engine.device == "cuda":
+            raise ValueError(
+                "privacy.isolation is 'client' and engine.device 'cuda'; a confined process has no GPU: take 'cpu', or "
+                "isolation 'none'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits_rounds(self) -> "Scenario":
         self.schedule.require_rounds(self.rounds)
         return self

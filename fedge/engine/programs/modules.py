@@ -43,7 +43,9 @@ class TravelledModules(MetaPathFinder, Loader):
 
     def _take_out(self) -> dict[str, ModuleType]:
         roots = {path.partition("/")[0].removesuffix(".py") for path in self._files}
-        names = [name for name in sys.modules if name.partition(".")[0] in roots]
+        roots = {root for root in roots if root in sys.modules}
+        # Thousands of names are not looked at for nothing: in a forked process that would copy the memory they lie in.
+        names = [name for name in sys.modules if name.partition(".")[0] in roots] if roots else []
         return {name: sys.modules.pop(name) for name in names}
 
     def find_spec(
