@@ -28,7 +28,7 @@ class Rounding:
     def bits_up_to(self, most: float) -> int:
         """What a value from 0 to `most` can tell: the bits of the count of values that are left."""
         doublings = math.frexp(most)[1] - math.frexp(self.step)[1] + 1 - self.bits
-        values = 2**self.bits + max(0, doublings) * 2 ** (self.bits - 1) + 1
+        values = (1 << self.bits) + (max(0, doublings) << self.bits - 1) + 1
         return (values - 1).bit_length()
 
 

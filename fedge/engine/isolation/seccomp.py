@@ -76,7 +76,7 @@ def no_new_privileges() -> None:
 def install() -> None:
     """Filter this process's calls, and those of threads that it starts, for good. OSError where the kernel refuses."""
     code = _code(os.getpid())
-    instructions = (_Instruction * len(code))(*code)
+    instructions = (_Instruction * len(code))(*(_Instruction(*line) for line in code))
     program = _Program(len(code), ctypes.cast(instructions, ctypes.POINTER(_Instruction)))
     _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program))
 
