@@ -150,8 +150,11 @@ def run_checked(
         if scenario.privacy.isolation == "client" and scenario.engine.address == "local":
             require_possible(str(folder), str(cache_folder()))  # hosts elsewhere say it when they start
         with _grid(scenario, client, config, observer) as (grid, hosts):
-            engine = {"kernels": scenario.engine.kernels, "device": scenario.engine.device}
-            engine |= {"isolation": scenario.privacy.isolation}
+            engine = {
+                "kernels": str(scenario.engine.kernels),
+                "device": str(scenario.engine.device),
+                "isolation": str(scenario.privacy.isolation),
+            }
             record = {**environment(), **engine, "hosts": hosts}
             app = server_app(scenario, observer, lambda: request.open(record))
             app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))

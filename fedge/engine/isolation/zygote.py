@@ -130,7 +130,8 @@ class _Zygote:
 
     def _read(self, reading: int) -> bytes | None:
         """To the end of a child's answer; None where it is none, too long, or nobody wants it any more."""
-        pieces, length = [], 0
+        pieces: list[bytes] = []
+        length = 0
         while length <= MOST_BYTES:
             ready = select.select([reading, self._requests], [], [])[0]
             if self._requests in ready:  # nothing is asked meanwhile: this is the host's end
