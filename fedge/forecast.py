@@ -5,6 +5,7 @@ run of a few batches of noise through the very methods that the scenario names, 
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.budget import bits_at_most
 from fedge.protocol.report import MOST_EPOCHS
+from fedge.scenario.fleet import HOUR_S
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.seeding import derive_seed
@@ -44,6 +46,8 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     facts = dataset_facts(scenario.data.dataset)
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
+    if scenario.data.stream is not None:
+        samples = scenario.data.stream.memory
     tell("forecast")
     model = initial_model(scenario, facts.num_classes, facts.shape, facts.task)
     rows = []
@@ -88,6 +92,11 @@ def _plan_class(
         sent_bytes=_report_bytes(scenario),
     )
     cost = round_cost(device, work, scenario.clock)
+    keeping_up = _keeping_up(scenario, samples, seen / cost.compute_s)
+    if (share := _share_in_time(scenario, cost.compute_s)) < 1:
+        seen, macs_done = round(share * seen), round(share * macs_done)
+        work = replace(work, macs=macs_done, steps=round(share * work.steps))
+        cost = round_cost(device, work, scenario.clock)
     return {
         "class": device_class.label,
         "clients": device_class.count,
@@ -109,9 +118,37 @@ def _plan_class(
             scenario.report.figures,
             facts,
             served=0 if training.serve == "last" else scenario.all_rounds,
+            streamed=scenario.data.stream is not None,
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
+        **keeping_up,
+    }
+
+
+def _share_in_time(scenario: Scenario, compute_s: float) -> float:
+    """Of a round's computing, what is done when the next round begins; all where no stream comes in real time."""
+    stream = scenario.data.stream
+    if stream is None or not stream.realtime:
+        return 1.0
+    return min(1.0, scenario.availability.round_every_h * HOUR_S / compute_s)
+
+
+def _keeping_up(scenario: Scenario, samples: int, frames_hz: float) -> dict[str, Any]:
+    """Whether a class that trains on `frames_hz` frames a second keeps up with its stream; nothing without one.
+
+    passes: over `samples` stored frames, from the beginning of a round to that of the next.
+    """
+    stream = scenario.data.stream
+    if stream is None:
+        return {}
+    interval_s = scenario.availability.round_every_h * HOUR_S
+    come_hz = None if stream.rate_per_h is None else stream.rate_per_h * (1 - stream.holdout) / HOUR_S
+    return {
+        "frames_come_per_s": come_hz,
+        "frames_train_per_s": frames_hz,
+        "passes_asked": scenario.training.epochs,
+        "passes_in_time": frames_hz * interval_s / samples,
     }
 
 

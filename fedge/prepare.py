@@ -35,6 +35,7 @@ from fedge.data.dividing.notices import division_notices
 from fedge.data.known.pictures import first_line
 from fedge.data.partition import divide
 from fedge.data.shard import Shard, write_shards
+from fedge.data.stream.prepared import arranged, is_recorded, stream_key, write_arrivals
 from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
@@ -79,6 +80,7 @@ class Prepared:
     task: TaskName = "classes"
     target_std: tuple[float, ...] = ()  # of task numbers, per number and in its unit, over the factory's rows
     tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
+    overlap: int = 0  # of a recorded stream: how many of a client's next rows share samples with a row
 
     @classmethod
     def open(cls, folder: Path) -> "Prepared":
@@ -188,7 +190,9 @@ def _require_what(scenario: Scenario, prepared: Prepared) -> None:
 
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
     """Changes with anything that the prepared folder depends on: the data's bytes, the sections read, the versions."""
-    data = scenario.data.model_dump(exclude={"root", "seed"}) | {"dataset": dataset.name}
+    data = scenario.data.model_dump(exclude={"root", "seed", "stream"}) | {"dataset": dataset.name}
+    if stream := stream_key(scenario.data.stream):
+        data["stream"] = stream
     if isinstance(given := scenario.data.partition, Given):
         data["partition"]["file"] = read_text(Path(given.file))
     choices = [scenario.world, scenario.clients, scenario.engine.threads, data, _network_key(scenario)]
@@ -228,7 +232,9 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     tell("network")
     model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:], dataset.task)
     tell("dividing")
+    stream = scenario.data.stream
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.world)
+    division = arranged(dataset, division, stream)
     if not len(division.factory.train) and scenario.model.factory.epochs:
         raise UserError(_no_factory_rows(scenario, len(dataset)))
     notices = division_notices(dataset, division, scenario.data)
@@ -241,6 +247,9 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
             write_shards(dataset, holders, partial / name, targets_of=division.factory.train)
         with kept_heap():
             prepared = replace(_factory(scenario, model, partial), notices=tuple(notices))
+        if is_recorded(stream):
+            prepared = replace(prepared, overlap=dataset.overlap)
+        write_arrivals(partial, stream, scenario.clients)
         # Under its final name: equal preparations leave equal files.
         (partial / "prepared.json").write_text(json.dumps(asdict(replace(prepared, folder=folder.name))))
         write_digests(partial)

@@ -63,6 +63,9 @@ def require_references(scenario: Scenario) -> None:
     for training in (scenario.training, *map(scenario.training_of, scenario.fleet)):
         for key, name in references_of(training).items():
             resolve_callable(name, scenario.programs, key=key)
+    stream = scenario.data.stream
+    if stream is not None and is_reference(stream.keep):
+        resolve_callable(stream.keep, scenario.programs, key="data.stream.keep")
     transform = scenario.model.factory.transform
     if is_reference(transform):
         resolve_callable(transform, scenario.programs, key="model.factory.transform")

@@ -8,7 +8,8 @@
     drift       a fifth of the classes more in every fifth of the stream, shuffled among those already known
     noise       one label in ten is replaced by a wrong one (training only)
 
-A stream is a function of (regime, seed, length): mini-batch i is the same for every method that trains for as long.
+The laws of the orders are those of `fedge.data.stream`; here all rows are at hand, and what counts is the mini-batch. A
+stream is a function of (regime, seed, length): mini-batch i is the same for every method that trains for as long.
 Shapes: B instances in a mini-batch, N in the training set.
 """
 
@@ -21,13 +22,12 @@ from torch import Tensor
 from fedge.data.augment import crop_flip
 from fedge.data.dataset import DataSet
 from fedge.data.datasets import load_dataset
+from fedge.data.stream.order import LONGEST_STAY, RUN_LENGTH, TAIL_RATIO
+from fedge.data.stream.pictures import FRAME_NOISE
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
 REGIMES = ("plain", "long_tail", "runs", "parked", "drift", "noise")
-TAIL_RATIO = 100
-RUN_LENGTH = 16
-LONGEST_STAY = 500
 WRONG_LABELS = 0.1
 DRIFT_PHASES = 5
 
@@ -128,7 +128,7 @@ def _epochs(rows_N: Tensor, length: int, generator: torch.Generator) -> Tensor:
 
 
 def _next_frames(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture shifted by -1, 0 or 1 pixel each way, with Gaussian noise of 0.1 standard deviations."""
+    """Each picture shifted by -1, 0 or 1 pixel each way, with Gaussian noise."""
     shifts_B2 = torch.randint(-1, 2, (len(x_BCHW), 2), generator=generator).tolist()
     shifted = [x_CHW.roll(tuple(shift), (1, 2)) for x_CHW, shift in zip(x_BCHW, shifts_B2, strict=True)]
-    return torch.stack(shifted) + 0.1 * torch.randn(x_BCHW.shape, generator=generator)
+    return torch.stack(shifted) + FRAME_NOISE * torch.randn(x_BCHW.shape, generator=generator)

@@ -48,6 +48,14 @@ SCORES = {
     "product": "fedge.training.error_map.scores:product",
     "random": "fedge.training.error_map.scores:random",
 }
+KEEPS = {
+    "fifo": "fedge.device.storage.keep:fifo",
+    "reservoir": "fedge.device.storage.keep:reservoir",
+    "balanced": "fedge.device.storage.keep:balanced",
+    "scenes": "fedge.device.storage.keep:scenes",
+    "filter": "fedge.device.storage.keep:by_filter",
+}
+"""What a device keeps of a stream."""
 TRANSFORMS = {"none": None, "crop_flip": "fedge.data.augment:crop_flip"}
 LOSSES = {"classes": ("cross_entropy",), "labels": ("binary",), "numbers": ("squared", "huber")}
 """Kinds of loss by the task that they fit, each task's own first."""

@@ -32,10 +32,29 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
         ("of a program's choosing", f"at most {egress['bits_at_most']:,} bits a report"),
         ("failed client rounds", str(summary["failures"])),
         *_own_figures(summary),
+        *_stream(summary),
         *_never_reported(summary),
         ("wall clock", f"{summary['wall_s']:.1f} s"),
         ("results", str(out)),
     ]
+
+
+def _stream(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What of a stream came of it; nothing without one."""
+    stream = summary.get("stream")
+    if stream is None:
+        return []
+    rows = [
+        ("near-future accuracy, over the rounds", percent(stream["anytime"])),
+        ("test-then-train (blind)", f"{percent(stream['ttt'])} ({percent(stream['blind'])})"),
+        ("frames that came, trained on", f"{stream['arrived']:,}, {percent(stream['trained_share'])}"),
+        ("forgotten of the first hours", points(stream["forgetting"])),
+    ]
+    for drift in stream["drift"]:
+        back = "not back" if drift["recovered_h"] is None else f"back after {drift['recovered_h']:g} h"
+        fell = f"{percent(drift['before'])} to {percent(drift['worst'])}, {back}"
+        rows.append((f"{drift['what']} at {drift['at_h']:g} h", fell))
+    return rows
 
 
 def summary_table(summary: Mapping[str, Any], out: object) -> Table:
@@ -240,11 +259,29 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "virtual time": lambda row: f"{row['time_s']:.3g} s",
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
         "program's choice of a report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
+        **_keeping_up(rows),
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
     }
     for name, cell in lines.items():
         table.add_row(name, *(cell(row) for row in rows))
     return table
+
+
+def _keeping_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """The rate at which a stream comes against what a class can train; nothing without one."""
+    if not rows or "frames_train_per_s" not in rows[0]:
+        return {}
+    return {
+        "frames that come": lambda row: _per_s(row["frames_come_per_s"]),
+        "frames it can train": lambda row: _per_s(row["frames_train_per_s"]),
+        "passes asked / there is time for": lambda row: (
+            f"{row['passes_asked']} / {row['passes_in_time']:,.3g}"
+        ),
+    }
+
+
+def _per_s(rate_hz: float | None) -> str:
+    return "by the trace" if rate_hz is None else f"{rate_hz:,.3g} per s"
 
 
 def _mb(size_bytes: int) -> str:

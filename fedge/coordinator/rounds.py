@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from pydantic import ValidationError
 
 from fedge.console.observer import Observer
+from fedge.coordinator import streams
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s, reply_bytes
 from fedge.coordinator.memory import Memory
@@ -51,6 +52,7 @@ def run_rounds(grid: Grid, scenario: Scenario, folder: RunFolder, observer: Obse
         closing = fleet.close(asked, rows)
         figures = summarise_round(round, rows, online=asked.online, closing=closing)
         figures |= {"unseen": True} if scenario.is_for_unseen(round) else {}
+        figures |= streams.round_figures(scenario, round, rows)
         now_s = time.perf_counter()
         figures["wall_s"], since_s = round_s(now_s - since_s), now_s
         if failed := hopeless(rows, asked, clients=asked.fleet):
@@ -155,9 +157,11 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
         require_declared(report.own, scenario.report.figures)
     except (ValidationError, KeyError, TypeError, AttributeError, DeviceFailure):
         return row | {"status": Status.CORRUPT_REPORT.value}
-    if (report.round, report.client) != (round, client) or not _tallies_agree(report):
+    said = report.row()
+    agree = _tallies_agree(report) and streams.counts_agree(said, scenario.data.stream is not None)
+    if (report.round, report.client) != (round, client) or not agree:
         return row | {"status": Status.CORRUPT_REPORT.value}
-    return row | {"status": Status.OK.value} | report.row()
+    return row | {"status": Status.OK.value} | said
 
 
 def _tallies_agree(report: RoundReport) -> bool:
@@ -211,6 +215,7 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         **late,
         "privacy": scenario.privacy.model_dump(),
         **own_figures(rows),
+        **streams.run_figures(scenario, rounds),
         "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
         "never_reported": scenario.clients - len(rows),
         "wall_s": round_s(sum(figures["wall_s"] for figures in rounds)),
@@ -258,7 +263,8 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
     )
     served = 0 if set(serves) <= {"last"} else scenario.all_rounds
     facts = facts_or_any(scenario.data.dataset)
-    return bits_at_most(max(epochs), scenario.report.figures, facts, served=served)
+    streamed = scenario.data.stream is not None
+    return bits_at_most(max(epochs), scenario.report.figures, facts, served=served, streamed=streamed)
 
 
 def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:

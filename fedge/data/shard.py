@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -69,6 +69,25 @@ class _Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class _Held:
+    """Rows in memory."""
+
+    array: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return len(self.array)
+
+    def open(self) -> np.ndarray:
+        """The rows themselves."""
+        return self.array
+
+    def rounded(self, count: int) -> "_Held":
+        """The first of them, as many as a multiple of `count`."""
+        return _Held(self.array[: self.count // count * count])
+
+
+@dataclass(frozen=True, eq=False)
 class Shard:
     """The rows of one client, and nobody else's. `shape` is [C, H, W]; `mean` and `std` per channel normalise.
 
@@ -82,7 +101,7 @@ class Shard:
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    _parts: dict[str, tuple[_Rows, _Rows]] = field(repr=False)
+    _parts: dict[str, tuple[_Rows | _Held, _Rows | _Held]] = field(repr=False)
     task: Task = "classes"
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
@@ -162,6 +181,14 @@ class Shard:
         x, y = self._part(split)
         return np.array(x.open()), np.array(y.open())
 
+    def rows(self, split: str, which_N: np.ndarray) -> np.ndarray:
+        """Copies of these rows of `split` as they are stored: x [N, C, H, W] uint8 or float32."""
+        return np.array(self._part(split)[0].open()[which_N])
+
+    def with_training(self, x: np.ndarray, y: np.ndarray) -> "Shard":
+        """The same client with these training rows in memory in place of its own: x and y as rows are stored."""
+        return replace(self, _parts=self._parts | {"train": (_Held(x), _Held(y))})
+
     def batches(
         self,
         split: str,
@@ -171,13 +198,14 @@ class Shard:
         transform: Transform | None = None,
         order: torch.memory_format = torch.contiguous_format,
         device: torch.device | None = None,
+        drawn: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[Batch]:
         """Yield (x_BCHW float32 normalised, y_B) once over `split`; the last batch may be short.
 
         seed None: stored order. A seed gives the permutation, and what `transform` draws, a function of batches that
         are not normalised yet (fedge.data.transform). y as it is stored, numbers standardised. No row, no batch.
         `order`: of x in memory. `device`: where the rows go as they are stored, to be normalised there; a transform of
-        one's own sees them before. Rows are read from the file batch by batch.
+        one's own sees them before. Rows are read from the file batch by batch. `drawn`: is told the rows of each batch.
         """
         if transform is not None and seed is None:
             raise UserError("transform needs a seed: give batches() one")
@@ -194,6 +222,8 @@ class Shard:
             if (unreleased := unreleased + len(rows_B)) > most:
                 release(x_NCHW)
                 unreleased = 0
+            if drawn is not None:
+                drawn(rows_B.numpy())
             yield self._normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
 
     def _normalised(
@@ -213,7 +243,7 @@ class Shard:
         mean_K, std_K = (torch.tensor(values).to(y.device) for values in (self.target_mean, self.target_std))
         return (y - mean_K) / std_K
 
-    def _part(self, split: str) -> tuple[_Rows, _Rows]:
+    def _part(self, split: str) -> tuple[_Rows | _Held, _Rows | _Held]:
         if split not in SPLITS:
             raise UserError(f"split is '{split}'; there are {', '.join(SPLITS)}")
         return self._parts[split]

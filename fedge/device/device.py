@@ -74,7 +74,10 @@ class Device:
 
     @property
     def shard(self) -> Shard:
-        """This client's rows and nobody else's; what is read without naming a part is the training part."""
+        """This client's rows and nobody else's; what is read without naming a part is the training part.
+
+        Of a stream that is what the device has stored and knows the labels of.
+        """
         return self._round.shard
 
     @property
@@ -110,17 +113,22 @@ class Device:
     @property
     def data_tie(self) -> float:
         """0..1 from the targets of the training data: where availability is tied to data, this is the tie."""
-        return data_tie(self.shard)
+        return data_tie(self._round.own_shard)
 
     def seed(self, purpose: str, *parts: int) -> int:
         """The seed of one purpose in this (run, client, round)."""
         return self._round.seed(purpose, *parts)
 
+    def take_in(self) -> None:
+        """Test and store what has come of a stream since the device's last round; nothing without one."""
+        _ = self._round.intake
+
     def prune(self, criterion: Criterion | None = None) -> Found:
         """Cut the network to `training.pruning.level`, or to the level it finds, with this client's own data in view.
 
         `criterion` is one of your own (docs/guide/own_client.md) in place of the scenario's; looking at a sample is
-        charged for it as for taylor. Returns the level and, where it was searched for, the levels tried.
+        charged for it as for taylor. Returns the level and, where it was searched for, the levels tried. Where a stream
+        has brought nothing to train on yet, nothing is cut (level 0).
         """
         self._said = None
         return self._cutter.prune(criterion, self._trainer.retrained_accuracy)
@@ -224,6 +232,7 @@ class Device:
             model=on_cpu(self.model.state_dict()),
             instance_filter=on_cpu(learnt.state_dict()) if learnt else self._round.before.instance_filter,
             factory=self._round.factory,
+            stream=self._round.intake.state() if self._round.intake is not None else {},
             report=report.model_dump_json(),
             charge=charge,
             served=self._round.served,

@@ -77,6 +77,7 @@ def _run(step: Step, device: Device, plan: RoundPlan, message: Message) -> Round
     """
     draws = drawing_from(device.seed("torch"), device.torch_device)
     with draws, memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
+        device.take_in()
         require_report(step(device, plan), message, device.location.simulated.figures)
         return device.last_report()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +30,9 @@ from fedge.training.update.decay import Decay
 
 EVALUATION_BATCH = 256
 
+Drawn = Callable[[np.ndarray], None]
+"""Is told which training rows a mini-batch holds that is about to be trained on."""
+
 
 @dataclass(frozen=True)
 class Local:
@@ -42,6 +46,7 @@ class Local:
     seed: Callable[..., int]
     round: int
     rounds: int
+    drawn: Drawn | None = None
 
     @property
     def task(self) -> Task:
@@ -79,6 +84,7 @@ class Local:
             transform=transform or self.transform,
             order=order,
             device=self.torch_device,
+            drawn=self.drawn if purpose == "shuffle" else None,
         )
 
     def epochs(
@@ -92,10 +98,12 @@ class Local:
         first: int = 0,
         last: int | None = None,
         of: int | None = None,
+        within: Callable[[Iterator[Batch]], Iterator[Batch]] | None = None,
         **methods: Any,
     ) -> Iterator[TrainStats]:
         """Train `model`, yielding after each of its local epochs, `first` to `last` (left out) `of` so many in the
-        round; all of `training.epochs` where nothing is said. task, transform: in place of the settings'.
+        round; all of `training.epochs` where nothing is said. task, transform: in place of the settings'. within:
+        passes on the mini-batches that there is time for.
         """
         count = of or self.training.epochs
         curve = settings_decay(self.training)
@@ -104,6 +112,8 @@ class Local:
         decay = None if curve is None else Decay(optimizer, curve)
         for epoch in range(first, count if last is None else last):
             batches: Batches = self.batches(purpose, epoch, order=order, transform=transform)
+            if within is not None:
+                batches = within(iter(batches))
             if decay is not None:
                 batches = decay.over(batches, **self.span(epoch, count))
             yield train(model, batches, optimizer=optimizer, task=task or self.task, **methods)

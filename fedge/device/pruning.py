@@ -46,6 +46,8 @@ class Cutter:
         """To the settings' level, or to the one found; `retrain` gives a network's accuracy after retraining."""
         round, training = self.round, self.round.training
         round.require_counted()
+        if round.idle:
+            return Found(0.0)
         with round.uncounted():
             ranking = self._ranking(criterion)
             bounds = Bounds(

@@ -18,6 +18,7 @@ from fedge.privacy.egress import checked_report
 from fedge.protocol import DeviceFailure, RoundReport, Status, finite
 from fedge.protocol.figures import Figures
 from fedge.protocol.report import MOST_EPOCHS, NONE, coded
+from fedge.training.loop import FLOAT_BIT_OPERATIONS
 from fedge.training.stats import Evaluation, TrainStats
 
 
@@ -32,15 +33,19 @@ def report_of(
     test = round.evaluate("test", model)
     round.served = serving.served
     answers = figures_of(round.prepared, total, _factory_answers(round), validation, test)
+    watched = 0 if round.intake is None else round.intake.watch.macs  # to decide what to keep of a stream
+    answers["macs_filter"] += watched
+    answers["bit_operations"] += FLOAT_BIT_OPERATIONS * watched
     return RoundReport(
         round=round.plan.round,
         client=round.client,
-        macs_done=total.macs_done + cutter.macs,
+        macs_done=total.macs_done + cutter.macs + watched,
         **answers | _losses(round, trainer.epochs),
         served=None if serving.served is None else serving.served.of,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
+        **(round.intake.report() if round.intake is not None else {}),
         **_memory_figures(trainer),
         **coded(**_words(cutter, trainer)),
         wall_s=wall_s,
@@ -145,9 +150,9 @@ def _sum(evaluation: Evaluation) -> float:
 
 def _factory_answers(round: Round) -> FactoryAnswers:
     """Asked once and kept in the device's state, as neither the factory model nor the shard changes."""
-    answers = FactoryAnswers.kept(round.factory, round.shard.count("test"), round.prepared.task)
+    answers = FactoryAnswers.kept(round.factory, round.own_shard.count("test"), round.prepared.task)
     if answers is None:
         model = round.prepared.factory_model().to(round.torch_device)
-        answers = FactoryAnswers.asked(partial(round.evaluated, "test", model), round.shard)
+        answers = FactoryAnswers.asked(partial(round.evaluated, "test", model), round.own_shard)
         round.factory = answers.tensors()
     return answers

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 from torch import nn
 
 from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
-from fedge.device.local import EVALUATION_BATCH, Local
+from fedge.device.local import EVALUATION_BATCH, Drawn, Local
 from fedge.device.location import Location
 from fedge.device.methods import Methods
 from fedge.device.network import Network
 from fedge.device.own.loop import Count
 from fedge.device.state import DeviceState, Served
+from fedge.device.storage.intake import Intake
+from fedge.device.storage.opening import opened_intake
 from fedge.prepare import Prepared
 from fedge.protocol import DeviceFailure, RoundPlan, RoundReport, Status
 from fedge.seeding import derive_seed
@@ -35,13 +38,34 @@ class Round:
         hold(location.data_folder)
         self.prepared = Prepared.open(location.data_folder)
         shard = Shard.open(location.data_folder / "shards", location.shard)
-        self.shard = shard.in_multiples_of(self.simulated.least_count)
+        self.own_shard = shard.in_multiples_of(self.simulated.least_count)
         self.torch_device = opened(self.simulated.torch_device)
         self.network = Network(self.prepared, before, self.torch_device)
         self.network.freeze(self.training.what, self.prepared.input_shape)
         self.factory = before.factory  # what is kept of the factory model's answers
         self.served: Served | None = None  # what the report says of, and the state keeps
         self.count: Count | None = None  # of a program's own loop, while it is in one
+        self._location = location
+
+    @cached_property
+    def intake(self) -> Intake | None:
+        """The stream, all that came taken in when it is first asked for; None: all rows are there from the start."""
+        choice = self.simulated.stream
+        if choice is None:
+            return None
+        intake = opened_intake(self, self._location, choice, self._judged)
+        intake.take_in()
+        return intake
+
+    @property
+    def shard(self) -> Shard:
+        """The client's rows; of a stream, its training part is what is stored and may be trained on."""
+        return self.own_shard if self.intake is None else self.intake.shard
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to train on yet, of a stream that has brought nothing with a label."""
+        return self.intake is not None and not self.shard.count("train")
 
     @property
     def methods(self) -> Methods:
@@ -73,15 +97,19 @@ class Round:
     @property
     def local(self) -> Local:
         """Training and judging as the plan's settings say."""
+        return self._local(self.shard, None if self.intake is None else self.intake.drawn)
+
+    def _local(self, shard: Shard, drawn: Drawn | None = None) -> Local:
         return Local(
             self.training,
             self.prepared,
-            self.shard,
+            shard,
             self.simulated.programs,
             self.torch_device,
             seed=self.seed,
             round=self.plan.round,
             rounds=self.simulated.rounds,
+            drawn=drawn,
         )
 
     @property
@@ -109,6 +137,23 @@ class Round:
         with self.uncounted():
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
         return self.local.evaluated(split, model, classes, order)
+
+    def _judged(self, shard: Shard) -> Evaluation:
+        """The device's network as it is, on the training part of a shard."""
+        return self._evaluated(shard, "train", self.network.model, None)
+
+    def _evaluated(
+        self, shard: Shard, split: str, model: nn.Module, classes: Sequence[int] | None
+    ) -> Evaluation:
+        with self.uncounted():
+            order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
+        return self.local.evaluated(split, model, classes, order)
+
+    def _judged(self, shard: Shard) -> Evaluation:
+        """The device's network as it is, on the training part of a shard."""
+        with self.uncounted():
+            order = fast_order(self.network.model, EVALUATION_BATCH, self.prepared.input_shape)
+        return self._local(shard).evaluated("train", self.network.model, None, order)
 
     def require_counted(self) -> None:
         """UserError where the network changed and nobody counted; a counted loop is asked when it ends."""

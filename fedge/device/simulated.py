@@ -9,6 +9,7 @@ from fedge.references import Programs
 from fedge.scenario.fleet import Availability
 from fedge.scenario.report import Figure
 from fedge.scenario.schema import Clock, Energy, Scenario
+from fedge.scenario.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Simulated:
     figures: Mapping[str, Figure] = field(default_factory=dict)  # of one's own, that a report holds
     least_count: int = 1  # of samples that a figure in a report is of; part sizes are multiples of it
     has_policy: bool = False  # settings may change from round to round
+    world: int = 0  # the seed of who holds what, and of what comes when
+    stream: Stream | None = None  # how the data come; None: they are there from the first round
 
     @classmethod
     def of(cls, scenario: Scenario, client: int) -> Self:
@@ -50,4 +53,6 @@ class Simulated:
             figures=scenario.report.figures,
             least_count=scenario.privacy.least_count,
             has_policy=scenario.schedule.named is not None,
+            world=scenario.world,
+            stream=scenario.data.stream,
         )

@@ -56,6 +56,7 @@ class DeviceState:
     model: dict[str, torch.Tensor] = field(default_factory=dict)
     instance_filter: dict[str, torch.Tensor] = field(default_factory=dict)
     factory: dict[str, torch.Tensor] = field(default_factory=dict)  # FactoryAnswers on the client's test rows
+    stream: dict[str, torch.Tensor] = field(default_factory=dict)  # what is stored of a stream, by number
     report: str | None = None  # RoundReport as JSON; None: the round was not finished
     charge: Charge | None = None
     served: Served | None = None  # None: `model` serves, as it is after each round
@@ -102,6 +103,7 @@ class StateFolder:
         if state.served and state.served.network:
             kept = state.served.network.model
             tensors |= {f"served.{key}": tensor.contiguous() for key, tensor in kept.items()}
+        tensors |= {f"stream.{key}": tensor.contiguous() for key, tensor in state.stream.items()}
         header = {
             "place": self._place(state.round),
             "topology": json.dumps(state.topology),
@@ -157,6 +159,7 @@ def _read(path: Path, round: int, place: str) -> DeviceState | None:
         model=_under("model.", tensors),
         instance_filter=_under("filter.", tensors),
         factory=_under("factory.", tensors),
+        stream=_under("stream.", tensors),
         report=json.loads(header["report"]),
         charge=_charge(json.loads(header["charge"])),
         served=_served(header.get("served"), _under("served.", tensors)),

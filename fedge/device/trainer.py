@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 
 from fedge.data.shard import Batch
 from fedge.data.transform import Transform
+from fedge.device.budget.clock import Work, round_cost, spread
+from fedge.device.budget.pace import Pace
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, filter_word, made_for, optimizer_word, score_word
@@ -21,6 +24,7 @@ from fedge.device.round import Round
 from fedge.errors import UserError
 from fedge.protocol import DeviceFailure, Status
 from fedge.protocol.report import OWN, one_word
+from fedge.scenario.fleet import HOUR_S
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
 from fedge.training.quantization import Quantization
@@ -38,6 +42,7 @@ class Trainer:
         self.filter: InstanceFilter | None = None
         self._cutter = cutter
         self._copies = 0
+        self._running = TrainStats()  # of the epoch that is under way
         self._ran: dict[str, set[str]] = {
             field: set() for field in ("instance_filter", "error_maps", "optimizer", "what", "loss")
         }
@@ -74,6 +79,8 @@ class Trainer:
         self.round.require_counted()
         task = with_own(self.round.task, loss)
         require_transform(transform)
+        if self.round.idle:
+            return
         make = make_optimizer or self.round.methods.optimizer
         with self.round.uncounted():
             self._fit_to_memory(made_for(network.model, make))
@@ -91,6 +98,8 @@ class Trainer:
                 "error_maps": error_maps,
                 "quantization": quantization,
             }
+            if self._pace is not None:
+                methods |= {"within": self._pace.within, "told": self._tell}
             local = self.round.local
             for stats in local.epochs(
                 network.model, optimizer, "shuffle", task=task, transform=transform, **methods
@@ -101,7 +110,34 @@ class Trainer:
                         Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
                     )
                 self.epochs.append(stats)
+                self._running = TrainStats()
         network.accept()
+
+    def _tell(self, stats: TrainStats) -> None:
+        self._running += stats
+
+    @cached_property
+    def _pace(self) -> Pace | None:
+        """Of a stream that does not wait: until the next round begins. None: training takes what it takes."""
+        stream, hours = self.round.simulated.stream, self.round.simulated.availability.round_every_h
+        return Pace(hours * HOUR_S, self._compute_s) if stream is not None and stream.realtime else None
+
+    def _compute_s(self) -> float:
+        """Virtual seconds that this round's arithmetic has taken so far."""
+        round, simulated = self.round, self.round.simulated
+        done = self.total + self._running
+        macs, steps = done.macs_done + self._cutter.macs, done.steps
+        if round.count is not None:
+            macs, steps = macs + round.count.macs, steps + round.count.steps
+        work = Work(
+            macs=macs + (round.intake.watch.macs if round.intake else 0),
+            steps=steps,
+            memory_bytes=self.fit.need_bytes if self.fit else 0,
+            received_bytes=0,
+            sent_bytes=0,
+        )
+        slowness = spread(simulated.clock, seed=simulated.seed, client=round.client, round=round.plan.round)
+        return round_cost(simulated.profile, work, simulated.clock, spread=slowness).compute_s
 
     def retrained_accuracy(self, pruned: nn.Module) -> float:
         """Validation accuracy after `training.epochs` by the settings' optimizer: a try of the search, which counts."""
@@ -114,7 +150,8 @@ class Trainer:
         """The mini-batches that `train` takes in its local epoch of that number, from 0."""
         if self.round.count is not None:
             self.round.count.new_epoch()
-        yield from self.round.batches(self.round.network.model, "shuffle", epoch)
+        batches = self.round.batches(self.round.network.model, "shuffle", epoch)
+        yield from batches if self._pace is None else self._pace.within(batches)
 
     @contextmanager
     def counted(self, optimizer: torch.optim.Optimizer | MakeOptimizer | None) -> Iterator[Count]:
@@ -207,6 +244,8 @@ class Trainer:
         word = self.round.training.optimizer.kind if optimizer is None else optimizer_word(optimizer)
         if last is None or last.word("optimizer") != word or before != (now and now.to_json()):
             return None
+        if self.round.intake is not None and last.batch_size != self.round.batch_size:
+            return None  # memory was not as full
         return last.memory_asked_bytes or None
 
     @property

@@ -15,7 +15,7 @@ from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.facts import DatasetFacts, Task
 from fedge.errors import UserError
 from fedge.protocol.figures import Figures
-from fedge.protocol.report import MOST_EPOCHS, WORDS, RoundReport
+from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS, WORDS, RoundReport
 from fedge.protocol.rounding import COARSE, FINE
 from fedge.scenario.report import figure_bits
 
@@ -25,6 +25,7 @@ KNOWN = frozenset(
     {
         "round", "client", "macs_dense", "validation_count", "test_count", "factory_correct", "told_correct",
         "test_lost", "parameters_dense", "memory_limit_bytes", "decisions", "factory_error_sum", "down_s", "up_s",
+        "arrived", "labelled", "stored", "ttt_count", "blind_correct", "future_count", "past_count",
     }
 )  # fmt: skip
 """macs_dense: samples_seen times a constant. test_lost: follows from test_correct, factory_correct and test_gained."""
@@ -32,7 +33,7 @@ KNOWN = frozenset(
 COUNTED = frozenset(
     {
         "macs_done", "macs_filter", "bit_operations", "parameters", "level_tries", "batch_size", "memory_bytes",
-        "memory_asked_bytes", "time_s", "energy_j", "wall_s",
+        "memory_asked_bytes", "time_s", "energy_j", "wall_s", "trained",
     }
 )  # fmt: skip
 
@@ -63,15 +64,18 @@ def kind_of(field: str) -> Kind:
     return "known" if field in KNOWN else "counted" if field in COUNTED else "free"
 
 
-def free_bits(epochs: int, facts: DatasetFacts, served: int = 0) -> dict[str, int]:
+def free_bits(epochs: int, facts: DatasetFacts, served: int = 0, *, streamed: bool = False) -> dict[str, int]:
     """The bits of each field that is free in a report on such data, in which no client has more rows than there are.
 
     epochs: as planned. served: the last round whose network may serve; 0: the gate lets no word of that pass.
+    streamed: whether samples come in a stream, of which there are more than rows.
     """
     schema = RoundReport.model_json_schema()["properties"]
     bits = {}
     for field in RoundReport.model_fields:
         if field == "own" or kind_of(field) != "free" or not _is_sent(field, facts.task, served):
+            continue
+        if field in STREAM_FIELDS and not streamed:
             continue
         if field in _OF_ROWS:
             per_row = facts.num_classes if facts.task == "labels" and field not in _OF_OTHERS else 1
@@ -87,12 +91,14 @@ def free_bits(epochs: int, facts: DatasetFacts, served: int = 0) -> dict[str, in
     return bits
 
 
-def bits_at_most(epochs: int, figures: Figures, facts: DatasetFacts, *, served: int = 0) -> int:
+def bits_at_most(
+    epochs: int, figures: Figures, facts: DatasetFacts, *, served: int = 0, streamed: bool = False
+) -> int:
     """What a client program can choose of one report at most, the scenario's own figures included.
 
     Arguments as of `free_bits`.
     """
-    return sum(free_bits(epochs, facts, served).values()) + figure_bits(figures)
+    return sum(free_bits(epochs, facts, served, streamed=streamed).values()) + figure_bits(figures)
 
 
 def _is_sent(field: str, task: Task, served: int) -> bool:

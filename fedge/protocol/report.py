@@ -106,6 +106,18 @@ class RoundReport(BaseModel):
     test_worse: Tally | None = None
     # None, and not sent, where the last round's network serves: the round whose network does; 0: the factory model
     served: Tally | None = None
+    # of a stream, frames since the device's last round; None, and not sent, where the data do not come in one
+    arrived: Tally | None = None  # held-out frames are not counted
+    labelled: Tally | None = None  # of them, those that ever get a label
+    stored: Tally | None = None  # frames in memory when the round begins
+    trained: Tally | None = None  # of them, those that were trained on for the first time
+    ttt_correct: Tally | None = None  # test-then-train: tested before they may be trained on
+    ttt_count: Tally | None = None
+    blind_correct: Tally | None = None  # on the same frames, by repeating the last label
+    future_correct: Tally | None = None  # held-out frames of the next intervals, after training
+    future_count: Tally | None = None
+    past_correct: Tally | None = None  # held-out frames of the first intervals, after training
+    past_count: Tally | None = None
     time_s: Amount = 0.0  # virtual: down, compute, up
     down_s: Amount = 0.0  # of it, until the plan was there
     up_s: Amount = 0.0  # of it, to send this report; compute is time_s - down_s - up_s
@@ -169,6 +181,12 @@ def one_word(words: Iterable[str]) -> str:
     ran = set(words) - {NONE}
     return ran.pop() if len(ran) == 1 else OWN if ran else NONE
 
+
+STREAM_FIELDS = (
+    "arrived", "labelled", "stored", "trained", "ttt_correct", "ttt_count", "blind_correct",
+    "future_correct", "future_count", "past_correct", "past_count",
+)  # fmt: skip
+"""The fields of a report that only a scenario with `[data.stream]` has."""
 
 TIMING_FIELDS = ("wall_s",)  # the fields of a report that two equal runs may differ in
 

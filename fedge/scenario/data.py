@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from fedge.scenario.beside import Beside, BesideFolder
 from fedge.scenario.section import Count, Fraction, Positive, Section, Share
+from fedge.scenario.stream import Stream
 
 
 class Iid(Section):
@@ -112,3 +113,4 @@ class Data(Section):
     )
     partition: Partition = Iid()
     split: Split = Split()
+    stream: Stream | None = None  # how training rows come; None: all are there from the first round

@@ -15,6 +15,7 @@ from fedge.scenario.data import Given, Natural, Pathological, Shards, Subsets
 from fedge.scenario.file import read_scenario
 from fedge.scenario.gpus import check_gpus
 from fedge.scenario.schema import Scenario
+from fedge.scenario.stream_checks import check_stream
 from fedge.scenario.training import Training
 
 
@@ -42,6 +43,7 @@ def check(scenario: Scenario) -> None:
     _check_samples(scenario, facts)
     _check_split(scenario, facts)
     _check_least_count(scenario, facts)
+    check_stream(scenario, facts)
     match scenario.data.partition:
         case Pathological(classes=classes):
             _check_pathological(classes, facts)

@@ -93,6 +93,10 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
             changed = load_scenario(scenario, [*as_settings(changes), *shared], beside=beside)
         except UserError as error:
             raise UserError(f"arm {arm!r}: {error}") from None
+        if changed.data.stream is not None and (name := study.yardstick(arm)):
+            raise UserError(
+                f"arm {arm!r}: yardstick {name!r} has no stream: leave data.stream out of the study"
+            )
         for world in worlds:
             data = changed.data.model_copy(update={"seed": world})
             for seed in seeds:

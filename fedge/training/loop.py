@@ -48,12 +48,14 @@ def train(
     error_maps: ErrorMapPruner | None = None,
     quantization: Quantization | None = None,
     task: Task = Classes(),  # noqa: B008 - it has no state
+    told: Callable[[TrainStats], None] | None = None,
 ) -> TrainStats:
     """Train `model` once through `batches` of (x_BCHW, y_B) and say what it cost.
 
     task: what is asked of the network and by which loss it learns; left out: a class per sample, cross-entropy.
     Each method is optional; a pruner or quantiser that is not entered yet is entered for this call. One call is one
-    epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing.
+    epoch to a pruner that alternates epochs. An empty `batches` does nothing and costs nothing. told: is told what each
+    mini-batch cost, when it is done.
     The model is put into training mode first and left there, norms of frozen parts into evaluation mode
     (update/what.py): a norm that was set to either by hand is not left there. Mini-batches are brought to where the
     model's parameters are.
@@ -74,7 +76,10 @@ def train(
         pruner = error_maps if quantization is None else quantization.pruner
         step = _Step(model, optimizer, instance_filter, pruner, quantization, task)
         for x_BCHW, y_B in BroughtTo(batches, device_of(model)):
-            total += step(x_BCHW, y_B)
+            stats = step(x_BCHW, y_B)
+            total += stats
+            if told is not None:
+                told(stats)
     if error_maps is not None:
         error_maps.epoch += 1
     return total

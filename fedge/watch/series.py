@@ -15,6 +15,10 @@ _OF_A_ROUND = {
     "cost/macs": "macs_done",
     "cost/energy_j": "energy_j",
     "cost/parameters_left": "parameters_left",
+    "stream/future": "stream.future",
+    "stream/test_then_train": "stream.ttt",
+    "stream/blind": "stream.blind",
+    "stream/trained_share": "stream.trained_share",
     "time/virtual_s": "time_s",
     "time/wall_s": "wall_s",
 }

@@ -13,16 +13,19 @@ run is a tenth of an owner's rows, in order. Legend: N rows of the data set, R r
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from fedge.data.dataset import DataSet
+from fedge.data.dividing.parts import DividedRows
 from fedge.errors import UserError
 from fedge.seeding import derive_seed
 
 GAP, FACTORY, TRAIN, VALIDATION, TEST = -1, 0, 1, 2, 3
 _TENTHS = 10
+_OTHER = {"data.split.by": "'row'", "data.stream.order": "'iid' or 'runs'"}  # what needs no order
 _PREFERRED = (TRAIN, TEST, VALIDATION)  # where two parts lack equally much
 
 
@@ -62,7 +65,7 @@ def assign_parts(
     return result_N
 
 
-def require_order(dataset: DataSet, by: str) -> None:
+def require_order(dataset: DataSet, by: str, key: str = "data.split.by") -> None:
     """UserError unless the rows of each owner are in the order of recording, as far as their samples tell.
 
     Where a row begins with the samples that another ends with, it must be that one's next. An order that came with the
@@ -70,7 +73,7 @@ def require_order(dataset: DataSet, by: str) -> None:
     """
     if not dataset.ordered:
         raise UserError(
-            f"data.split.by is '{by}', and the rows of '{dataset.name}' are in no order of recording: take 'row'"
+            f"{key} is '{by}', and the rows of '{dataset.name}' are in no order of recording: take {_OTHER[key]}"
         )
     if dataset.stride is None or not dataset.overlap or dataset.order is not None:
         return
@@ -82,9 +85,19 @@ def require_order(dataset: DataSet, by: str) -> None:
         other = follower.get(tail)
         if other is not None and place_N[other] != place_N[row] + 1:
             raise UserError(
-                f"data.split.by is '{by}', and '{dataset.name}' is not in the order of recording: row {other} goes on "
-                f"where row {row} ends, and is not the next of its owner; put the rows in order, or take 'row'"
+                f"{key} is '{by}', and '{dataset.name}' is not in the order of recording: row {other} goes on where "
+                f"row {row} ends, and is not the next of its owner; put the rows in order, or take {_OTHER[key]}"
             )
+
+
+def in_recorded_order(dataset: DataSet, division: DividedRows) -> DividedRows:
+    """The same with each client's training rows in the order of recording. UserError where the rows are in none."""
+    require_order(dataset, "recorded", "data.stream.order")
+    order_N, _ = dataset.in_order()
+    place_N = np.empty_like(order_N)
+    place_N[order_N] = np.arange(len(order_N))
+    clients = tuple(replace(own, train=own.train[np.argsort(place_N[own.train])]) for own in division.clients)
+    return replace(division, clients=clients)
 
 
 def _ends(end_NCHT: np.ndarray) -> list[tuple[int, bytes]]:

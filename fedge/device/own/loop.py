@@ -95,6 +95,11 @@ class Count:
         """Multiply-accumulates of the network so far."""
         return sum(stats.macs_done for stats in self._epochs)
 
+    @property
+    def steps(self) -> int:
+        """Updates so far."""
+        return sum(stats.steps for stats in self._epochs)
+
     def new_epoch(self) -> None:
         """What follows is another local epoch."""
         if self._trained_on[-1] or self._epochs[-1].samples_seen:
