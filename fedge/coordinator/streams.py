@@ -17,7 +17,7 @@ from typing import Any
 from fedge.coordinator.paired import mean
 from fedge.protocol.report import STREAM_FIELDS
 from fedge.scenario.schema import Scenario
-from fedge.scenario.stream import Drift
+from fedge.scenario.stream.section import Drift
 
 Row = Mapping[str, Any]
 Figures = dict[str, Any]

@@ -11,12 +11,12 @@ from torch import nn
 from fedge.catalog.devices import DeviceProfile
 from fedge.data.shard import Batch, Shard, data_tie
 from fedge.data.transform import Transform
+from fedge.device.answers.reporting import report_of
 from fedge.device.budget.battery import Charge
 from fedge.device.location import Location
 from fedge.device.methods import MakeOptimizer
 from fedge.device.own.loop import Count
 from fedge.device.pruning import Cutter
-from fedge.device.reporting import report_of
 from fedge.device.round import Round
 from fedge.device.state import DeviceState
 from fedge.device.trainer import Trainer

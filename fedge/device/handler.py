@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from flwr.app import Context, Message
 
+from fedge.device.answers.reporting import require_report
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.budget.fate import Power, corrupted, is_online, strike
 from fedge.device.device import Device
 from fedge.device.location import Location, locate
 from fedge.device.memory.limit import memory_limit
-from fedge.device.reporting import require_report
 from fedge.device.state import StateFolder
 from fedge.privacy.egress import checked_report
 from fedge.privacy.vouching import vouch

@@ -140,17 +140,6 @@ class Round:
 
     def _judged(self, shard: Shard) -> Evaluation:
         """The device's network as it is, on the training part of a shard."""
-        return self._evaluated(shard, "train", self.network.model, None)
-
-    def _evaluated(
-        self, shard: Shard, split: str, model: nn.Module, classes: Sequence[int] | None
-    ) -> Evaluation:
-        with self.uncounted():
-            order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
-        return self.local.evaluated(split, model, classes, order)
-
-    def _judged(self, shard: Shard) -> Evaluation:
-        """The device's network as it is, on the training part of a shard."""
         with self.uncounted():
             order = fast_order(self.network.model, EVALUATION_BATCH, self.prepared.input_shape)
         return self._local(shard).evaluated("train", self.network.model, None, order)

@@ -9,7 +9,7 @@ from fedge.references import Programs
 from fedge.scenario.fleet import Availability
 from fedge.scenario.report import Figure
 from fedge.scenario.schema import Clock, Energy, Scenario
-from fedge.scenario.stream import Stream
+from fedge.scenario.stream.section import Stream
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from fedge.scenario.beside import Beside, BesideFolder
 from fedge.scenario.section import Count, Fraction, Positive, Section, Share
-from fedge.scenario.stream import Stream
+from fedge.scenario.stream.section import Stream
 
 
 class Iid(Section):

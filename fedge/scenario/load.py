@@ -13,9 +13,9 @@ from fedge.catalog.names import LOSSES
 from fedge.errors import UserError
 from fedge.scenario.data import Given, Natural, Pathological, Shards, Subsets
 from fedge.scenario.file import read_scenario
-from fedge.scenario.gpus import check_gpus
+from fedge.scenario.hardware.gpus import check_gpus
 from fedge.scenario.schema import Scenario
-from fedge.scenario.stream_checks import check_stream
+from fedge.scenario.stream.checks import check_stream
 from fedge.scenario.training import Training
 
 

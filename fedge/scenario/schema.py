@@ -16,8 +16,8 @@ from fedge.catalog.program import Program
 from fedge.scenario.beside import Beside
 from fedge.scenario.changes import ChangesOfTraining, changed_training
 from fedge.scenario.data import Data
-from fedge.scenario.device import OwnDevice
 from fedge.scenario.fleet import Availability, Faults, Selection
+from fedge.scenario.hardware.device import OwnDevice
 from fedge.scenario.model import Model
 from fedge.scenario.privacy import Privacy
 from fedge.scenario.report import Report

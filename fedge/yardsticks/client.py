@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedge.data.shard import Shard
-from fedge.device.factory_answers import FactoryAnswers
+from fedge.device.answers.factory import FactoryAnswers
 from fedge.device.local import EVALUATION_BATCH, Local
 from fedge.errors import RunError
 from fedge.prepare import Prepared

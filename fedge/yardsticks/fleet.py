@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from fedge.device.answers.reporting import figures_of
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.memory.demand import peak_bytes
-from fedge.device.reporting import figures_of
 from fedge.errors import RunError, UserError
 from fedge.fleet.newcomers import unseen_clients
 from fedge.prepare import Prepared

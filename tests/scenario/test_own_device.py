@@ -15,8 +15,8 @@ from fedge.device.simulated import Simulated
 from fedge.errors import UserError
 from fedge.forecast import plan_scenario
 from fedge.launch import host_request
-from fedge.scenario.device import OwnDevice
 from fedge.scenario.file import read_scenario, scenario_toml
+from fedge.scenario.hardware.device import OwnDevice
 from fedge.scenario.load import load_scenario
 from fedge.yardsticks.run import run_yardstick
 

@@ -14,7 +14,7 @@ from fedge.device.storage.keep import RULES, Rule
 from fedge.device.storage.stored import Stored
 from fedge.device.storage.watching import Scenes, Scores
 from fedge.references import Programs, resolve_callable
-from fedge.scenario.stream import Stream as Choice
+from fedge.scenario.stream.section import Stream as Choice
 from fedge.seeding import derive_seed
 from fedge.training.stats import Evaluation
 

@@ -110,8 +110,8 @@ def test_blind_is_right_where_labels_repeat() -> None:
 
 def test_the_settings_written_here_are_the_scenarios() -> None:
     """Breaks if these tests go on with keys that a scenario no longer has."""
-    from fedge.scenario.stream import Drift as ScenarioDrift
-    from fedge.scenario.stream import Stream as ScenarioStream
+    from fedge.scenario.stream.section import Drift as ScenarioDrift
+    from fedge.scenario.stream.section import Stream as ScenarioStream
 
     assert set(vars(Choice())) <= set(ScenarioStream.model_fields)
     assert set(vars(Drift())) == set(ScenarioDrift.model_fields)

@@ -6,7 +6,7 @@ from fedge.catalog.facts import DatasetFacts
 from fedge.errors import UserError
 from fedge.scenario.data import Natural
 from fedge.scenario.schema import Scenario
-from fedge.scenario.stream import Stream
+from fedge.scenario.stream.section import Stream
 
 _FLOAT_BYTES = 4
 

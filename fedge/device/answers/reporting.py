@@ -7,10 +7,10 @@ from typing import Any
 
 from flwr.app import Message
 
-from fedge.device.factory_answers import FactoryAnswers
+from fedge.device.answers.factory import FactoryAnswers
+from fedge.device.answers.serving import Serving
 from fedge.device.pruning import Cutter
 from fedge.device.round import Round
-from fedge.device.serving import Serving
 from fedge.device.trainer import Trainer
 from fedge.errors import UserError
 from fedge.prepare import Prepared
@@ -45,12 +45,17 @@ def report_of(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
-        **(round.intake.report() if round.intake is not None else {}),
+        **_stream_figures(round),
         **_memory_figures(trainer),
         **coded(**_words(cutter, trainer)),
         wall_s=wall_s,
         own=dict(own),
     )
+
+
+def _stream_figures(round: Round) -> dict[str, Any]:
+    """Report fields of what a stream has brought; none without one."""
+    return {} if round.intake is None else {**round.intake.report()}
 
 
 def figures_of(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import fedge
 from fedge.data.shard import Shard
-from fedge.device.factory_answers import FactoryAnswers
+from fedge.device.answers.factory import FactoryAnswers
 from fedge.device.state import StateFolder
 from fedge.prepare import prepare
 from fedge.training.loop import evaluate

@@ -13,7 +13,7 @@ import torch
 import fedge
 from fedge.coordinator.metrics import served
 from fedge.data.shard import Shard
-from fedge.device.serving import figure, helps, served_network
+from fedge.device.answers.serving import figure, helps, served_network
 from fedge.device.state import DeviceState, KeptNetwork, Served, StateFolder
 from fedge.errors import UserError
 from fedge.launch import RunResult

@@ -1,0 +1,1 @@
+"""Devices of one's own, and the GPUs that hosts ask for."""

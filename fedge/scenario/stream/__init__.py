@@ -1,0 +1,1 @@
+"""`[data.stream]` and what must hold of it."""
