@@ -144,7 +144,7 @@ def test_a_hard_limit_holds_in_an_isolated_process(small, tmp_path: Path) -> Non
 
 
 ENDS = {
-    "deadline_exceeded": ("time.sleep(600)", ("engine.deadline_s=8",)),
+    "deadline_exceeded": ("time.sleep(600)", ("engine.deadline_s=25",)),
     "host_died": ("os._exit(3)", ("engine.retries=0",)),
 }
 
