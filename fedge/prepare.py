@@ -232,9 +232,8 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
     tell("network")
     model = initial_model(scenario, dataset.num_classes, dataset.x.shape[1:], dataset.task)
     tell("dividing")
-    stream = scenario.data.stream
     division = divide(dataset, scenario.data, clients=scenario.clients, seed=scenario.world)
-    division = arranged(dataset, division, stream)
+    division, stream = arranged(dataset, division, scenario.data.stream), scenario.data.stream
     if not len(division.factory.train) and scenario.model.factory.epochs:
         raise UserError(_no_factory_rows(scenario, len(dataset)))
     notices = division_notices(dataset, division, scenario.data)

@@ -45,17 +45,12 @@ def report_of(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
-        **_stream_figures(round),
+        **(round.intake.report() if round.intake is not None else {}),
         **_memory_figures(trainer),
         **coded(**_words(cutter, trainer)),
         wall_s=wall_s,
         own=dict(own),
     )
-
-
-def _stream_figures(round: Round) -> dict[str, Any]:
-    """Report fields of what a stream has brought; none without one."""
-    return {} if round.intake is None else {**round.intake.report()}
 
 
 def figures_of(

@@ -89,7 +89,7 @@ class Intake:
         """These rows of `shard` are in a mini-batch that is about to be trained on."""
         self._trained_M[self._known[rows_B]] = True
 
-    def report(self) -> dict[str, int]:
+    def report(self) -> dict[str, Any]:
         """The report's figures, at the round's end: with the network that was trained."""
         next_one = self._round + 1
         future = self._tally(range(next_one, next_one + self._horizon))
