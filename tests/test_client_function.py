@@ -11,6 +11,8 @@ from fedge.device.device import Device
 from fedge.errors import UserError
 from fedge.protocol import RoundPlan, RoundReport
 
+pytestmark = pytest.mark.long
+
 FLEET = ("fleet=[{device='jetson-nano', count=2}]",)
 RATE = 0.25
 

@@ -105,6 +105,7 @@ def test_resume_refuses_another_scenario(small, finished) -> None:
         fedge.run(small("training.learning_rate=0.5"), finished().out, resume=True)
 
 
+@pytest.mark.long
 def test_an_earlier_run_is_not_lost_unasked(small, finished, tmp_path) -> None:
     """Breaks if a run deletes another one's results, or one that could still be resumed, without being told to."""
     shutil.copytree(finished().out, tmp_path, dirs_exist_ok=True)

@@ -126,6 +126,7 @@ def test_a_task_in_this_process_tells() -> None:
     assert heard == [[1, 2, 3, -1]]
 
 
+@pytest.mark.long
 def test_numbers_of_a_ray_worker_arrive_while_it_works(cluster: RayCluster, small) -> None:
     """Breaks if the process that coordinates hears of preparation only when it is over, or keeps what it heard."""
     heard: list[Any] = []

@@ -11,6 +11,8 @@ import pytest
 import fedge
 from fedge.page.run_page import run_page
 
+pytestmark = pytest.mark.long
+
 Make = Callable[..., Any]
 STREAM = (
     "data.stream.rate_per_h=30",

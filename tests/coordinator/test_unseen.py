@@ -19,6 +19,8 @@ from fedge.scenario.load import load_scenario
 from fedge.scenario.schema import Scenario
 from fedge.watch.series import round_series
 
+pytestmark = pytest.mark.long
+
 Make = Callable[..., Scenario]
 Finished = Callable[..., RunResult]
 SHARE = "schedule.unseen=0.3"  # two of six

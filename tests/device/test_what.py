@@ -43,6 +43,7 @@ def test_a_round_trains_that_and_nothing_else(small, tmp_path, what: str) -> Non
         assert row["macs_dense"] == row["samples_seen"] * prepared.macs_training > row["macs_done"]
 
 
+@pytest.mark.long
 def test_everything_works_together_on_a_part(small, tmp_path) -> None:
     """Breaks if a filter, error maps, pruning or few bits cannot run where layers are frozen, or thaw them."""
     changes = "training.pruning.level=0.3", "training.quantization={bits=8}", "training.what=last"

@@ -20,6 +20,8 @@ from fedge.yardsticks.methods import YARDSTICKS, head, norms
 from fedge.yardsticks.run import run_yardstick
 from fedge.yardsticks.settings import NAMES, left_out, plays_no_part
 
+pytestmark = pytest.mark.long
+
 DENSE = ["training.pruning.level=0", "training.error_maps.keep=1", 'training.instance_filter={kind="none"}']
 SHORT = ["engine.kind=inline", "rounds=2", "training.epochs=1", "model.factory.epochs=1"]
 

@@ -14,6 +14,8 @@ from fedge.scenario.schema import Scenario
 from fedge.yardsticks.run import run_yardstick
 from tests.yardsticks.plain import Plain
 
+pytestmark = pytest.mark.long
+
 PICTURES = Path(os.environ.get("FEDGE_DATA", "data")) / "cifar-10-batches-py"
 DENSE = ("training.pruning.level=0", "training.error_maps.keep=1", 'training.instance_filter={kind="none"}')
 

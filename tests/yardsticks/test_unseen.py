@@ -17,6 +17,8 @@ from fedge.yardsticks.fleet import Fleet
 from fedge.yardsticks.methods import YARDSTICKS
 from tests.yardsticks.test_run import reports, small
 
+pytestmark = pytest.mark.long
+
 SHARE = "schedule.unseen=0.2"  # one of three
 NORMED = ("model.name=resnet8", "model.args.width=0.25")
 

@@ -71,7 +71,11 @@ def expected_rounds(rows: list[Row], factory: dict[str, tuple[int, int]] | None)
 
 @pytest.mark.parametrize(
     ("serve", "answers"),
-    [("best", "own"), ("never_worse", "own"), pytest.param("never_worse", "all", marks=pytest.mark.long)],
+    [
+        pytest.param("best", "own", marks=pytest.mark.long),
+        ("never_worse", "own"),
+        pytest.param("never_worse", "all", marks=pytest.mark.long),
+    ],
 )
 def test_it_serves_what_the_validation_samples_of_a_plain_run_name(
     serve: str, answers: str, small: Callable[..., Scenario], finished: Callable[..., RunResult]
