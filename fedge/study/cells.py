@@ -15,6 +15,7 @@ from fedge.results.run_folder import SUMMARY
 from fedge.scenario.load import load_scenario
 from fedge.scenario.schema import Scenario
 from fedge.study.study import FACTORY, TOLD, Study, as_settings
+from fedge.yardsticks.settings import refusal
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,14 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
             changed = load_scenario(scenario, [*as_settings(changes), *shared], beside=beside)
         except UserError as error:
             raise UserError(f"arm {arm!r}: {error}") from None
-        if changed.data.stream is not None and (name := study.yardstick(arm)):
-            raise UserError(
-                f"arm {arm!r}: yardstick {name!r} has no stream: leave data.stream out of the study"
-            )
+        yardstick = study.yardstick(arm)
+        if yardstick and (reason := refusal(yardstick, changed)):
+            raise UserError(f"arm {arm!r}: {reason}")
         for world in worlds:
             data = changed.data.model_copy(update={"seed": world})
             for seed in seeds:
                 scenario_of_cell = changed.model_copy(update={"data": data, "seed": seed})
-                found.append(Cell(arm, world, seed, scenario_of_cell, study.yardstick(arm)))
+                found.append(Cell(arm, world, seed, scenario_of_cell, yardstick))
     _require_pairs(study, found)
     return found
 

@@ -37,5 +37,18 @@ def left_out(scenario: Scenario) -> list[str]:
     return [*methods, *(key for key in _SECTIONS if getattr(scenario, key) != _default(key))]
 
 
+def refusal(name: str, scenario: Scenario) -> str | None:
+    """Why the yardstick of that name would not be itself with these settings; None where it is."""
+    if scenario.data.stream is not None:
+        return f"yardstick {name!r} has no stream: leave data.stream out of the study"
+    trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
+    if name == "fedavg_finetune" and any(each.decay.per == "run" for each in trainings):
+        return (
+            f"yardstick {name!r} serves what the last round trains, and a learning rate that falls over the run is "
+            "next to nothing by then: set training.decay.per to 'round'"
+        )
+    return None
+
+
 def _default(key: str) -> Any:
     return Scenario.model_fields[key].default

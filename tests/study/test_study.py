@@ -104,6 +104,10 @@ def test_what_is_wrong_with_a_study_is_one_line(text: str, line: str, tmp_path: 
         ('scenario = "quikstart"', "did you mean 'quickstart'"),
         ('scenario = "quickstart"\n[arms.a]\ntraning.epochs = 3', "arm 'a': --set: unknown key 'traning'"),
         ('scenario = "quickstart"\n[arms.a]\nclient = "none.py"', "arm 'a':"),
+        (
+            'scenario = "quickstart"\n[arms.a]\nyardstick = "fedavg_finetune"\ntraining.decay.kind = "cosine"',
+            "arm 'a': yardstick 'fedavg_finetune' serves what the last round trains",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_arm_names_it(text: str, line: str, tmp_path: Path) -> None:
