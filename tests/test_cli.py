@@ -54,7 +54,7 @@ def test_quiet_prints_nothing(fedge, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("engine", "number", "exit_code"),
     [
-        ("inline", signal.SIGINT, 130),
+        pytest.param("inline", signal.SIGINT, 130, marks=pytest.mark.long),
         pytest.param("inline", signal.SIGTERM, 143, marks=pytest.mark.long),
         pytest.param("ray", signal.SIGTERM, 143, marks=pytest.mark.long),
     ],

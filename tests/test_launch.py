@@ -59,6 +59,7 @@ def test_results_are_what_the_docs_say(small, tmp_path) -> None:
     assert {path.name for path in (tmp_path / "devices").iterdir()} == {str(client) for client in range(6)}
 
 
+@pytest.mark.long
 def test_a_run_is_a_function_of_its_seed(small, finished, tmp_path) -> None:
     """Breaks if two equal runs differ, or if the seed does nothing."""
     first = finished()

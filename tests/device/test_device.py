@@ -135,6 +135,7 @@ def test_a_client_with_a_single_class_is_trained_like_any(small, tmp_path) -> No
     assert [row["status"] for row in result.reports()] == ["ok"] * 12
 
 
+@pytest.mark.long
 def test_a_device_that_is_too_small_declines_or_shrinks(small, tmp_path) -> None:
     """Breaks if a plan that needs more memory than the device has is run all the same, or silently dropped."""
     counts = [f"fleet.{index}.count=1" for index in range(3)]
