@@ -12,13 +12,15 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 MEASURED = "benchmarks/results"
-LINK = re.compile(rf"\]\((?:\.\./)+{MEASURED}/(\w+)\.md\)")
+LINK = re.compile(rf"\]\((?:\.\./)+{MEASURED}/((?:studies/)?[\w-]+)\.md\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add every page of `benchmarks/results/` under `results/`."""
-    for path in sorted((Path(config.config_file_path).parent / MEASURED).glob("*.md")):
-        files.append(File.generated(config, f"results/{path.name}", content=path.read_text(encoding="utf-8")))
+    measured = Path(config.config_file_path).parent / MEASURED
+    for path in sorted(measured.rglob("*.md")):
+        place = f"results/{path.relative_to(measured)}"
+        files.append(File.generated(config, place, content=path.read_text(encoding="utf-8")))
     return files
 
 
