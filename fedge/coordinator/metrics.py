@@ -138,6 +138,13 @@ def _weighted_mean(values: Sequence[float], weights: Sequence[int]) -> float:
     return math.fsum(value * weight for value, weight in pairs) / sum(weights)
 
 
+def macs(parts: Iterable[Row]) -> dict[str, float | int]:
+    """What reports, or rounds, took together, beside dense training of the whole network."""
+    parts = list(parts)
+    done, dense = (sum(part[name] for part in parts) for name in ("macs_done", "macs_dense"))
+    return {"done": done, "dense": dense, "saved": saved(done, dense)}
+
+
 def saved(done: int, dense: int) -> float:
     """1 - done / dense; 0 where nothing was to do."""
     return 1 - done / dense if dense else 0.0

@@ -18,9 +18,9 @@ from fedge.coordinator.memory import Memory
 from fedge.coordinator.metrics import (
     accuracy,
     errors,
+    macs,
     own_figures,
     parameters_left,
-    saved,
     served,
     summarise_round,
 )
@@ -232,7 +232,6 @@ def _outcome(
     """What the clients that nobody learns from have brought and cost in their one round, or all others in theirs."""
     rows = [row for row in last_ok if row.get("unseen", False) is unseen]
     own = [figures for figures in rounds if figures.get("unseen", False) is unseen]
-    done, dense = (sum(figures[name] for figures in own) for name in ("macs_done", "macs_dense"))
     clients = scenario.unseen if unseen else scenario.clients - scenario.unseen
     return {
         **({"clients": clients} if unseen else {}),
@@ -241,7 +240,7 @@ def _outcome(
         "gain": gain(rows, seed=derive_seed(scenario.seed, "interval")),
         "hurt": hurt(rows),
         **served(rows),
-        "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},
+        "macs": macs(own),
         "parameters_left": parameters_left(rows),
         "time_s": sum(figures["time_s"] for figures in own),
         "energy_j": sum(figures["energy_j"] for figures in own),

@@ -17,7 +17,7 @@ from typing import Any
 
 from fedge.cache import hold, let_go
 from fedge.console.observer import Observer
-from fedge.coordinator.metrics import accuracy, saved
+from fedge.coordinator.metrics import accuracy, macs
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.prepare import prepare
@@ -98,12 +98,11 @@ def _outcome(
     scenario: Scenario, last: Sequence[Row], rows: Sequence[Row], times_s: Sequence[float], *, clients: int
 ) -> dict[str, Any]:
     """What the last reports of so many clients say, and what all of theirs have cost."""
-    done, dense = (sum(row[key] for row in rows) for key in ("macs_done", "macs_dense"))
     return {
         "accuracy": accuracy(last),
         "gain": gain(last, seed=derive_seed(scenario.seed, "interval")),
         "hurt": hurt(last),
-        "macs": {"done": done, "dense": dense, "saved": saved(done, dense)},
+        "macs": macs(rows),
         "time_s": sum(times_s),
         "energy_j": sum(row["energy_j"] for row in rows),
         "failures": 0,

@@ -30,8 +30,7 @@ def plays_no_part(key: str) -> bool:
 
 def left_out(scenario: Scenario) -> list[str]:
     """Which of them the scenario sets: methods that are on, and sections that are not as they are without a word."""
-    trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
-    methods = [key for key, is_on in _METHODS.items() if any(map(is_on, trainings))]
+    methods = [key for key, is_on in _METHODS.items() if any(map(is_on, _trainings(scenario)))]
     schedule = scenario.schedule.model_copy(update={"unseen": 0.0})  # which does play a part
     scenario = scenario.model_copy(update={"schedule": schedule})
     return [*methods, *(key for key in _SECTIONS if getattr(scenario, key) != _default(key))]
@@ -41,13 +40,17 @@ def refusal(name: str, scenario: Scenario) -> str | None:
     """Why the yardstick of that name would not be itself with these settings; None where it is."""
     if scenario.data.stream is not None:
         return f"yardstick {name!r} has no stream: leave data.stream out of the study"
-    trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
-    if name == "fedavg_finetune" and any(each.decay.per == "run" for each in trainings):
+    if name == "fedavg_finetune" and any(each.decay.per == "run" for each in _trainings(scenario)):
         return (
             f"yardstick {name!r} serves what the last round trains, and a learning rate that falls over the run is "
             "next to nothing by then: set training.decay.per to 'round'"
         )
     return None
+
+
+def _trainings(scenario: Scenario) -> list[Training]:
+    """The scenario's settings, and those of each device class."""
+    return [scenario.training, *map(scenario.training_of, scenario.fleet)]
 
 
 def _default(key: str) -> Any:
