@@ -29,7 +29,6 @@ METHODS = {
         "training.instance_filter.kind=none",
         "training.error_maps.keep=0.5",
         "training.quantization={bits=8}",
-        "training.epochs=3",
     ),
 }
 

@@ -231,7 +231,7 @@ SHORT = ["--engine", "inline", *(part for change in CHANGES for part in ("--set"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize("quiet", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_on_a_terminal(tmp_path: Path, quiet: bool) -> None:
     """Breaks if minutes of factory training show `round 0/5`, if a cached run does not say so, or if --quiet speaks."""
     command = [sys.executable, "-m", "fedge", "run", "quickstart", *SHORT, *FEW, "--out", str(tmp_path / "r")]

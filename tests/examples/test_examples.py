@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,10 +39,8 @@ def type_in(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.example
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_runs_alike_on_both_engines(example: Path, tmp_path: Path) -> None:
-    """Breaks if a reader who types an example's lines gets an error, a failed device, or numbers that depend on Ray."""
+def runs(example: Path, tmp_path: Path, engines: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    """The reports of what the README says to type, by engine; timings left out."""
     folder = shutil.copytree(example, tmp_path / example.name)
     *before, run = lines(example)
     for line in before:
@@ -55,4 +54,20 @@ def test_an_example_runs_alike_on_both_engines(example: Path, tmp_path: Path) ->
             for line in text.splitlines()
         ]
         assert {row["status"] for row in rows[engine]} == {"ok"}
+    return rows
+
+
+@pytest.mark.example
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs(example: Path, tmp_path: Path) -> None:
+    """Breaks if a reader who types an example's lines gets an error or a failed device."""
+    assert runs(example, tmp_path, ("inline",))["inline"]
+
+
+@pytest.mark.slow
+@pytest.mark.example
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs_alike_on_both_engines(example: Path, tmp_path: Path) -> None:
+    """Breaks if the numbers of what a user brings depend on Ray."""
+    rows = runs(example, tmp_path, ("inline", "ray"))
     assert rows["inline"] == rows["ray"]

@@ -151,7 +151,7 @@ ENDS = {
 
 @needs_landlock
 @pytest.mark.long
-@pytest.mark.parametrize("status", ENDS)
+@pytest.mark.parametrize("status", [pytest.param("deadline_exceeded", marks=pytest.mark.slow), "host_died"])
 def test_a_hanging_and_a_dying_process_end_as_they_do_without(
     cluster, small, tmp_path: Path, status: str
 ) -> None:

@@ -1,9 +1,25 @@
 """Small networks with every way of joining channels that pruning must understand, and random ones."""
 
 import random
+from collections.abc import Iterable
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
+
+DEEP = (
+    "resnet32",
+    "resnet56",
+    "resnet74",
+    "resnet110",
+    "vgg16",
+)  # resnet20's and vgg11's layers, only more of them
+
+
+def with_slow(names: Iterable[str], slow: Iterable[str] = DEEP) -> list[Any]:
+    """The parameters of a test: those of networks that take seconds stand behind the marker `slow`."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
 
 
 def parameters(model: nn.Module) -> int:

@@ -11,10 +11,10 @@ from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.macs import BackwardCost, count_macs
 from fedge.training.pruning.one_shot import prune
 from tests.training.judge import judged_macs
+from tests.training.networks import with_slow
 
 SHAPES = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}  # others: (3, 32, 32)
-DEEP = ("resnet32", "resnet56", "resnet74", "resnet110")  # the same layers as resnet20, only more of them
-EVERY_MODEL = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in MODELS]
+EVERY_MODEL = with_slow(MODELS)
 
 
 def example(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

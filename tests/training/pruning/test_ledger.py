@@ -11,7 +11,7 @@ from fedge.training.pruning.cut import Cut
 from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.one_shot import choose_units
 from fedge.training.pruning.units import find_coupling
-from tests.training.networks import parameters
+from tests.training.networks import parameters, with_slow
 
 # Nominal level -> share really removed in the authors' own topologies, in percent (range over their subsets).
 PUBLISHED = {
@@ -26,7 +26,7 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("net", PUBLISHED)
+@pytest.mark.parametrize("net", with_slow(PUBLISHED, ("mobilenet_v2", "squeezenet")))
 def test_adapt_accounting_gives_the_authors_sizes(net):
     """If the estimate were another, a level here would not be the paper's level and no cell could be compared.
 

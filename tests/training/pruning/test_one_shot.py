@@ -17,6 +17,7 @@ from fedge.training.pruning.one_shot import LevelOutOfReachError, choose_units, 
 from fedge.training.pruning.topology import Topology
 from fedge.training.pruning.units import find_coupling
 from tests.training.networks import (
+    DEEP,
     HAND_WRITTEN,
     INPUT_SHAPE,
     RandomNetwork,
@@ -25,6 +26,7 @@ from tests.training.networks import (
     Tokens,
     parameters,
     shaken,
+    with_slow,
 )
 
 FAMILIES = {
@@ -84,7 +86,7 @@ def assert_equals_zeroed(model: nn.Module, cut: Cut, input_shape: tuple[int, ...
     assert difference <= tolerance
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", with_slow(FAMILIES))
 def test_family_equals_itself_with_channels_zeroed(name):
     """If a cut takes the wrong channel anywhere, the pruned network computes something else than it was ranked for."""
     model = shaken(family(name))
@@ -126,7 +128,7 @@ def test_random_networks_equal_themselves_with_channels_zeroed(seed, level):
         assert_equals_zeroed(model, cut, INPUT_SHAPE, 1e-10)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", with_slow(FAMILIES, (*DEEP, "mobilenet_v2", "squeezenet")))
 def test_exact_accounting_meets_the_level(name):
     """`level` is a share of parameters; a plan that asks for 0.75 must get 0.75, whatever norms and biases weigh."""
     model, shape = family(name), FAMILIES[name]

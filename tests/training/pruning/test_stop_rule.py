@@ -60,7 +60,10 @@ def test_minus_infinity_goes_first():
 
 
 @pytest.mark.parametrize("level", [0.25, 0.75])
-@pytest.mark.parametrize(("name", "round_to"), [("mobilenet_v2", 16), ("vgg11", 16), ("resnet20", 4)])
+@pytest.mark.parametrize(
+    ("name", "round_to"),
+    [pytest.param("mobilenet_v2", 16, marks=pytest.mark.slow), ("vgg11", 16), ("resnet20", 4)],
+)
 def test_widths_end_as_multiples_and_the_level_is_met(name, round_to, level):
     """If this fails, `round_to` leaves widths that no processor likes, or another size than was asked for."""
     model = build(name, num_classes=10, in_channels=3, image_size=32)

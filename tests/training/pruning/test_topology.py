@@ -12,7 +12,7 @@ from fedge.errors import UserError
 from fedge.models import build
 from fedge.training.pruning.one_shot import LevelOutOfReachError, prune
 from fedge.training.pruning.topology import Topology
-from tests.training.networks import HAND_WRITTEN, INPUT_SHAPE, RandomNetwork, parameters, shaken
+from tests.training.networks import HAND_WRITTEN, INPUT_SHAPE, RandomNetwork, parameters, shaken, with_slow
 
 
 def resnet8():
@@ -40,7 +40,12 @@ def test_rebuilt_hand_written_network_gives_equal_outputs(make):
     assert torch.equal(rebuilt_from_disk(topology, model, make).eval()(x_BCHW), model.eval()(x_BCHW))
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet8", "mobilenet_v2", "squeezenet", "vgg11", "har_cnn"])
+@pytest.mark.parametrize(
+    "name",
+    with_slow(
+        ["lenet", "resnet8", "mobilenet_v2", "squeezenet", "vgg11", "har_cnn"], ["mobilenet_v2", "vgg11"]
+    ),
+)
 def test_rebuilt_family_gives_equal_outputs(name):
     """The same for the networks that devices hold."""
     shape = {"lenet": (1, 28, 28), "har_cnn": (9, 1, 128)}.get(name, (3, 32, 32))

@@ -16,6 +16,7 @@ from fedge.training.pruning import prune
 from fedge.training.quantization import Quantization
 from fedge.training.update.what import freeze, trained, training_mode
 from tests.training.judge import judged_macs
+from tests.training.networks import with_slow
 
 SHAPE = (3, 16, 16)
 X, Y = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.arange(4)
@@ -110,7 +111,7 @@ def test_norm_and_shift() -> None:
 
 
 @pytest.mark.parametrize("what", [*WHATS, ("stage2", "head.classifier.bias")])
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2"])
+@pytest.mark.parametrize("name", with_slow(["resnet20", "mobilenet_v2"], ["mobilenet_v2"]))
 def test_macs_are_those_that_run(name: str, what) -> None:
     """If this fails, a frozen layer is charged for, or error propagation below it is free."""
     if name == "mobilenet_v2" and isinstance(what, tuple):
