@@ -103,8 +103,8 @@ class _Parts:
         self._taken.add(defined.__name__)
         self._refuse_closures(defined)
         try:
-            text = textwrap.dedent(inspect.getsource(defined))
-        except (OSError, TypeError):
+            text = _text(defined)
+        except (OSError, TypeError, SyntaxError):
             raise UserError(
                 f"client {self._who!r}: the text of {defined.__name__!r} cannot be read; define it in a file, or in "
                 "a notebook's cell"
@@ -208,6 +208,15 @@ def _imports_in(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name.partition(".")[0], ast.unparse(one)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from _imports_in(list(ast.iter_child_nodes(node)))
+
+
+def _text(defined: FunctionType | type) -> str:
+    """What defines it. OSError where that is gone: Python may then hold another text under the same file name."""
+    text = textwrap.dedent(inspect.getsource(defined))
+    (first, *_) = ast.parse(text).body
+    if getattr(first, "name", None) != defined.__name__:
+        raise OSError(f"{defined.__name__!r} is not what stands there")
+    return text
 
 
 def _used(text: str) -> set[str]:

@@ -150,6 +150,17 @@ def test_a_function_without_text_is_refused() -> None:
         program_of(names["typed"])
 
 
+def test_anothers_text_is_not_taken_for_a_functions(tmp_path: Path) -> None:
+    """Breaks if a device runs what stands in a file by now, or in `python -c`, in place of what was defined."""
+    file = tmp_path / "mine.py"
+    file.write_text("def typed(device, plan):\n    return 1\n")
+    names: dict = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    file.write_text("import sys\n\nprint(sys.argv)\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        program_of(names["typed"])
+
+
 def test_modules_beside_it_travel(tmp_path: Path, monkeypatch) -> None:
     """Breaks if a function loses the file beside its own that it imports."""
     (tmp_path / "own_steps.py").write_text(
