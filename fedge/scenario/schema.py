@@ -19,7 +19,7 @@ from fedge.scenario.data import Data
 from fedge.scenario.fleet import Availability, Faults, Selection
 from fedge.scenario.hardware.device import OwnDevice
 from fedge.scenario.model import Model
-from fedge.scenario.privacy import Privacy
+from fedge.scenario.privacy import Privacy, require_sums_suffice
 from fedge.scenario.report import Report
 from fedge.scenario.schedule import FinetunePruneRetrain, Schedule
 from fedge.scenario.section import (
@@ -248,6 +248,20 @@ class Scenario(Section):
                 "privacy.isolation is 'client' and engine.device 'cuda'; a confined process has no GPU: take 'cpu', or "
                 "isolation 'none'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sums_suffice(self) -> "Scenario":
+        require_sums_suffice(
+            self.privacy,
+            rounds=self.rounds,
+            clients=self.clients,
+            unseen=self.unseen,
+            wanted=self.selection.clients_per_round,
+            over_selection=self.selection.over_selection,
+            policy=self.schedule.named,
+            stream=self.data.stream is not None,
+        )
         return self
 
     @model_validator(mode="after")

@@ -94,6 +94,11 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
             changed = load_scenario(scenario, [*as_settings(changes), *shared], beside=beside)
         except UserError as error:
             raise UserError(f"arm {arm!r}: {error}") from None
+        if not changed.privacy.whole_reports:
+            raise UserError(
+                f"arm {arm!r}: a study pairs single reports client by client, and privacy.view or privacy.epsilon "
+                "keeps them from it: leave both out of a study, and run the scenario by itself"
+            )
         yardstick = study.yardstick(arm)
         if yardstick and (reason := refusal(yardstick, changed)):
             raise UserError(f"arm {arm!r}: {reason}")
