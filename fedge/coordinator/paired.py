@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from fedge.protocol.hurt import is_beyond_chance, is_worse
+
 Row = Mapping[str, Any]
 
 DRAWS = 2000  # of a bootstrap
-CHANCE = 0.05  # a client whose losses chance explains less often than this is hurt beyond it
 
 
 def gain(rows: Sequence[Row], *, seed: int) -> dict[str, Any]:
@@ -52,22 +53,9 @@ def hurt(rows: Sequence[Row]) -> dict[str, float | None]:
     tested = [row for row in rows if row["test_count"]]
     if not tested:
         return {"any": None, "beyond_chance": None}
-    worse = [row for row in tested if _is_worse(row)]
-    beyond = [row for row in worse if chance_of_losing(*_tosses(row)) < CHANCE]
+    worse = [row for row in tested if is_worse(row)]
+    beyond = [row for row in worse if is_beyond_chance(row)]
     return {"any": len(worse) / len(tested), "beyond_chance": len(beyond) / len(tested)}
-
-
-def _is_worse(row: Row) -> bool:
-    if "test_error_sum" in row:
-        return bool(row["test_error_sum"] > row["factory_error_sum"])
-    return bool(row["test_correct"] < row["factory_correct"])
-
-
-def _tosses(row: Row) -> tuple[int, int]:
-    """Test samples that the client's network and the factory model's answer unlike: for the better, and the worse."""
-    if "test_better" in row:
-        return row["test_better"], row["test_worse"]
-    return row["test_gained"], row["test_lost"]
 
 
 def paired_gains(rows: Sequence[Row], against: str) -> list[float]:
@@ -100,32 +88,6 @@ def bootstrap_interval(values: Sequence[float], seed: int, draws: int = DRAWS) -
     means = [mean(generator.choices(values, k=len(values))) for _ in range(draws)]
     fortieths = statistics.quantiles(means, n=40, method="inclusive")
     return [fortieths[0], fortieths[-1]]
-
-
-def chance_of_losing(gained: int, lost: int) -> float:
-    """Exact one-sided McNemar test: the chance of `lost` or more losses in gained + lost even coin tosses, 0..1.
-
-    Rows that both networks get right, or both wrong, say nothing; without any other the chance is 1.
-    """
-    tosses = gained + lost
-    if 2 * lost <= tosses:  # the sum below wants falling terms
-        return 1.0 - _upper_tail(tosses, gained + 1)
-    return _upper_tail(tosses, lost)
-
-
-def _upper_tail(tosses: int, least: int) -> float:
-    """P(heads >= least) for least > tosses / 2; summed until a term no longer counts, so large counts stay cheap."""
-    if least > tosses:
-        return 0.0
-    log_ways = math.lgamma(tosses + 1) - math.lgamma(least + 1) - math.lgamma(tosses - least + 1)
-    term = math.exp(log_ways - tosses * math.log(2))
-    total = 0.0
-    for heads in range(least, tosses + 1):
-        if term <= total * 1e-17:
-            break
-        total += term
-        term *= (tosses - heads) / (heads + 1)
-    return total
 
 
 def mean(values: Sequence[float]) -> float:

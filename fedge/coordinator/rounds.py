@@ -27,6 +27,7 @@ from fedge.coordinator.metrics import (
 from fedge.coordinator.paired import gain, hurt
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, REPORT, DeviceFailure, RoundPlan, RoundReport, Status, status_of
+from fedge.protocol.agreement import can_be
 from fedge.protocol.budget import bits_at_most, facts_or_any
 from fedge.protocol.figures import require_declared
 from fedge.results.run_folder import RunFolder
@@ -157,28 +158,10 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
         require_declared(report.own, scenario.report.figures)
     except (ValidationError, KeyError, TypeError, AttributeError, DeviceFailure):
         return row | {"status": Status.CORRUPT_REPORT.value}
-    said = report.row()
-    agree = _tallies_agree(report) and streams.counts_agree(said, scenario.data.stream is not None)
+    agree = can_be(report, streamed=scenario.data.stream is not None)
     if (report.round, report.client) != (round, client) or not agree:
         return row | {"status": Status.CORRUPT_REPORT.value}
-    return row | {"status": Status.OK.value} | said
-
-
-def _tallies_agree(report: RoundReport) -> bool:
-    """No more right answers than questions, no more kept than seen; gained and lost explain the difference."""
-    per_sample = report.decisions or 1
-    asked = report.test_count * per_sample
-    return (
-        report.samples_kept <= report.samples_seen
-        and report.test_correct <= asked
-        and report.factory_correct <= asked
-        and report.told_correct <= asked
-        and report.test_gained - report.test_lost == report.test_correct - report.factory_correct
-        and report.test_lost <= report.factory_correct <= asked - report.test_gained
-        and (report.served or 0) <= report.round
-        and report.validation_correct <= report.validation_count * per_sample
-        and (report.test_better or 0) + (report.test_worse or 0) <= report.test_count
-    )
+    return row | {"status": Status.OK.value} | report.row()
 
 
 def egress_row(round: int, client: int, reply: Message) -> Row:

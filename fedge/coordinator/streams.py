@@ -92,20 +92,3 @@ def _around(drift: Drift, rounds: Sequence[Row]) -> Figures:
 def rows_known(rounds: Sequence[Row]) -> list[Row]:
     """The rounds in which there was something to test on."""
     return [row for row in rounds if row["future"] is not None]
-
-
-def counts_agree(report: Mapping[str, Any], streamed: bool) -> bool:
-    """Whether a report's counts can be: no more right than asked, no more labelled than came; none without a stream."""
-    held: list[int] = [report[name] for name in STREAM_FIELDS if name in report]
-    if len(held) != len(STREAM_FIELDS) * streamed:
-        return False
-    if not streamed:
-        return True
-    arrived, labelled, stored, trained, ttt, asked, blind, future, of_future, past, of_past = held
-    return (
-        ttt <= asked <= labelled <= arrived
-        and blind <= asked
-        and trained <= stored
-        and future <= of_future
-        and past <= of_past
-    )

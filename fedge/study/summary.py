@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fedge.coordinator.metrics import spread
-from fedge.coordinator.paired import CHANCE, chance_of_losing, mean, worst_decile
+from fedge.coordinator.paired import mean, worst_decile
+from fedge.protocol.hurt import CHANCE, chance_of_losing
 from fedge.results.run_folder import SUMMARY, read_reports
 from fedge.seeding import derive_seed
 from fedge.study.cells import Cell

@@ -4,8 +4,8 @@ import pytest
 
 from fedge.coordinator.metrics import accuracy, errors
 from fedge.coordinator.paired import gain, hurt
-from fedge.coordinator.rounds import _tallies_agree
 from fedge.protocol import RoundReport
+from fedge.protocol.agreement import tallies_agree
 
 LABELS = [  # of 4 labels per sample: 10 and 20 samples
     {"test_count": 10, "decisions": 4, "test_correct": 30, "factory_correct": 20, "test_gained": 12, "test_lost": 2,
@@ -64,7 +64,7 @@ def test_numbers_hurt_by_their_error() -> None:
 )
 def test_tallies_of_labels_agree(change: dict, agrees: bool) -> None:
     """Breaks if a report that cannot be is counted, or a right one of labels is called corrupt."""
-    assert _tallies_agree(RoundReport(round=1, client=0, **(LABELS[0] | change))) is agrees
+    assert tallies_agree(RoundReport(round=1, client=0, **(LABELS[0] | change))) is agrees
 
 
 def test_what_is_not_asked_is_not_sent() -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedge.coordinator.paired import bootstrap_interval, chance_of_losing, gain, hurt
+from fedge.coordinator.paired import bootstrap_interval, gain, hurt
 from fedge.coordinator.rounds import report_row
 from fedge.coordinator.schedule import plan_round
 from fedge.engine.flower_private import SERVER_NODE_ID, identify
 from fedge.protocol import RoundReport
+from fedge.protocol.hurt import chance_of_losing
 
 
 def row(count: int, factory: int, gained: int, lost: int, told: int = 0) -> dict:

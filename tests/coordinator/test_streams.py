@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fedge.coordinator.streams import counts_agree, round_figures, run_figures
+from fedge.coordinator.streams import round_figures, run_figures
+from fedge.protocol.agreement import counts_agree
 from fedge.protocol.report import STREAM_FIELDS
 
 Row = dict[str, Any]

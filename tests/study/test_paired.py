@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fedge.coordinator.paired import chance_of_losing
+from fedge.protocol.hurt import chance_of_losing
 from fedge.study.front import dominated_by, front
 from fedge.study.paired import matrix, probability_of_improvement, spread_of_mean, two_way_interval
 

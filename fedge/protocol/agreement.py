@@ -1,0 +1,45 @@
+"""Whether the counts of one report can all be true: what neither types nor ranges tell."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedge.protocol.report import STREAM_FIELDS, RoundReport
+
+
+def can_be(report: RoundReport, *, streamed: bool) -> bool:
+    """streamed: whether the scenario has a stream."""
+    return tallies_agree(report) and counts_agree(report.row(), streamed)
+
+
+def tallies_agree(report: RoundReport) -> bool:
+    """No more right answers than questions, no more kept than seen; gained and lost explain the difference."""
+    per_sample = report.decisions or 1
+    asked = report.test_count * per_sample
+    return (
+        report.samples_kept <= report.samples_seen
+        and report.test_correct <= asked
+        and report.factory_correct <= asked
+        and report.told_correct <= asked
+        and report.test_gained - report.test_lost == report.test_correct - report.factory_correct
+        and report.test_lost <= report.factory_correct <= asked - report.test_gained
+        and (report.served or 0) <= report.round
+        and report.validation_correct <= report.validation_count * per_sample
+        and (report.test_better or 0) + (report.test_worse or 0) <= report.test_count
+    )
+
+
+def counts_agree(report: Mapping[str, Any], streamed: bool) -> bool:
+    """Whether a report's counts can be: no more right than asked, no more labelled than came; none without a stream."""
+    held: list[int] = [report[name] for name in STREAM_FIELDS if name in report]
+    if len(held) != len(STREAM_FIELDS) * streamed:
+        return False
+    if not streamed:
+        return True
+    arrived, labelled, stored, trained, ttt, asked, blind, future, of_future, past, of_past = held
+    return (
+        ttt <= asked <= labelled <= arrived
+        and blind <= asked
+        and trained <= stored
+        and future <= of_future
+        and past <= of_past
+    )
