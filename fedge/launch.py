@@ -27,9 +27,10 @@ from fedge.engine.isolation.process import require_possible
 from fedge.engine.roster import THREAD_VARIABLES, ClientProgram, HostRequest, Member
 from fedge.engine.tasks import JsonValue, run_task
 from fedge.environment import Facts, environment
-from fedge.errors import RunError
+from fedge.errors import RunError, UserError
 from fedge.paths import cache_folder
 from fedge.privacy.isolation import isolation_of
+from fedge.privacy.noise.budget import require_packages
 from fedge.progress import Numbers, Progress
 from fedge.results.owner import owned
 from fedge.results.record import PROGRAMS
@@ -53,7 +54,10 @@ class RunResult:
     summary: Mapping[str, Any]
 
     def reports(self, *, timing: bool = True) -> list[dict[str, Any]]:
-        """The lines of reports.jsonl, in order of round and client; `timing` as in `read_reports`."""
+        """The lines of reports.jsonl, in order of round and client; `timing` as in `read_reports`.
+
+        UserError where the coordinator saw no report.
+        """
         return read_reports(self.out, timing=timing)
 
     def frame(self) -> "pandas.DataFrame":
@@ -96,6 +100,7 @@ def run(
         scenario = checked(_with_client(scenario, str(client)) if changes else scenario)
     else:
         scenario = load_scenario(str(scenario), changes)
+    require_no_reports_asked(scenario, observer)
     if program is not None:  # where the record of the run will hold it, so that its scenario.toml runs again
         scenario = _with_client(scenario, str(default_out(scenario, out) / PROGRAMS / "client.py"))
     result = run_checked(
@@ -103,6 +108,18 @@ def run(
     )
     draw_page(result.out, observer.notice)
     return result
+
+
+def require_no_reports_asked(scenario: Scenario, observer: Observer) -> None:
+    """UserError for an observer of one's own that waits for single reports, where none arrives."""
+    kind = type(observer)
+    if scenario.privacy.whole_reports or kind.__module__.partition(".")[0] == "fedge":
+        return
+    if kind.report_arrived is not Observer.report_arrived:
+        raise UserError(
+            f"{kind.__name__}.report_arrived waits for single reports, and with privacy.view = 'sums' or an epsilon none "
+            "arrives: leave the observer out, or let it watch round_finished"
+        )
 
 
 def draw_page(folder: Path, notice: Callable[[str], None]) -> None:
@@ -147,6 +164,8 @@ def run_checked(
     }
     with owned(folder, observer.notice):
         request.refuse()  # before minutes of preparation
+        if scenario.privacy.epsilon is not None:
+            require_packages()
         if scenario.privacy.isolation == "client" and scenario.engine.address == "local":
             require_possible(str(folder), str(cache_folder()))  # hosts elsewhere say it when they start
         with _grid(scenario, client, config, observer) as (grid, hosts):

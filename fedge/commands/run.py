@@ -32,7 +32,7 @@ def run_command(
     from fedge.console.interrupt import Stopped, interruptible
     from fedge.console.progress import watching
     from fedge.console.table import summary_table
-    from fedge.launch import default_out, draw_page, run_checked
+    from fedge.launch import default_out, draw_page, require_no_reports_asked, run_checked
     from fedge.scenario.load import load_scenario
     from fedge.watch.watchers import watched_by
 
@@ -45,6 +45,8 @@ def run_command(
             watched_by(watch or [], folder, seen) as told,
             interruptible(told) as observer,
         ):
+            for watcher in getattr(told, "watchers", {}).values():
+                require_no_reports_asked(loaded, watcher)
             result = run_checked(loaded, folder, resume=resume, overwrite=overwrite, observer=observer)
             draw_page(folder, observer.notice)
     except Stopped as stopped:
@@ -52,9 +54,10 @@ def run_command(
     if not quiet:
         Console().print(summary_table(result.summary, result.out))
     if result.summary["never_reported"] == loaded.clients:
+        log = "reports.jsonl" if loaded.privacy.whole_reports else "egress.jsonl"
         logs = any(result.out.glob("devices/*/errors.log"))
         raise RunError(
-            f"no client's report ever counted: {result.out}/reports.jsonl says how each round ended"
+            f"no client's report ever counted: {result.out}/{log} says how each round ended"
             + (", devices/<client>/errors.log beside it why" if logs else "")
         )
 

@@ -1,7 +1,7 @@
 """One client, one round, in this process: for somebody who writes a program and wants to see it run.
 
 It is the run's own machinery - preparation, plan, gate, report - with the whole fleet's data divided as in a run. Only
-fortune is left out (nobody is away, nothing fails on purpose), and what the device prints is shown.
+fortune is left out (nobody is away, nothing fails on purpose); what the device prints is shown, and its whole report.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from fedge.catalog.program import read_programs
 from fedge.coordinator.exchange import reply_bytes
 from fedge.coordinator.memory import Memory
 from fedge.coordinator.planner import Planner
-from fedge.coordinator.rounds import report_row
+from fedge.coordinator.view.each import report_row
 from fedge.engine.inline import InlineGrid
 from fedge.engine.roster import ClientProgram, node_id_of
 from fedge.errors import UserError
@@ -90,6 +90,6 @@ def try_client(scenario: Scenario, data: str, out: Path, *, client: int = 0, rou
 def _without_fortune(scenario: Scenario) -> Scenario:
     engine = scenario.engine.model_copy(update={"kind": "inline"})
     energy = scenario.energy.model_copy(update={"start": 1.0})
-    return scenario.model_copy(
-        update={"engine": engine, "energy": energy, "availability": Availability(), "faults": Faults()}
-    )
+    privacy = scenario.privacy.model_copy(update={"view": "each", "epsilon": None, "speaks": None})
+    fortune = {"energy": energy, "availability": Availability(), "faults": Faults()}
+    return scenario.model_copy(update={"engine": engine, "privacy": privacy, **fortune})

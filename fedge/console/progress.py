@@ -219,10 +219,25 @@ class LiveProgress(Observer):
         return f"{self._hosts} host{'' if self._hosts == 1 else 's'} up" if starts else ""
 
 
+SILENT = {
+    "few": "says nothing: fewer answers than privacy.min_cohort",
+    "not_now": "says nothing: the last rounds alone speak",
+    "again": "says nothing: it was added up before, over other clients",
+    "spent": "says nothing: privacy.epsilon is spent",
+    "unlike": "says nothing: the clients' shares do not belong together",
+}
+"""Why a round of which only sums are known has no figures."""
+
+
 def round_line(figures: Mapping[str, Any]) -> str:
     """A round in one line, the same on a terminal and in a log."""
     failures = ", ".join(f"{count} {status}" for status, count in figures["failures"].items())
     accuracy = figures["accuracy"]
+    silent = SILENT.get(figures.get("silent", ""))
+    if silent is not None:
+        return f"round {figures['round']:>2}  {figures['ok']}/{figures['clients']} clients  {silent}" + (
+            f"  failed: {failures}" if failures else ""
+        )
     return (
         f"round {figures['round']:>2}  {figures['ok']}/{figures['clients']} "
         f"{'unseen ' if 'unseen' in figures else ''}clients  "

@@ -16,7 +16,8 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
     return [
         ("factory model's accuracy", percent(accuracy["factory"])),
         *_told("told the client's classes", percent(accuracy["told"])),
-        ("accuracy after", f"{percent(accuracy['mean'])} ± {percent(accuracy['std'])}"),
+        ("accuracy after", _plus_minus(accuracy)),
+        *_noise(summary),
         ("worst decile", percent(accuracy["worst_decile"])),
         ("gain over the factory model", f"{points(gain['mean'])}{_interval(gain['interval'])}"),
         *_told("gain over told", points(gain["over_told"])),
@@ -26,8 +27,7 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
         *_unseen(summary),
         ("MACs saved against dense", percent(macs["saved"])),
         ("parameters left", percent(summary["parameters_left"])),
-        ("virtual time", f"{summary['time_s']:,.1f} s"),
-        ("virtual energy", f"{summary['energy_j']:,.1f} J"),
+        *_virtual(summary),
         ("left the devices", f"{egress['messages']} messages, {egress['bytes']:,} bytes"),
         ("of a program's choosing", f"at most {egress['bits_at_most']:,} bits a report"),
         ("failed client rounds", str(summary["failures"])),
@@ -37,6 +37,32 @@ def summary_rows(summary: Mapping[str, Any], out: object) -> list[tuple[str, str
         ("wall clock", f"{summary['wall_s']:.1f} s"),
         ("results", str(out)),
     ]
+
+
+def _plus_minus(accuracy: Mapping[str, Any]) -> str:
+    """The mean and, where it is known, how accuracy is spread."""
+    spread = accuracy.get("std")
+    return percent(accuracy["mean"]) + ("" if spread is None else f" ± {percent(spread)}")
+
+
+def _noise(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the figures above are off by on purpose, and what they have told of a client."""
+    noise = summary["privacy"].get("noise") if "privacy" in summary else None
+    if noise is None:
+        return []
+    told = f"epsilon {noise['epsilon']:.3g} at delta {noise['delta']:g}"
+    real = ", FOR TESTS: it hides nothing" if noise.get("for_tests") else ""
+    return [("noise on each mean", f"± {100 * noise['sd']:.2g} pp (one sd), {told}{real}")]
+
+
+def _virtual(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Virtual time and energy; where the server sees sums alone, all devices' time, for a round's is its slowest's."""
+    rows = {
+        "virtual time": (summary["time_s"], "s"),
+        "virtual time of all devices": (summary.get("device_time_s"), "s"),
+    }
+    rows["virtual energy"] = (summary["energy_j"], "J")
+    return [(name, f"{value:,.1f} {unit}") for name, (value, unit) in rows.items() if value is not None]
 
 
 def _stream(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -169,6 +195,9 @@ def _errors(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     error = summary.get("error")
     if error is None or error["mean"] is None:
         return []
+    if error["std"] is None:  # of sums
+        after = ("mean absolute error after", f"{error['mean']:.4g}")
+        return [("factory model's mean absolute error", f"{error['factory']:.4g}"), after]
     saved = summary["gain"]["error"]
     interval = "" if saved["interval"] is None else " [{:+.3g}, {:+.3g}]".format(*saved["interval"])
     return [
@@ -186,7 +215,10 @@ def _interval(interval: Sequence[float] | None) -> str:
 def _own_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A line per figure of the program's own."""
     own = summary.get("own", {})
-    return [(name, f"{figure['mean']:.4g} ± {figure['std']:.3g}") for name, figure in own.items()]
+    spread = {
+        name: "" if figure["std"] is None else f" ± {figure['std']:.3g}" for name, figure in own.items()
+    }
+    return [(name, f"{figure['mean']:.4g}{spread[name]}") for name, figure in own.items()]
 
 
 def _never_reported(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedge.errors import RunError, UserError
+from fedge.privacy.leaving import with_key
 from fedge.protocol import REPORT, RoundPlan, content_bytes, status_of
 from fedge.scenario.schema import Engine, Scenario
 from fedge.scenario.training import Training
@@ -28,13 +29,14 @@ class Parcel:
 
 
 def exchange(
-    grid: Grid, parcels: Sequence[Parcel], patience_s: float
+    grid: Grid, parcels: Sequence[Parcel], patience_s: float, key: bytes | None = None
 ) -> Iterator[tuple[int, Message | None]]:
     """Send every parcel; yield (client, reply) as replies come.
 
-    When no reply has come for `patience_s` wall-clock seconds, those still out are yielded with None.
+    When no reply has come for `patience_s` wall-clock seconds, those still out are yielded with None. key: that of the
+    helper, which goes along with every plan (privacy.view = "sums").
     """
-    waiting = _push(grid, parcels)
+    waiting = _push(grid, parcels, key)
     heard_s = time.monotonic()
     while waiting and time.monotonic() - heard_s < patience_s:
         replies = list(grid.pull_messages(waiting.keys()))
@@ -54,12 +56,15 @@ def patience_s(grid: Grid, engine: Engine) -> float:
     return math.inf if hasattr(grid, "roster") else engine.deadline_s * (engine.retries + 2)
 
 
-def _push(grid: Grid, parcels: Sequence[Parcel]) -> dict[str, int]:
+def _push(grid: Grid, parcels: Sequence[Parcel], key: bytes | None) -> dict[str, int]:
     """Message id -> client. In portions, so that a large fleet's messages never exist all at once."""
     waiting: dict[str, int] = {}
     for start in range(0, len(parcels), _PORTION):
         portion = parcels[start : start + _PORTION]
-        ids = grid.push_messages([parcel.plan.to_message(parcel.node_id) for parcel in portion])
+        messages = [parcel.plan.to_message(parcel.node_id) for parcel in portion]
+        for message in messages:
+            with_key(message.content, key)
+        ids = grid.push_messages(messages)
         waiting |= dict(zip(ids, (parcel.client for parcel in portion), strict=True))
     return waiting
 

@@ -8,6 +8,7 @@ from typing import Any
 from fedge.coordinator.policy import Policy
 from fedge.coordinator.schedule import plan_round
 from fedge.errors import UserError
+from fedge.privacy.noise.ledger import NAME as LEDGER
 from fedge.results.record import Record, refuse_changed_programs, refuse_changed_weights
 from fedge.results.run_folder import SCENARIO, SUMMARY, RunFolder, refuse_unusable, rounds_held
 from fedge.scenario.file import read_scenario, scenario_toml
@@ -59,6 +60,11 @@ class RunRequest:
             )
         if self.resume:
             self._refuse_to_go_on(begun, done, held)
+        elif self.scenario.privacy.epsilon is not None:
+            raise UserError(
+                f"{held}, which has spent its epsilon on these clients: --overwrite begins another run, with a budget "
+                "of its own beside what was told already; or take another --out"
+            )
         elif not (self.out / SUMMARY).is_file():
             raise UserError(f"{held} that is not at its end: take --resume, --overwrite, or another --out")
         elif begun.rounds != self.scenario.rounds:
@@ -76,6 +82,11 @@ class RunRequest:
             raise UserError(
                 f"{held}, of which the last is that of clients nobody learns from (schedule.unseen): take --overwrite, "
                 "or another --out"
+            )
+        if done and begun.rounds != self.scenario.rounds and self.scenario.privacy.epsilon is not None:
+            raise UserError(
+                f"{held}, and its epsilon was divided among its {begun.rounds} rounds: take --overwrite, or another "
+                "--out"
             )
         if done and begun.rounds != self.scenario.rounds and _decays_over_the_run(self.scenario):
             raise UserError(
@@ -102,10 +113,11 @@ class RunRequest:
         """The folder, ready for the next round; what runs, and where, is put on record in it."""
         record = Record(self.programs, environment)
         text = scenario_toml(self.scenario)
+        reports = self.scenario.privacy.whole_reports
         if self.resume:
             refuse_changed_weights(self.out, environment)
-            return RunFolder.resume(self.out, text, record)
-        return RunFolder.start(self.out, text, record)
+            return RunFolder.resume(self.out, text, record, reports=reports, keep=(LEDGER,))
+        return RunFolder.start(self.out, text, record, reports=reports)
 
 
 def _begun(out: Path) -> Scenario:

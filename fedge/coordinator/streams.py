@@ -30,15 +30,21 @@ def round_figures(scenario: Scenario, round: int, rows: Iterable[Row]) -> dict[s
     """`{"stream": {...}}` for a line of rounds.jsonl, of the reports that count; empty without a stream."""
     if scenario.data.stream is None:
         return {}
-    counts = _sums([row for row in rows if row["status"] == "ok"])
-    return {"stream": {"hour": round * scenario.availability.round_every_h, **counts, **_shares(counts)}}
+    return {
+        "stream": figures_of_counts(scenario, round, _sums([row for row in rows if row["status"] == "ok"]))
+    }
+
+
+def figures_of_counts(scenario: Scenario, round: int, counts: Row) -> Figures:
+    """Of a round, from the sums of its counts."""
+    return {"hour": round * scenario.availability.round_every_h, **counts, **_shares(counts)}
 
 
 def run_figures(scenario: Scenario, rounds: Sequence[Row]) -> dict[str, Figures]:
     """`{"stream": {...}}` for summary.json; empty without a stream."""
     if scenario.data.stream is None:
         return {}
-    of_rounds: list[Row] = [figures["stream"] for figures in rounds]
+    of_rounds: list[Row] = [figures["stream"] for figures in rounds if figures["stream"] is not None]
     counts = _sums(of_rounds)
     future, past = ([row[name] for row in of_rounds if row[name] is not None] for name in ("future", "past"))
     del counts["stored"]  # a state, not a flow: its sum says nothing

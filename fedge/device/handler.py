@@ -85,12 +85,13 @@ def _run(step: Step, device: Device, plan: RoundPlan, message: Message) -> Round
 def _priced(report: RoundReport, device: Device, message: Message) -> RoundReport:
     """The report with its virtual time and energy."""
     simulated = device.location.simulated
+    instead_bytes = simulated.reply_bytes(report.round)
     work = Work(
         macs=report.macs_done,
         steps=device.steps,
         memory_bytes=report.memory_bytes,
         received_bytes=content_bytes(message.content),
-        sent_bytes=content_bytes(report.content()),
+        sent_bytes=content_bytes(report.content()) if instead_bytes is None else instead_bytes,
     )
     slowness = spread(simulated.clock, seed=simulated.seed, client=device.client, round=report.round)
     cost = round_cost(simulated.profile, work, simulated.clock, spread=slowness)

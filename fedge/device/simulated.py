@@ -1,10 +1,12 @@
 """What is simulated about one device, in one object; what is asked of it in a round stands in its RoundPlan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 from fedge.catalog.devices import DeviceProfile
+from fedge.privacy.leaving import sent_bytes
 from fedge.references import Programs
 from fedge.scenario.fleet import Availability
 from fedge.scenario.report import Figure
@@ -32,6 +34,9 @@ class Simulated:
     least_count: int = 1  # of samples that a figure in a report is of; part sizes are multiples of it
     has_policy: bool = False  # settings may change from round to round
     world: int = 0  # the seed of who holds what, and of what comes when
+    reply_bytes: Callable[[int], int | None] = lambda round: (
+        None
+    )  # of what leaves in a report's place in that round
     stream: Stream | None = None  # how the data come; None: they are there from the first round
 
     @classmethod
@@ -54,5 +59,6 @@ class Simulated:
             least_count=scenario.privacy.least_count,
             has_policy=scenario.schedule.named is not None,
             world=scenario.world,
+            reply_bytes=partial(sent_bytes, scenario),
             stream=scenario.data.stream,
         )

@@ -6,9 +6,10 @@ declares (`[report.figures]`), rounded, in at most 4 KiB; and when it is the rep
 message (vouching.py). Anything else - an array, bytes, text, an unknown field, a NaN, a long list, a number that the
 program put there, an exception and its message - is replaced by a `Status` word.
 
-`fedge run` refuses a program without it; Flower's own runtimes do not. It guards against mistakes and curious
-programs; one that wants to cheat can still choose the bits that fedge.protocol.budget counts. The run's egress.jsonl
-shows what each message held. What the device prints stays with it (output.py).
+Where `[privacy]` keeps reports from the coordinator, two shares or noised figures of the report leave in its place
+(leaving.py). `fedge run` refuses a program without the gate; Flower's own runtimes do not. It guards against mistakes
+and curious programs; one that wants to cheat can still choose the bits that fedge.protocol.budget counts. The run's
+egress.jsonl shows what each message held. What the device prints stays with it (output.py).
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from flwr.app import Context, Message, MetricRecord
 from pydantic import ValidationError
 
 from fedge.errors import FedgeError
+from fedge.privacy.leaving import leaving
 from fedge.privacy.output import open_private, printing_into
 from fedge.privacy.vouching import vouching
 from fedge.protocol import (
@@ -35,6 +37,7 @@ from fedge.protocol import (
 )
 from fedge.protocol.figures import Figures, require_declared
 from fedge.protocol.run_config import device_folder, scenario_of
+from fedge.scenario.schema import Scenario
 
 MAX_BYTES = 4096
 
@@ -50,10 +53,16 @@ def egress_gate(message: Message, context: Context, call_next: Handler) -> Messa
     folder = _own_folder(context)
     with printing_into(folder and folder / "output.log"):
         try:
-            figures, client = _figures(context), context.node_config.get("partition-id")
+            scenario, client = _scenario(context), context.node_config.get("partition-id")
+            figures = scenario.report.figures if scenario else {}
             with vouching() as made:
                 reply = call_next(message, context)
-            return _made_by_device(checked_report(reply, message, figures), made, client).reply_to(message)
+            report = _made_by_device(checked_report(reply, message, figures), made, client)
+            if (
+                scenario is None or scenario.privacy.isolation == "client"
+            ):  # what leaves is decided outside then
+                return report.reply_to(message)
+            return Message(leaving(report, message, scenario, folder), reply_to=message)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -150,11 +159,11 @@ def _reason(error: ValidationError) -> Status:
     return Status.BLOCKED_TYPE if any(kind.endswith("_type") for kind in kinds) else Status.BLOCKED_VALUE
 
 
-def _figures(context: Context) -> Figures:
-    """What the scenario declares; nothing where the run's configuration names no scenario."""
+def _scenario(context: Context) -> Scenario | None:
+    """None where the run's configuration names no scenario."""
     with contextlib.suppress(OSError, FedgeError, KeyError):
-        return scenario_of(context.run_config).report.figures
-    return {}
+        return scenario_of(context.run_config)
+    return None
 
 
 def _own_folder(context: Context) -> Path | None:

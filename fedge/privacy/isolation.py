@@ -10,7 +10,9 @@ from pathlib import Path
 from flwr.app import Error, Message, RecordDict
 
 from fedge.engine.isolation.room import Isolation, NodeConfig, Room
+from fedge.errors import FedgeError
 from fedge.privacy.egress import checked_report
+from fedge.privacy.leaving import leaving
 from fedge.protocol import DeviceFailure, Status, failure_reply
 from fedge.protocol.run_config import out_folder, scenario_of
 from fedge.scenario.schema import Scenario
@@ -28,18 +30,21 @@ def isolation_of(scenario: Scenario) -> Isolation | None:
 
 def room(node_config: NodeConfig, run_config: NodeConfig) -> Room:
     """A client's: its folder, which is made where it is missing, and its part of the prepared data."""
-    client = int(node_config["partition-id"])
-    home = out_folder(run_config) / "devices" / str(client)
+    client, home = int(node_config["partition-id"]), _home(run_config, node_config)
     home.mkdir(parents=True, exist_ok=True)
     data = Path(str(run_config["data-path"])) / "own" / str(client)
     shown = {**node_config, "data-path": str(data), "device-dir": str(home)}
     return Room((str(data),), (str(home),), str(home), shown)
 
 
+def _home(run_config: NodeConfig, node_config: NodeConfig) -> Path:
+    return out_folder(run_config) / "devices" / str(int(node_config["partition-id"]))
+
+
 def checked(
     message: Message, payload: RecordDict | Error, run_config: NodeConfig, node_config: NodeConfig
 ) -> RecordDict | Error:
-    """A report within its ranges, rounded, of this client; else a word of `Status`, and nothing else."""
+    """What leaves of a report within its ranges, rounded, of this client; else a word of `Status`, and nothing else."""
     if isinstance(payload, Error):
         return failure_reply(_word(payload), message).error
     try:
@@ -47,9 +52,12 @@ def checked(
         report = checked_report(Message(payload, reply_to=message), message, scenario.report.figures)
         if report.client != node_config["partition-id"]:
             raise DeviceFailure(Status.BLOCKED_VALUE)
-        return report.content()
+        home = Path(str(node_config.get("device-dir") or _home(run_config, node_config)))
+        return leaving(report, message, scenario, home)
     except DeviceFailure as failure:
         return failure_reply(failure.status, message).error
+    except FedgeError:  # of the device's own ledger
+        return failure_reply(Status.CLIENT_RAISED, message).error
 
 
 def _word(error: Error) -> Status:

@@ -23,6 +23,7 @@ class Status(StrEnum):
     LOST_STATE = (
         "lost_state"  # what it kept of earlier rounds is gone, damaged, or older than its last report
     )
+    BUDGET_SPENT = "budget_spent"  # it has told as much of its client as privacy.epsilon allows
     # said by the egress gate
     BLOCKED_RECORD = "blocked_record"
     BLOCKED_FIELD = "blocked_field"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fedge.errors import UserError
 from fedge.results.run_folder import SCENARIO, SUMMARY
 
-STUDY, REPORTS = "study.json", "reports.jsonl"
+STUDY, REPORTS, ROUNDS = "study.json", "reports.jsonl", "rounds.jsonl"
 
 
 def kind_of(folder: Path) -> Literal["run", "study"]:
@@ -17,7 +17,7 @@ def kind_of(folder: Path) -> Literal["run", "study"]:
         raise UserError(f"{folder} is no folder; give the folder of a run or of a study, as --out named it")
     if (folder / STUDY).is_file():
         return "study"
-    if (folder / REPORTS).is_file():
+    if (folder / REPORTS).is_file() or (folder / ROUNDS).is_file():
         return "run"
     if (folder / "cells").is_dir():
         raise UserError(

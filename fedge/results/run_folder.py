@@ -68,47 +68,79 @@ def read_reports(folder: Path, *, timing: bool = True) -> list[dict[str, Any]]:
 
     timing=False leaves out the seconds that the simulation itself took: then equal runs give equal reports.
     """
-    rows = [json.loads(line) for line in (folder / "reports.jsonl").read_text(encoding="utf-8").splitlines()]
+    if not (folder / LOGS[0]).is_file():
+        raise UserError(no_reports(folder))
+    rows = [json.loads(line) for line in (folder / LOGS[0]).read_text(encoding="utf-8").splitlines()]
     left_out = () if timing else TIMING_FIELDS
     return [{name: value for name, value in row.items() if name not in left_out} for row in rows]
+
+
+def no_reports(folder: Path) -> str:
+    """Why a run's folder has no reports.jsonl."""
+    return (
+        f"{folder} has no reports.jsonl: with privacy.view = 'sums', or an epsilon, the coordinator sees no report; "
+        "rounds.jsonl holds what it knows, devices/<client>/report.json what each device has kept of its own"
+    )
 
 
 class RunFolder:
     """Open with `start` or `resume`. `round` is the last committed round, 0 before the first."""
 
-    def __init__(self, folder: Path, round: int = 0) -> None:
+    def __init__(self, folder: Path, round: int = 0, *, reports: bool = True) -> None:
+        """reports: whether there is a reports.jsonl; not where the coordinator reads no report."""
         self.folder = folder
         self.round = round
-        self._digests = {log: hashlib.blake2b(digest_size=16) for log in LOGS}
-        self._lengths = dict.fromkeys(LOGS, 0)
+        self._logs = LOGS if reports else LOGS[1:]
+        self._digests = {log: hashlib.blake2b(digest_size=16) for log in self._logs}
+        self._lengths = dict.fromkeys(self._logs, 0)
 
     @classmethod
-    def start(cls, folder: Path, scenario_toml: str, record: Record = NO_RECORD) -> "RunFolder":
-        """Begin a run. An earlier run's results in `folder` are replaced; anything else there is refused."""
+    def start(
+        cls,
+        folder: Path,
+        scenario_toml: str,
+        record: Record = NO_RECORD,
+        *,
+        reports: bool = True,
+        keep: tuple[str, ...] = (),
+    ) -> "RunFolder":
+        """Begin a run. An earlier run's results in `folder` are replaced; anything else there is refused.
+
+        keep: names of files that stay with the devices and with the helper, if any.
+        """
         refuse_unusable(folder, resume=False)
         try:
             for name in (*LOGS, *CHECKPOINTS, SUMMARY, PAGE):
                 (folder / name).unlink(missing_ok=True)
             # a device answers a round that it has done already
-            shutil.rmtree(folder / "devices", ignore_errors=True)
+            for whose in ("devices", "helper"):
+                _clear(folder / whose, keep)
             folder.mkdir(parents=True, exist_ok=True)
             replace_text(folder / SCENARIO, scenario_toml)
             record.write(folder)
-            for log in LOGS:
+            self = cls(folder, reports=reports)
+            for log in self._logs:
                 (folder / log).touch()
         except OSError as error:
             raise UserError(
                 f"{folder}: cannot be written: {error.strerror}; give --out another folder"
             ) from None
-        return cls(folder)
+        return self
 
     @classmethod
     def resume(
-        cls, folder: Path, scenario_toml: str | None = None, record: Record = NO_RECORD
+        cls,
+        folder: Path,
+        scenario_toml: str | None = None,
+        record: Record = NO_RECORD,
+        *,
+        reports: bool = True,
+        keep: tuple[str, ...] = (),
     ) -> "RunFolder":
         """Take up the run in `folder` after its last whole round; the logs are cut back to it.
 
-        scenario_toml: the scenario that it goes on with, where that is not the folder's to the letter.
+        scenario_toml: the scenario that it goes on with, where that is not the folder's to the letter. keep: as of
+        `start`, where the run's first round was never whole.
         """
         refuse_unusable(folder, resume=True)
         complaints = []
@@ -122,7 +154,8 @@ class RunFolder:
             except (ValueError, KeyError, TypeError) as error:
                 complaints.append(f"{name} is damaged ({error})")
         if all(complaint.endswith("missing") for complaint in complaints):  # its first round was never whole
-            return cls.start(folder, scenario_toml or (folder / SCENARIO).read_text(encoding="utf-8"), record)
+            text = scenario_toml or (folder / SCENARIO).read_text(encoding="utf-8")
+            return cls.start(folder, text, record, reports=reports, keep=keep)
         raise RunError(
             f"{folder} cannot be resumed: {'; '.join(complaints)}; run with --overwrite to start over"
         )
@@ -132,8 +165,8 @@ class RunFolder:
         """The folder at a checkpoint; ValueError where the checkpoint or a log is not what was written."""
         if checkpoint.pop("digest") != _digest(json.dumps(checkpoint, sort_keys=True).encode()):
             raise ValueError("its digest is wrong")
-        self = cls(folder, checkpoint["round"])
-        for log in LOGS:
+        self = cls(folder, checkpoint["round"], reports=LOGS[0] in checkpoint["logs"])
+        for log in self._logs:
             if log in _LATER and log not in checkpoint["logs"]:
                 (folder / log).write_bytes(b"")
                 continue
@@ -143,7 +176,7 @@ class RunFolder:
                 raise ValueError(f"{log} was changed or cut since")
             self._digests[log].update(good)
             self._lengths[log] = length
-        for log in LOGS:
+        for log in self._logs:
             os.truncate(folder / log, self._lengths[log])
         return self
 
@@ -199,6 +232,8 @@ class RunFolder:
             yield from map(json.loads, lines)
 
     def _append(self, log: str, rows: Iterable[Row]) -> None:
+        if log not in self._logs:
+            return
         with open(self.folder / log, "ab") as file:
             for row in rows:
                 line = json.dumps(row, allow_nan=False).encode() + b"\n"
@@ -209,7 +244,7 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def _checkpoint(self, round: int) -> None:
-        logs = {log: (self._lengths[log], self._digests[log].hexdigest()) for log in LOGS}
+        logs = {log: (self._lengths[log], self._digests[log].hexdigest()) for log in self._logs}
         checkpoint: dict[str, Any] = {"round": round, "logs": logs}
         checkpoint["digest"] = _digest(json.dumps(checkpoint, sort_keys=True).encode())
         current, previous = (self.folder / name for name in CHECKPOINTS)
@@ -217,6 +252,19 @@ class RunFolder:
             shutil.copyfile(current, previous.with_suffix(".partial"))
             previous.with_suffix(".partial").replace(previous)
         replace_text(current, json.dumps(checkpoint))
+
+
+def _clear(folder: Path, keep: tuple[str, ...]) -> None:
+    """Remove a folder; of a folder that holds files to be kept everything else."""
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before it
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            elif path.name not in keep:
+                path.unlink()
 
 
 def _digest(data: bytes) -> str:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedge.coordinator.paired import bootstrap_interval, gain, hurt
-from fedge.coordinator.rounds import report_row
 from fedge.coordinator.schedule import plan_round
+from fedge.coordinator.view.each import report_row
 from fedge.engine.flower_private import SERVER_NODE_ID, identify
 from fedge.protocol import RoundReport
 from fedge.protocol.hurt import chance_of_losing
