@@ -117,8 +117,8 @@ def require_no_reports_asked(scenario: Scenario, observer: Observer) -> None:
         return
     if kind.report_arrived is not Observer.report_arrived:
         raise UserError(
-            f"{kind.__name__}.report_arrived waits for single reports, and with privacy.view = 'sums' or an epsilon none "
-            "arrives: leave the observer out, or let it watch round_finished"
+            f"{kind.__name__}.report_arrived waits for single reports, and with privacy.view = 'sums' or an epsilon "
+            "none arrives: leave the observer out, or let it watch round_finished"
         )
 
 
