@@ -22,6 +22,8 @@ from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.network.objective import task_named, trained_by
 from fedge.prepare import initial_model
+from fedge.privacy.leaving import sent_bytes
+from fedge.privacy.noise.forecast import expected
 from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.budget import bits_at_most
@@ -123,7 +125,16 @@ def _plan_class(
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
         **keeping_up,
+        **_noise(scenario),
     }
+
+
+def _noise(scenario: Scenario) -> dict[str, Any]:
+    """How far noise puts a mean over the clients off, 0..1; nothing without noise."""
+    noise = expected(scenario)
+    if noise is None:
+        return {}
+    return {"noise_sd": noise.sd, "noise_usable": noise.usable, "noise_clients_enough": noise.enough}
 
 
 def _share_in_time(scenario: Scenario, compute_s: float) -> float:
@@ -223,6 +234,8 @@ def _dry_run(
 
 
 def _report_bytes(scenario: Scenario) -> int:
+    if (instead := sent_bytes(scenario, scenario.rounds)) is not None:
+        return instead
     own = {name: figure.least for name, figure in scenario.report.figures.items()}
     losses = [0.0] * min(scenario.training.epochs, MOST_EPOCHS)
     return content_bytes(RoundReport(round=1, client=0, train_loss=0.0, epoch_loss=losses, own=own).content())

@@ -15,6 +15,7 @@ def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJso
     """
     from fedge.console.progress import watched
     from fedge.console.table import plan_table
+    from fedge.privacy.noise.forecast import noise_told
     from fedge.scenario.load import left_out, load_scenario
 
     loaded = load_scenario(scenario, changes or [])
@@ -22,7 +23,7 @@ def plan_command(scenario: ScenarioName, changes: Changes = None, as_json: AsJso
         from fedge.forecast import plan_scenario  # brings torch, which takes its time
 
         plans = plan_scenario(loaded)
-    for line in left_out(loaded):
+    for line in (*left_out(loaded), *noise_told(loaded)):
         print(line, file=sys.stderr)
     if as_json:
         print(json.dumps(plans, indent=2))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedge.errors import UserError
+from fedge.privacy.leaving import KEPT, kept_reports
 from fedge.results.reading import REPORTS, read_json, read_lines, read_summary
 from fedge.results.record import ENVIRONMENT
 from fedge.results.run_folder import SCENARIO
@@ -18,7 +19,8 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True)
 class RunContent:
     """A finished run. `rounds`, `reports`: the lines of their files, without those of the unseen clients' one round,
-    whose reports are `unseen`; `scenario`: scenario.toml, read."""
+    whose reports are `unseen`; `scenario`: scenario.toml, read. `kept`: per device the reports on its own side, where
+    the coordinator saw none."""
 
     folder: Path
     summary: Row
@@ -28,6 +30,7 @@ class RunContent:
     scenario_text: str
     environment: Row
     unseen: Sequence[Row] = ()
+    kept: Sequence[Sequence[Row]] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -45,6 +48,7 @@ class RunContent:
             rounds=[row for row in rounds if not row.get("unseen")],
             reports=[row for row in reports if not row.get("unseen")],
             unseen=[row for row in reports if row.get("unseen")],
+            kept=_kept(folder, scenario),
             scenario=scenario,
             scenario_text=text,
             environment=read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {},
@@ -72,3 +76,14 @@ class RunContent:
         for row in self.reports:
             first[row["device"]] = min(first.get(row["device"], row["client"]), row["client"])
         return sorted(first, key=lambda name: first[name])
+
+
+def _kept(folder: Path, scenario: Row) -> list[list[dict[str, Any]]]:
+    """The devices' own reports, by client number, without those of unseen clients; a damaged file is passed over."""
+    share = scenario.get("schedule", {}).get("unseen", 0)
+    paths = sorted(
+        (folder / "devices").glob(f"*/{KEPT}"), key=lambda path: (len(path.parent.name), path.parent.name)
+    )
+    found = [kept_reports(path.parent) for path in paths]
+    rounds = scenario["rounds"]
+    return [rows for rows in found if rows and not (share and rows[0]["round"] > rounds)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedge.console.phases import percent
 from fedge.console.table import points
-from fedge.page import clients, costs, html, stream
+from fedge.page import clients, costs, html, stream, sums
 from fedge.page.content import RunContent
 from fedge.page.egress import left
 from fedge.page.gantt import MOST_ROUNDS, gantt
@@ -30,12 +30,13 @@ def run_page(folder: Path) -> str:
         f'<p class="under">{_under(run)}</p>',
         f'<p class="answer">{answer(run)}</p>',
         f'<div class="tiles">{"".join(tiles(summary))}</div>',
+        *sums.knowledge(run),
         *_clients(run),
         *_unseen(run),
         *_rounds(run),
         *_stream(run),
         *_time(run),
-        *left(run),
+        *(sums.left(run) if sums.is_by_sums(run) else left(run)),
         *record(run),
     )
 
@@ -149,11 +150,20 @@ def tiles(summary: Row) -> list[str]:
         tile("computation saved", figure(summary, "macs.saved", percent),
              f"{figure(summary, 'macs.done', html.short)} of {figure(summary, 'macs.dense', html.short)} "
              "multiply-accumulates"),
-        tile("virtual time", f"{figure(summary, 'time_s', html.short)} s",
-             f"and {figure(summary, 'energy_j', html.short)} J of all devices"),
+        _virtual(summary),
         tile("left the devices", figure(summary, "egress.bytes", html.size),
              f"{figure(summary, 'egress.messages', html.count)} messages{at_most}"),
     ]  # fmt: skip
+
+
+def _virtual(summary: Row) -> str:
+    """Virtual time and energy; of the server that sees sums, all devices' time."""
+    energy = f"and {figure(summary, 'energy_j', html.short)} J of all devices"
+    if at(summary, "time_s") is None:
+        return tile(
+            "virtual time of all devices", f"{figure(summary, 'device_time_s', html.short)} s", energy
+        )
+    return tile("virtual time", f"{figure(summary, 'time_s', html.short)} s", energy)
 
 
 def _told_or_error(summary: Row) -> list[str]:

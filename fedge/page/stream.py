@@ -64,6 +64,6 @@ def trained_over_hours(run: RunContent) -> Spec | None:
 
 def _thinned(run: RunContent) -> list[Any]:
     """The rounds of a stream, some of them where there are very many."""
-    rounds = [figures for figures in run.rounds if "stream" in figures]
+    rounds = [figures for figures in run.rounds if figures.get("stream") is not None]
     step = -(-len(rounds) // _MOST_HOURS) or 1
     return rounds[step - 1 :: step]
