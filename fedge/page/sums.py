@@ -37,7 +37,8 @@ def knowledge(run: RunContent) -> list[str]:
     ]
     told = (
         f"The server's are of round {_last_spoken(run.summary)}, the last that spoke. The observer runs the "
-        f"simulation: its column is made of what {len(last)} devices have kept on their own side, which neither server reads."
+        f"simulation: its column is made of what {len(last)} devices have kept on their own side, which no "
+        "server reads."
     )
     return [
         "<h2>What the server knows, and what the observer knows</h2>",

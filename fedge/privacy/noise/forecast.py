@@ -49,8 +49,8 @@ def noise_told(scenario: Scenario) -> list[str]:
     place = "in each device" if found.local else "on the sums"
     lines = [
         f"noise {place}, epsilon {found.epsilon:g} at delta {found.delta:g}: in {rounds} a mean over "
-        f"{found.clients} clients (accuracy, share hurt) is off by ±{100 * found.sd:.2g} pp (one standard deviation), a gain by "
-        f"±{100 * math.sqrt(2) * found.sd:.2g} pp"
+        f"{found.clients} clients (accuracy, share hurt) is off by ±{100 * found.sd:.2g} pp (one standard deviation), "
+        f"a gain by ±{100 * math.sqrt(2) * found.sd:.2g} pp"
     ]
     if not found.usable:
         instead = ", or noise on the sums (privacy.view = 'sums')" if found.local else ""
