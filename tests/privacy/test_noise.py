@@ -167,7 +167,7 @@ def test_a_crash_at_any_moment_refunds_nothing(tmp_path: Path, monkeypatch: pyte
             path.unlink(missing_ok=True)
             said.clear()
             disk.synced = 0
-    assert ends["spent"] > 20 and ends["crash"] > 500
+    assert min(ends["spent"], ends["crash"]) > 300
 
 
 def test_the_ledger_refuses_what_is_spent(tmp_path: Path) -> None:
