@@ -81,7 +81,8 @@ def _gain(summary: Row) -> str:
     mean = figure(summary, "gain.mean", points)
     ends = at(summary, "gain.interval")
     if ends is None:
-        return f"<b>{mean}</b>, of one client."
+        noise = sums.noise_of_gain(summary)
+        return f"<b>{mean}</b>, of one client." if noise is None else f"<b>{mean}</b>, {noise}"
     verdict = (
         "a gain"
         if ends[0] > 0
@@ -124,6 +125,8 @@ def _hurt(run: RunContent) -> str:
     if not share:
         return f"No client is hurt: none is {than} the factory model on its own test rows."
     beyond = figure(run.summary, "hurt.beyond_chance", percent)
+    if beyond == "-":  # of sums with noise
+        return f"{figure(run.summary, 'hurt.any', percent)} of the clients are hurt, as far as noise lets it be told."
     return (
         f"<b class='harm'>{figure(run.summary, 'hurt.any', percent)} of the clients are hurt</b> ({than} the factory "
         f"model on their own test rows; {beyond} beyond chance)."
@@ -138,7 +141,7 @@ def tiles(summary: Row) -> list[str]:
     at_most = "" if bits == "-" else f", a program's choice of each: {bits} bits"
     return [
         tile(f"{what}, mean of clients", figure(summary, "accuracy.mean", percent),
-             f"factory {figure(summary, 'accuracy.factory', percent)}, ± {figure(summary, 'accuracy.std', percent)}"),
+             f"factory {figure(summary, 'accuracy.factory', percent)}{_std(summary)}"),
         tile("gain over the factory model", figure(summary, "gain.mean", points),
              f"95 % {interval(summary, 'gain.interval')}", harm=gain is not None and gain < 0),
         *_told_or_error(summary),
@@ -148,22 +151,27 @@ def tiles(summary: Row) -> list[str]:
         tile("clients hurt", figure(summary, "hurt.any", percent),
              f"beyond chance {figure(summary, 'hurt.beyond_chance', percent)}", harm=bool(hurt)),
         tile("computation saved", figure(summary, "macs.saved", percent),
+             "" if at(summary, "macs.done") is None else
              f"{figure(summary, 'macs.done', html.short)} of {figure(summary, 'macs.dense', html.short)} "
              "multiply-accumulates"),
-        _virtual(summary),
+        *_virtual(summary),
         tile("left the devices", figure(summary, "egress.bytes", html.size),
              f"{figure(summary, 'egress.messages', html.count)} messages{at_most}"),
     ]  # fmt: skip
 
 
-def _virtual(summary: Row) -> str:
-    """Virtual time and energy; of the server that sees sums, all devices' time."""
+def _std(summary: Row) -> str:
+    return "" if at(summary, "accuracy.std") is None else f", ± {figure(summary, 'accuracy.std', percent)}"
+
+
+def _virtual(summary: Row) -> list[str]:
+    """Virtual time and energy; of the server that sees sums, all devices' time; of noised sums, none."""
     energy = f"and {figure(summary, 'energy_j', html.short)} J of all devices"
-    if at(summary, "time_s") is None:
-        return tile(
-            "virtual time of all devices", f"{figure(summary, 'device_time_s', html.short)} s", energy
-        )
-    return tile("virtual time", f"{figure(summary, 'time_s', html.short)} s", energy)
+    if at(summary, "time_s") is not None:
+        return [tile("virtual time", f"{figure(summary, 'time_s', html.short)} s", energy)]
+    if at(summary, "device_time_s") is None:
+        return []
+    return [tile("virtual time of all devices", f"{figure(summary, 'device_time_s', html.short)} s", energy)]
 
 
 def _told_or_error(summary: Row) -> list[str]:

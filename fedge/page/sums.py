@@ -92,6 +92,16 @@ def _noise(summary: Row) -> str:
     )
 
 
+def noise_of_gain(summary: Row) -> str | None:
+    """What noise does to a gain, which is a difference of two noised means; None without noise."""
+    sd = at(summary, "privacy.noise.sd")
+    return (
+        None
+        if sd is None
+        else f"with noise of ±{100 * math.sqrt(2) * sd:.2g} pp on it (one standard deviation)."
+    )
+
+
 def _last_spoken(summary: Row) -> str:
     spoke = at(summary, "privacy.spoke") or []
     return str(spoke[-1]) if spoke else "none"
