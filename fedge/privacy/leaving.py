@@ -40,7 +40,7 @@ def leaving(report: RoundReport, message: Message, scenario: Scenario, folder: P
     deadline_s = None if scenario.is_for_unseen(report.round) else scenario.selection.deadline_s
     if deadline_s is not None and report.time_s > deadline_s:
         raise DeviceFailure(Status.LATE)
-    whose = {"round": report.round, "client": report.client}
+    whose: dict[str, Any] = {"round": report.round, "client": report.client}
     if not scenario.privacy.speaks_in(report.round, scenario.rounds):
         return RecordDict({NOISED if _is_local(scenario) else SHARES: ConfigRecord(whose)})
     if _is_local(scenario):

@@ -20,6 +20,7 @@ from fedge.coordinator.view.figures import median, worst_decile
 from fedge.coordinator.view.sums import Sums
 from fedge.errors import RunError, UserError
 from fedge.launch import require_no_reports_asked
+from fedge.page.run_page import run_page
 from fedge.privacy.leaving import SHARES, kept_reports, sent_bytes
 from fedge.privacy.sums.helper import Helper
 from fedge.privacy.sums.helping import HelpersSum, Helping
@@ -322,3 +323,6 @@ def test_a_run_by_sums_says_what_the_same_run_says_by_reports(
     code, _, said = fedge("export", str(by_sums.out), "--to", "csv")
     assert code == 2 and "no reports.jsonl" in said
     assert "accuracy after" in str(by_sums)
+    page = run_page(by_sums.out)
+    assert "the observer knows" in page and "shares.sealed" in page
+    assert not [number for number in numbers if number in page]

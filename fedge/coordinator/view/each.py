@@ -44,7 +44,7 @@ class Each:
         figures = summarise_round(asked.round, rows, online=asked.online, closing=closing)
         return figures | streams.round_figures(self._scenario, asked.round, rows)
 
-    def logged(self, rows: Sequence[Row], egress: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+    def logged(self, rows: list[Row], egress: list[Row]) -> tuple[list[Row], list[Row]]:
         """The lines of reports.jsonl and of egress.jsonl."""
         return rows, egress
 

@@ -134,7 +134,7 @@ class Sums(Each):
     def _is_foreseen(self) -> bool:
         return is_foreseen() if self._helping is None else self._helping.foreseen
 
-    def logged(self, rows: Sequence[Row], egress: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+    def logged(self, rows: list[Row], egress: list[Row]) -> tuple[list[Row], list[Row]]:
         """No line of reports.jsonl; those of egress.jsonl say how the round ended for whom."""
         ended = {row["client"]: row["status"] for row in rows}
         return [], [{**row, "status": ended[row["client"]]} for row in egress]

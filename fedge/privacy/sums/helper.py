@@ -60,7 +60,7 @@ class Helper:
         if verdict != "charged":
             return {"silent": verdict}
         total = add_up(opened.values(), self._length)
-        said = {"clients": sorted(opened), "sum": [int(entry) for entry in total + self._noise()]}
+        said: Answer = {"clients": sorted(opened), "sum": [int(entry) for entry in total + self._noise()]}
         if self._budget is not None:
             said |= {"sigma": self._budget.sigma, "spent": self._ledger.spent()}
         return said
