@@ -1,8 +1,9 @@
 """What does noise cost? How far a server's figures are from the true ones, for budgets and sizes of fleets.
 
-Quickstart is run once by sums, without noise, on real digits. Cohorts are its devices' own reports of the last round,
-for fleets larger than its own drawn with replacement; each is released many times, by the code that a run uses, and
-root mean squares of the differences from the cohort's exact figures are in percentage points. One round speaks.
+Two rounds of quickstart are run by sums, without noise, on real digits. Cohorts are its devices' own reports of the
+last round, for fleets larger than its own drawn with replacement; each is released many times, by the code that a run
+uses, and root mean squares of the differences from the cohort's exact figures are in percentage points. One round
+speaks.
 """
 
 import argparse
@@ -106,17 +107,17 @@ NOTE = "{releases} releases each; root mean squared errors in percentage points;
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epsilons", type=float, nargs="+", default=(1.0, 4.0, 16.0))
     parser.add_argument("--clients", type=int, nargs="+", default=(12, 30, 100, 1000))
-    parser.add_argument("--releases", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--releases", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=2)
 
 
 BENCHMARK = Benchmark(
     name="noise",
     purpose="What noise costs: a server's figures against the true ones",
-    takes="five minutes of one idle core",
+    takes="two minutes of one idle core",
     key=("epsilon", "clients", "machine"),
     run=run,
     page=lambda rows: per_machine(rows, COLUMNS, NOTE),
     options=add_options,
-    smoke="--epsilons 4 --clients 12 --releases 3 --rounds 2",
+    smoke="--epsilons 4 --clients 12 --releases 3",
 )

@@ -16,7 +16,7 @@ import pytest
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.metrics import SUMMED
 from fedge.coordinator.view.each import Each
-from fedge.coordinator.view.figures import median, worst_decile
+from fedge.coordinator.view.figures import median, nearest_counts, worst_decile
 from fedge.coordinator.view.sums import Sums
 from fedge.errors import RunError, UserError
 from fedge.launch import require_no_reports_asked
@@ -260,6 +260,19 @@ def test_the_worst_decile_and_the_median_of_a_histogram() -> None:
     assert worst_decile(bins, 30, (0.0, 1.0)) == pytest.approx(0.25)
     assert median(bins, 30, (0.0, 1.0)) == pytest.approx(4.5 / 6)
     assert worst_decile([0] * 6, 0, (0.0, 1.0)) is None and median([], 0, (0.0, 1.0)) is None
+
+
+def test_noise_makes_no_clients_where_nobody_is() -> None:
+    """Breaks if a noised histogram becomes one of another number of clients, or its empty bins fill with noise."""
+    assert nearest_counts([3.0, 5.0, 2.0], 10) == [3.0, 5.0, 2.0]
+    assert nearest_counts([4.0, 9.0, -1.0], 10) == [2.5, 7.5, 0.0]
+    chance = random.Random(4)
+    empty = [
+        sum(nearest_counts([chance.gauss(0, 9) for _ in range(14)] + [160.0] * 6, 960)[:14])
+        for _ in range(50)
+    ]
+    assert sum(empty) / 50 < 30  # of 14 halves of a normal with deviation 9: 50
+    assert sum(nearest_counts([-5.0, 1.0], 4)) == pytest.approx(4)
 
 
 def test_an_observer_of_single_reports_is_refused() -> None:

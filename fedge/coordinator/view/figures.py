@@ -109,7 +109,7 @@ def noised_figures(said: Mapping[str, Any], scenario: Scenario, round: int, clie
     """Of a round, from `NoisedLayout.named` means over `clients`: what lies outside its range by noise is cut to it."""
     accuracy, factory = _within(said["accuracy"]), _within(said["factory"])
     found = silent_figures(scenario, round)
-    bins = {name: _counts(said[f"{name}_bins"], clients) for name in ("accuracy", "gain")}
+    bins = {name: nearest_counts(said[f"{name}_bins"], clients) for name in ("accuracy", "gain")}
     found["saved"] = 1 - _within(said["work"])
     found["hurt"] = {"any": _within(said["hurt"]), "beyond_chance": None}
     found["accuracy"] |= {
@@ -160,11 +160,19 @@ def _middle(place: int, bins: int, span: tuple[float, float]) -> float:
     return span[0] + (span[1] - span[0]) * (place + 0.5) / bins
 
 
-def _counts(noised: Sequence[float], clients: int) -> list[float]:
-    """A histogram under noise as one of that many clients: none below 0."""
-    counts = [max(0.0, count) for count in noised]
-    total = math.fsum(counts)
-    return [count * clients / total for count in counts] if total else counts
+def nearest_counts(noised: Sequence[float], clients: int) -> list[float]:
+    """The histogram of that many clients, none below 0, that is nearest to a noised one (least squares).
+
+    To cut what is below 0 alone would leave half of the noise in bins where nobody is: the worst decile would be of
+    clients that do not exist.
+    """
+    falling = sorted(noised, reverse=True)
+    total, excess = 0.0, 0.0
+    for place, count in enumerate(falling, start=1):
+        total += count
+        if count > (total - clients) / place:
+            excess = (total - clients) / place
+    return [max(0.0, count - excess) for count in noised]
 
 
 def _served(sums: Mapping[str, Any]) -> Row:
