@@ -54,6 +54,8 @@ def answer(run: RunContent) -> str:
     """What the run shows, in one paragraph: the gain, against what, how sure, who is hurt, and the price."""
     summary = run.summary
     if at(summary, "accuracy.mean") is None:
+        if sums.is_by_sums(run):
+            return "<b>No round has said anything:</b> rounds.jsonl tells why (<code>silent</code>)."
         return "<b>No client with test rows ever reported in time:</b> there is nothing to compare."
     said = []
     if at(summary, "gain.error.mean") is not None:
