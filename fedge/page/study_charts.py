@@ -111,7 +111,10 @@ def accuracy_against(summary: Row, cost: str) -> Spec | None:
         amount("accuracy", "mean accuracy", format=".1~%"),
     )
     look = {"x": x, "y": y, "color": colour("arm", list(arms)), "shape": shape("arm", list(arms))}
-    order = sorted((row for row in rows if row["arm"] in best), key=lambda row: row["cost"])
+    by_point = any(
+        "baseline" in figures for figures in arms.values()
+    )  # then fronts are of a point each: no one line
+    order = sorted((row for row in rows if row["arm"] in best and not by_point), key=lambda row: row["cost"])
     marks = [
         mark
         for name, arm in factory_models(summary).items()

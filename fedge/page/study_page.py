@@ -77,7 +77,7 @@ def answer(summary: Row) -> str:
     )
     said = [
         f"The arm of the highest mean {_best_by(summary).partition('.')[0]} is <b>{escape(best)}</b>: <b>{gain}</b> "
-        f"over {escape(summary['baseline'])} {interval_of(summary, best)}, "
+        f"over {escape(found.get('baseline', summary['baseline']))} {interval_of(summary, best)}, "
         f"{_fig(summary, best, 'accuracy.mean', percent)} of test rows right.",
         _sure(at(found, "gain.interval")),
     ]
@@ -93,7 +93,9 @@ def answer(summary: Row) -> str:
 
 
 def _cheapest(summary: Row, best: str) -> str:
-    """Of the arms that no other beats in accuracy and multiply-accumulates."""
+    """Of the arms that no other beats in accuracy and multiply-accumulates; of several points of a grid, nothing."""
+    if "baseline" in summary["arms"][best]:
+        return ""
     arm = next(iter(at(summary, "front") or []), None)
     if arm is None or arm == best:
         return ""

@@ -114,10 +114,10 @@ def cells_of(study: Study, beside: Path, settings: Sequence[str] = ()) -> list[C
 def _require_pairs(study: Study, cells: Sequence[Cell]) -> None:
     """UserError where an arm's clients hold other rows than those of the arm that they are to be paired with."""
     rows = {cell.arm: cell.rows_id for cell in cells}
-    base = rows.get(study.baseline)
-    odd = next((arm for arm, own in rows.items() if base not in (None, own)), None)
+    base = {arm: study.baseline_of(arm) for arm in rows}
+    odd = next((arm for arm, own in rows.items() if rows.get(base[arm], own) != own), None)
     if odd:
         raise UserError(
-            f"arm {odd!r} has clients with other rows than the baseline {study.baseline!r} (another data section, or "
+            f"arm {odd!r} has clients with other rows than the baseline {base[odd]!r} (another data section, or "
             f"number of clients), and gains are client by client: take baseline = {FACTORY!r}, or a study of its own"
         )

@@ -14,7 +14,8 @@ class Outcome:
     told_correct: None where no class is asked for. gained, lost: rows answered better, and worse, than by the factory
     model. decisions: answers per row, its labels. error_sum, factory_error_sum: of numbers, in the data's unit.
     unseen: nobody has learnt from it, and its one round came after all others. served: the round of the network that
-    serves, 0 the factory model's; None: the last round's does.
+    serves, 0 the factory model's; None: the last round's does. future_correct, future_count: of a stream, on held-out
+    frames of the near future, over all rounds; None without one.
     """
 
     client: int
@@ -33,6 +34,8 @@ class Outcome:
     factory_error_sum: float | None = None
     unseen: bool = False
     served: int | None = None
+    future_correct: int | None = None
+    future_count: int | None = None
 
     @property
     def accuracy(self) -> float:
@@ -45,6 +48,11 @@ class Outcome:
     @property
     def told(self) -> float | None:
         return None if self.told_correct is None else self.told_correct / self.count
+
+    @property
+    def future(self) -> float | None:
+        """Near-future accuracy; None without a stream, and where it brought nothing to test on."""
+        return (self.future_correct or 0) / self.future_count if self.future_count else None
 
     @property
     def is_worse(self) -> bool:
@@ -86,7 +94,14 @@ def _outcome(rows: list[Row], select: str) -> Outcome:
         factory_error_sum=chosen.get("factory_error_sum"),
         unseen=chosen.get("unseen", False),
         served=chosen.get("served"),
+        future_correct=_sum(rows, "future_correct"),
+        future_count=_sum(rows, "future_count"),
     )
+
+
+def _sum(rows: list[Row], name: str) -> int | None:
+    """Over the rounds; None where they do not say."""
+    return sum(row[name] for row in rows) if name in rows[0] else None
 
 
 def _validation(row: Row) -> tuple[float, int]:

@@ -14,7 +14,8 @@ def study_rows(out: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The counts of every client on its test rows, and what its rounds cost; `summary` is study.json.
 
     Arms come in the study's order, cells in that of worlds and seeds, clients by number. An arm that asks for the same
-    run as another has rows of its own. `unseen` and `served` are columns where they say anything.
+    run as another has rows of its own. `unseen`, `served` and what the near future brought are columns where they say
+    anything.
     """
     rows: list[dict[str, Any]] = []
     for arm, figures in summary["arms"].items():
@@ -26,7 +27,7 @@ def study_rows(out: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                 | {"accuracy": outcome.accuracy, "factory": outcome.factory, "told": outcome.told}
                 for outcome in outcomes(read_reports(folder), summary["select"])
             ]
-    usual = {"unseen": False, "served": None}
+    usual = {"unseen": False, "served": None, "future_correct": None, "future_count": None}
     left_out = {key for key, value in usual.items() if all(row[key] is value for row in rows)}
     return [{key: value for key, value in row.items() if key not in left_out} for row in rows]
 

@@ -40,7 +40,9 @@ class Study(Section):
     which factory model. seeds: of the training. grid: dotted key -> values that every arm is tried with; a key that an
     arm sets itself stays as it set it. arms: NAME -> what is changed of the scenario, by the keys of --set; with
     `yardstick` a method that moves weights is run in place of fedge's, and keys that play no part in it are not tried.
-    baseline: what gains are measured against, client by client on the same test rows: "factory", "told", or an arm.
+    every: what is changed of the scenario in every arm, before the grid and the arm's own changes.
+    baseline: what gains are measured against, client by client on the same test rows: "factory", "told", or an arm. An
+    arm that leaves the grid open is the baseline point by point: each point is compared with itself alone.
     select: which round's network counts for a client: the last, or that of its best validation accuracy; test rows
     never choose.
     unseen: share of the clients nobody learns from; each gets one round at the end, and figures of their own.
@@ -53,6 +55,7 @@ class Study(Section):
     baseline: str = FACTORY
     select: Literal["last", "validation"] = "last"
     unseen: Fraction | None = None  # None: the scenario's schedule.unseen
+    every: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, Annotated[tuple[Plain, ...], Field(min_length=1)]] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(default_factory=_one_arm)
 
@@ -74,6 +77,7 @@ class Study(Section):
                 )
         for place, keys in (
             ("grid", self.grid),
+            ("every", dict(flat(self.every))),
             *((f"arms.{n}", dict(flat(a))) for n, a in self.arms.items()),
         ):
             if key := next((key for key in keys if key in _RESERVED), None):
@@ -82,10 +86,35 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _baseline_is_there(self) -> "Study":
-        known = [FACTORY, TOLD, *self.trials()]
+        known = list(dict.fromkeys([FACTORY, TOLD, *self.trials(), *self.arms]))
         if self.baseline not in known:
             raise ValueError(f"baseline is {self.baseline!r}; {did_you_mean(self.baseline, known)}")
+        if self.by_point:
+            trials = self.trials()
+            alone = next((arm for arm in trials if self.baseline_of(arm) not in trials), None)
+            if alone is not None:
+                raise ValueError(
+                    f"baseline is the arm {self.baseline!r} at each point of the grid, and {alone!r} has no such "
+                    "point: let arms leave the grid's keys alone, or take as baseline one of "
+                    f"{', '.join(map(repr, trials))}"
+                )
         return self
+
+    @property
+    def by_point(self) -> bool:
+        """Whether the baseline is an arm that the grid is tried with, so that every point has a baseline of its own."""
+        return self.baseline not in (FACTORY, TOLD, *self.trials())
+
+    def baseline_of(self, label: str) -> str:
+        """What the arm of that label is measured against."""
+        return f"{self.baseline}{self.point(label)}" if self.by_point else self.baseline
+
+    def point(self, label: str) -> str:
+        """Where in the grid the arm of that label is; empty: nowhere."""
+        return label.removeprefix(self._arm(label))
+
+    def _arm(self, label: str) -> str:
+        return max((name for name in self.arms if f"{label} ".startswith(f"{name} ")), key=len)
 
     @model_validator(mode="after")
     def _yardsticks_are_known(self) -> "Study":
@@ -104,8 +133,7 @@ class Study(Section):
 
     def yardstick(self, label: str) -> str | None:
         """What the arm of that label runs in place of fedge's methods."""
-        name = max((name for name in self.arms if f"{label} ".startswith(f"{name} ")), key=len)
-        found: str | None = self.arms[name].get(YARDSTICK)
+        found: str | None = self.arms[self._arm(label)].get(YARDSTICK)
         return found
 
     def trials(self) -> dict[str, Changes]:
@@ -114,12 +142,14 @@ class Study(Section):
         for name, table in self.arms.items():
             own = {key: value for key, value in flat(table) if key != YARDSTICK}
             free = {key: values for key, values in self.grid.items() if key not in own}
+            every = dict(flat(self.every))
             if YARDSTICK in table:
                 free = {key: values for key, values in free.items() if not plays_no_part(key)}
+                every = {key: value for key, value in every.items() if not plays_no_part(key)}
             for point in itertools.product(*free.values()):
                 chosen = dict(zip(free, point, strict=True))
                 label = " ".join([name, *(f"{_short(key, free)}={value}" for key, value in chosen.items())])
-                found[label] = chosen | own
+                found[label] = every | chosen | own
         return found
 
 

@@ -16,6 +16,7 @@ from fedge.study.cells import Cell
 from fedge.study.front import dominated_by, front
 from fedge.study.outcome import Outcome, outcomes
 from fedge.study.paired import matrix, probability_of_improvement, two_way_interval
+from fedge.study.streams import stream_figures
 from fedge.study.study import FACTORY, TOLD, Study
 from fedge.yardsticks.settings import left_out
 
@@ -28,12 +29,13 @@ Run = tuple[int, int]  # world, seed
 @dataclass(frozen=True)
 class CellResult:
     """One finished cell: its clients' outcomes, and what it cost the fleet. unseen: the same of the clients that nobody
-    learns from, where there are any; the rest is without them."""
+    learns from, where there are any; the rest is without them. stream: of summary.json."""
 
     cell: Cell
     outcomes: Sequence[Outcome]
     cost: Mapping[str, float]
     unseen: "CellResult | None" = None
+    stream: Mapping[str, Any] | None = None
 
     @property
     def run(self) -> Run:
@@ -46,12 +48,9 @@ def read_cell(cell: Cell, out: Path, select: str) -> CellResult:
     found, later = outcomes(read_reports(folder), select), summary.get("unseen")
     left = summary["egress"]["bytes"] - (later["bytes"] if later else 0)
     seen = [outcome for outcome in found if not outcome.unseen]
-    if later is None:
-        return CellResult(cell, seen, _cost(summary, left))
     newcomers = [outcome for outcome in found if outcome.unseen]
-    return CellResult(
-        cell, seen, _cost(summary, left), CellResult(cell, newcomers, _cost(later, later["bytes"]))
-    )
+    unseen = None if later is None else CellResult(cell, newcomers, _cost(later, later["bytes"]))
+    return CellResult(cell, seen, _cost(summary, left), unseen, summary.get("stream"))
 
 
 def _cost(figures: Mapping[str, Any], left_bytes: int) -> dict[str, float]:
@@ -69,12 +68,9 @@ def summarise(name: str, study: Study, results: Sequence[CellResult]) -> dict[st
     by_arm: dict[str, list[CellResult]] = {}
     for result in results:
         by_arm.setdefault(result.cell.arm, []).append(result)
-    base = {result.run: accuracies(result) for result in by_arm.get(study.baseline, ())}
-    arms = {
-        arm: _arm(arm, found, study.baseline, base) | _unseen(arm, found, study.baseline, base)
-        for arm, found in by_arm.items()
-    }
-    fronts = _fronts(arms)
+    groups = _compared(study, list(by_arm))
+    arms = {arm: _against(study, arm, by_arm) for group in groups for arm in group}
+    fronts = _fronts(arms, groups)
     return {
         "study": name,
         "question": study.question,
@@ -86,6 +82,27 @@ def summarise(name: str, study: Study, results: Sequence[CellResult]) -> dict[st
         "arms": arms,
         "front": fronts["accuracy"]["macs"]["arms"],
         "fronts": fronts,
+    }
+
+
+def _compared(study: Study, arms: Sequence[str]) -> list[list[str]]:
+    """The arms that are held against each other: all of them, or those of one point of the grid."""
+    if not study.by_point:
+        return [list(arms)]
+    points = dict.fromkeys(map(study.point, arms))
+    return [[arm for arm in arms if study.point(arm) == point] for point in points]
+
+
+def _against(study: Study, arm: str, by_arm: Mapping[str, Sequence[CellResult]]) -> dict[str, Any]:
+    """An arm's figures, held against its baseline."""
+    found, baseline = by_arm[arm], study.baseline_of(arm)
+    rivals = by_arm.get(baseline, ())
+    base = {result.run: accuracies(result) for result in rivals}
+    return {
+        **({"baseline": baseline} if study.by_point else {}),
+        **_arm(arm, found, baseline, base),
+        **_unseen(arm, found, baseline, base),
+        **stream_figures(arm, found, rivals),
     }
 
 
@@ -203,18 +220,23 @@ def hurt(pooled: Sequence[Outcome]) -> dict[str, float | None]:
     return {"any": len(worse) / len(pooled), "beyond_chance": len(beyond) / len(pooled)}
 
 
-def _fronts(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For what an arm brings and each cost: the arms that none dominates, and who dominates the others."""
-    told = {arm: figures for arm, figures in arms.items() if figures["accuracy"]["mean"] is not None}
+def _fronts(
+    arms: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """For what an arm brings and each cost: the arms that none of its group dominates, and who dominates the others."""
     found: dict[str, dict[str, Any]] = {}
     for bring in BRINGS:
         key = "mean" if bring == "accuracy" else bring
-        brings = {arm: figures["accuracy"][key] for arm, figures in told.items()}
         for cost in COSTS:
-            takes = {arm: figures["cost"][cost] for arm, figures in told.items()}
-            best = front(brings, takes)
-            found.setdefault(bring, {})[cost] = {
-                "arms": best,
-                "dominated": {arm: dominated_by(arm, brings, takes) for arm in told if arm not in best},
-            }
+            entry: dict[str, Any] = {"arms": [], "dominated": {}}
+            for group in groups:
+                told = [arm for arm in group if arms[arm]["accuracy"]["mean"] is not None]
+                brings = {arm: arms[arm]["accuracy"][key] for arm in told}
+                takes = {arm: arms[arm]["cost"][cost] for arm in told}
+                best = front(brings, takes)
+                entry["arms"] += best
+                entry["dominated"] |= {
+                    arm: dominated_by(arm, brings, takes) for arm in told if arm not in best
+                }
+            found.setdefault(bring, {})[cost] = entry
     return found

@@ -24,6 +24,7 @@ UNSEEN_HEADINGS = (
     "GMAC",
     "J",
 )
+STREAM_HEADINGS = ("arm", "near future", "gain", "95 % of it", "test-then-train", "blind", "trained", "J")
 
 
 def arm_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -61,7 +62,8 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
     lines = _untrained(summary)
     odd = of_another_factory(summary)
     for arm, figures in summary["arms"].items():
-        baseline = f"its own {summary['baseline']}" if arm in odd else summary["baseline"]
+        baseline = figures.get("baseline", summary["baseline"])
+        baseline = f"its own {baseline}" if arm in odd else baseline
         interval = figures["gain"]["interval"]
         if arm == baseline or interval is None:
             continue
@@ -159,18 +161,48 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
 def table_md(summary: Mapping[str, Any]) -> str:
     """The whole page."""
     runs = len(summary["worlds"]) * len(summary["seeds"])
+    counts = "of the last round" if summary["select"] == "last" else "chosen by validation accuracy"
+    by_point = any("baseline" in figures for figures in summary["arms"].values())
+    point = " at the same point of the grid" if by_point else ""
     head = [
         f"# {summary['study']}",
         *([summary["question"]] if summary["question"] else []),
         f"Scenario {summary['scenario']}; {len(summary['worlds'])} worlds x {len(summary['seeds'])} seeds, {runs} runs "
-        f"an arm; gains in percentage points over {summary['baseline']}, client by client; the network that counts is "
-        f"{'of the last round' if summary['select'] == 'last' else 'chosen by validation accuracy'}; costs are "
-        "means of a run.",
+        f"an arm; gains in percentage points over {summary['baseline']}{point}, client by client; the network that "
+        f"counts is {counts}; costs are means of a run.",
     ]
     rows = [HEADINGS, tuple("---" for _ in HEADINGS), *arm_rows(summary)]
     table = _lines(rows)
     said = "\n".join(f"- {line}" for line in verdicts(summary))
-    return "\n\n".join([*head, table, *([said] if said else []), *_unseen(summary)]) + "\n"
+    return (
+        "\n\n".join([*head, table, *_streamed(summary), *([said] if said else []), *_unseen(summary)]) + "\n"
+    )
+
+
+def _streamed(summary: Mapping[str, Any]) -> list[str]:
+    """What the arms made of a stream, an arm a line; nothing without one."""
+    arms = {arm: figures for arm, figures in summary["arms"].items() if "stream" in figures}
+    if not arms:
+        return []
+    head = (
+        "Of the stream: near future is the accuracy on held-out frames of the time after each round, over all rounds; "
+        "blind repeats the last label; trained is the share of the frames that were trained on."
+    )
+    rows = [
+        (
+            arm,
+            percent(stream["future"]),
+            points(stream["gain"]),
+            _interval(stream["interval"]),
+            percent(stream["ttt"]),
+            percent(stream["blind"]),
+            percent(stream["trained_share"]),
+            f"{figures['cost']['energy_j']:,.3g}",
+        )
+        for arm, figures in arms.items()
+        for stream in [figures["stream"]]
+    ]
+    return [head, _lines([STREAM_HEADINGS, tuple("---" for _ in STREAM_HEADINGS), *rows])]
 
 
 def _unseen(summary: Mapping[str, Any]) -> list[str]:
