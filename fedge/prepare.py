@@ -39,6 +39,7 @@ from fedge.data.stream.prepared import arranged, is_recorded, stream_key, write_
 from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
+from fedge.network.blank import blank
 from fedge.network.check import check_network
 from fedge.network.objective import task_named, trained_by, transform_named
 from fedge.network.weights import load_weights, weights_digest
@@ -105,9 +106,13 @@ class Prepared:
         """The factory model's constructor: its shape, not its weights."""
         return self.network.build(self.num_classes, self.input_shape)
 
+    def blank(self, topology: str | None = None) -> nn.Module:
+        """The network, cut as a topology's record says, whose weights are about to be loaded."""
+        return blank(self.network, self.num_classes, self.input_shape, topology)
+
     def factory_model(self) -> nn.Module:
         """The factory model as it is shipped to every device (M_D)."""
-        model = self.build_model()
+        model = self.blank()
         model.load_state_dict(load_file(Path(self.folder) / "factory.safetensors"))
         return model
 
