@@ -8,8 +8,10 @@
     drift       a fifth of the classes more in every fifth of the stream, shuffled among those already known
     noise       one label in ten is replaced by a wrong one (training only)
 
-The laws of the orders are those of `fedge.data.stream`; here all rows are at hand, and what counts is the mini-batch. A
-stream is a function of (regime, seed, length): mini-batch i is the same for every method that trains for as long.
+The laws of the orders are those of `fedge.data.stream`, which gives a device frames to store some of; `fedge study
+stream-storage` and `stream-pace` are about that. Here nothing is stored: every frame is in one mini-batch, in the order
+in which it came, one label in ten may be wrong, and pictures are cropped and flipped, as in the papers' experiments.
+A stream is a function of (regime, seed, length): mini-batch i is the same for every method that trains for as long.
 Shapes: B instances in a mini-batch, N in the training set.
 """
 
