@@ -1,4 +1,5 @@
-"""The command line. Exit 0: done; 2: the user's input is wrong; 3: the run failed; 130, 143: stopped (Ctrl-C, SIGTERM).
+"""The command line. Exit 0: done; 1: an audit found a leak; 2: the user's input is wrong; 3: the run failed;
+130, 143: stopped (Ctrl-C, SIGTERM).
 
 Errors are one line on stderr. `python -m fedge` is the same.
 """
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fedge.commands.attempt import try_command
+from fedge.commands.audit import audit_command
 from fedge.commands.cache import cache_app
 from fedge.commands.export import export_command
 from fedge.commands.import_data import import_app
@@ -42,6 +44,7 @@ app.add_typer(import_app, name="import")
 app.add_typer(cache_app, name="cache")
 app.command("study", cls=PlainCommand)(study_command)
 app.command("report", cls=PlainCommand)(report_command)
+app.command("audit", cls=PlainCommand)(audit_command)
 app.command("export", cls=PlainCommand)(export_command)
 
 

@@ -10,7 +10,7 @@ def report_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", hidden=True)],
     out: Annotated[Path | None, typer.Option(help="The file [default: report.html in FOLDER]")] = None,
 ) -> None:
-    """Draw the page of a run or a study: one HTML file that needs no network and no script.
+    """Draw the page of a run, a study or an audit: one HTML file that needs no network and no script.
 
     FOLDER: its results. With vl-convert-python (pip install "fedge[report]") charts are drawn by Vega, without it by
     matplotlib; they show the same.
@@ -20,10 +20,15 @@ def report_command(
     from fedge.results.reading import kind_of
     from fedge.results.run_folder import PAGE
 
-    if kind_of(folder) == "study":
+    kind = kind_of(folder)
+    if kind == "study":
         from fedge.study.page import page_of
 
         text = page_of(folder)
+    elif kind == "audit":
+        from fedge.page.audit import audit_page
+
+        text = audit_page(folder)
     else:
         text = run_page(folder)
     path = out or folder / PAGE

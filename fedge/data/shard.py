@@ -292,9 +292,7 @@ def write_shards(
     )
     for client, own in enumerate(clients):
         check_row_numbers(np.concatenate(own.parts), len(dataset), who=f"client {client}")
-    sizes_K3 = np.array([[len(part) for part in rows.parts] for rows in clients], np.int64).reshape(-1, 3)
-    ends_K3 = np.cumsum(sizes_K3.ravel()).reshape(-1, 3)
-    offsets_K4 = np.concatenate([ends_K3[:, :1] - sizes_K3[:, :1], ends_K3], axis=1)
+    offsets_K4 = _offsets([[len(part) for part in rows.parts] for rows in clients])
     target_mean, target_std = _targets(dataset, targets_of)
     meta = {
         "dataset": dataset.name,
@@ -331,6 +329,29 @@ def export_shard(directory: Path | str, client: int, out: Path | str) -> None:
     x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     offsets_K4 = np.cumsum([[0, *(len(labels) for _, labels in parts)]], axis=1, dtype=np.int64)
     _write(Path(out), meta, x.dtype, offsets_K4, [(x, y)])
+
+
+def _offsets(sizes: Sequence[Sequence[int]]) -> np.ndarray:
+    """[K, 4]: where the parts of K clients begin, one after another, and each client's end; sizes: of its parts."""
+    sizes_K3 = np.array(sizes, np.int64).reshape(-1, 3)
+    ends_K3 = np.cumsum(sizes_K3.ravel()).reshape(-1, 3)
+    return np.concatenate([ends_K3[:, :1] - sizes_K3[:, :1], ends_K3], axis=1)
+
+
+def rewrite_shards(
+    source: Path | str, out: Path | str, clients: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]
+) -> None:
+    """Write a folder of shards of the kind of `source` that holds other rows: per client its three parts' x and y."""
+    source = Path(source)
+    meta = json.loads((source / "meta.json").read_text()) | {"clients": len(clients)}
+    dtype = np.load(source / "x.npy", "r").dtype
+    _write(
+        Path(out),
+        meta,
+        dtype,
+        _offsets([[len(y) for _, y in parts] for parts in clients]),
+        (part for parts in clients for part in parts),
+    )
 
 
 def _write(

@@ -32,6 +32,9 @@ class FleetGrid(Grid):
         self._pushed = 0
         self._done: dict[str, Message] = {}
 
+    def hears(self, payload: RecordDict | Error) -> None:
+        """Called with every answer as it comes in, before anybody sees it. Does nothing; an audit listens here."""
+
     @abstractmethod
     def _enqueue(self, client: int, packed: bytes) -> None:
         """Take one stamped and pickled message for a client."""
@@ -47,6 +50,7 @@ class FleetGrid(Grid):
     def _deliver(self, packed: bytes, payload: RecordDict | Error) -> None:
         """Keep the answer to a pickled message until it is pulled."""
         message = pickle.loads(packed)
+        self.hears(payload)
         self._done[message.metadata.message_id] = Message(payload, reply_to=message)
 
     def __enter__(self) -> Self:

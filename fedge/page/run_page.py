@@ -19,8 +19,8 @@ Row = Mapping[str, Any]
 MOST_ROWS = clients.MOST_LINES
 
 
-def run_page(folder: Path) -> str:
-    """The HTML of the finished run in `folder`. UserError where there is none."""
+def run_page(folder: Path, *audited: str) -> str:
+    """The HTML of the finished run in `folder`. UserError where there is none. audited: of an audit, as HTML."""
     run = RunContent.read(folder)
     summary = run.summary
     title = f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds"
@@ -31,6 +31,7 @@ def run_page(folder: Path) -> str:
         f'<p class="answer">{answer(run)}</p>',
         f'<div class="tiles">{"".join(tiles(summary))}</div>',
         *sums.knowledge(run),
+        *audited,
         *_clients(run),
         *_unseen(run),
         *_rounds(run),

@@ -8,13 +8,15 @@ from typing import Any, Literal
 from fedge.errors import UserError
 from fedge.results.run_folder import SCENARIO, SUMMARY
 
-STUDY, REPORTS, ROUNDS = "study.json", "reports.jsonl", "rounds.jsonl"
+STUDY, REPORTS, ROUNDS, AUDIT = "study.json", "reports.jsonl", "rounds.jsonl", "audit.json"
 
 
-def kind_of(folder: Path) -> Literal["run", "study"]:
-    """UserError where `folder` is neither a run's nor a study's."""
+def kind_of(folder: Path) -> Literal["run", "study", "audit"]:
+    """UserError where `folder` is neither a run's nor a study's nor an audit's."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; give the folder of a run or of a study, as --out named it")
+    if (folder / AUDIT).is_file():
+        return "audit"
     if (folder / STUDY).is_file():
         return "study"
     if (folder / REPORTS).is_file() or (folder / ROUNDS).is_file():
