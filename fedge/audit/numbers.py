@@ -170,6 +170,6 @@ def _spacing(codes: NDArray[np.int64], values: NDArray[np.float64]) -> float:
 def _packed(codes: NDArray[np.int64], size: int, base: int) -> NDArray[np.float64]:
     """[n - size + 1]: every `size` codes in a row as one number of that base."""
     windows = np.lib.stride_tricks.sliding_window_view(codes.astype(np.float64), size)
-    powers: NDArray[np.float64] = float(base) ** np.arange(size - 1, -1, -1)
+    powers = np.array([float(base) ** place for place in range(size - 1, -1, -1)])
     packed: NDArray[np.float64] = windows @ powers
     return packed

@@ -169,12 +169,12 @@ def _read(stream: Any, data: bytes, start: int) -> bytes:
     return bytes(out[:_MOST_INFLATED])
 
 
-def search_file(path: Path, matcher: Matcher) -> tuple[set[Hit], int]:
+def search_file(path: Path, matcher: Matcher, piece_bytes: int = PIECE_BYTES) -> tuple[set[Hit], int]:
     """What is in a file, and how many bytes were looked at. A file that has gone meanwhile holds nothing."""
     hits: set[Hit] = set()
     size, rest = 0, b""
     with suppress(OSError), open(path, "rb") as file:
-        while piece := file.read(PIECE_BYTES):
+        while piece := file.read(piece_bytes):
             size += len(piece)
             hits |= search(rest + piece, matcher)
             rest = piece[-matcher.longest :]

@@ -18,8 +18,9 @@ def attacked(lead: float, name: str = "pruned", clients: int = 6) -> Attacked:
     return Attacked(name, members, [chance.normal(size=60) for _ in range(clients)])
 
 
-def test_what_a_network_remembers_shows_and_what_it_does_not_does_not() -> None:
+def test_what_a_network_remembers_shows_and_what_it_does_not_does_not(monkeypatch) -> None:
     """Breaks if an attack that works is called none, or the reverse; or if a figure stands without its trials."""
+    monkeypatch.setattr(membership, "_DRAWS", 80)
     chance, nothing = np.random.default_rng(0), attacked(0.0, "dense")
     seen = attacked(2.0).as_json(nothing, chance)
     assert seen["area_under_curve"] > 0.85 and seen["true_positives"]["low"] > 0.2

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fedge.audit.forms import LEAST_BYTES, patterns
-from fedge.audit.search import PIECE_BYTES, Matcher, search, search_file
+from fedge.audit.search import Matcher, search, search_file
 from fedge.data.digests import damage
 
 
@@ -88,10 +88,10 @@ def test_pixel_by_pixel_pictures_are_found(planted) -> None:
 
 def test_what_lies_across_two_pieces_of_a_file_is_found(planted, tmp_path: Path) -> None:
     """Breaks if large files are searched with gaps."""
-    token = planted().runs[0]
+    token, piece_bytes = planted().runs[0], 1 << 14
     with open(tmp_path / "large", "wb") as file:
-        file.seek(PIECE_BYTES - 20)
+        file.seek(piece_bytes - 20)
         file.write(token.codes.astype("u1").tobytes())
-    hits, size = search_file(tmp_path / "large", Matcher(patterns((token,))))
-    assert hits and size == PIECE_BYTES - 20 + len(token.codes)
+    hits, size = search_file(tmp_path / "large", Matcher(patterns((token,))), piece_bytes)
+    assert hits and size == piece_bytes - 20 + len(token.codes)
     assert search_file(tmp_path / "gone", Matcher(patterns((token,)))) == (set(), 0)
