@@ -134,10 +134,11 @@ def _seen(
 ) -> NDArray[np.float64]:
     """What is seen where this client has the mix, and the others one by chance."""
     if not view.summed:
-        return view.seen(held_DMNF[draw, mix, client][None])[0]
+        own: NDArray[np.float64] = view.seen(held_DMNF[draw, mix, client][None])[0]
+        return own
     draws, mixes, clients, _ = held_DMNF.shape
     everybody = np.arange(clients)
-    whose_D, whose_M = chance.integers(0, draws, clients), chance.integers(0, mixes, clients)
+    whose_D, whose_M = (np.asarray(chance.integers(0, kinds, clients)) for kinds in (draws, mixes))
     whose_D[client], whose_M[client] = draw, mix
     return view.seen(held_DMNF[whose_D, whose_M, everybody])
 
