@@ -11,7 +11,7 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,3 +176,34 @@ def _locked(folder: Path) -> Iterator[bool]:
             except OSError:
                 free = False
         yield free
+
+
+@contextmanager
+def preparing(folder: Path, scenario: str, *, usable: Callable[[], bool]) -> Iterator[None]:
+    """One preparation of `folder` at a time, over all processes of this machine; for whom it was is noted.
+
+    In a cache that cannot be written nothing changes, so that what is `usable` there is used without a lock.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(lock_path(folder), "w")  # noqa: SIM115 - closed below
+        _wait_for(lock)
+    except OSError as error:
+        if usable():
+            yield
+            return
+        raise UserError(
+            f"{folder.parent}: the cache cannot be written: {error.strerror}; set FEDGE_CACHE to a folder that can"
+        ) from None
+    with lock:
+        json.dump({"scenario": scenario}, lock)
+        lock.flush()
+        yield
+
+
+def _wait_for(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell("waiting")
+        fcntl.flock(lock, fcntl.LOCK_EX)

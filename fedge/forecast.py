@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from fedge.catalog.datasets import dataset_facts
+from fedge.catalog.devices import DeviceProfile
 from fedge.catalog.facts import DatasetFacts
 from fedge.coordinator.schedule import plan_round
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
+from fedge.device.memory.fitting import Fit
 from fedge.device.methods import Methods, made_for
 from fedge.errors import UserError
 from fedge.launch import host_request
@@ -27,14 +29,14 @@ from fedge.privacy.noise.forecast import expected
 from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.budget import bits_at_most
-from fedge.protocol.report import MOST_EPOCHS
+from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS
 from fedge.scenario.fleet import HOUR_S
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.seeding import derive_seed
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
-from fedge.training.pruning.criteria import CRITERIA
+from fedge.training.pruning.criteria import CRITERIA, macs_per_sample
 from fedge.training.pruning.one_shot import prune
 from fedge.training.stats import TrainStats
 from fedge.training.task import Task
@@ -95,10 +97,11 @@ def _plan_class(
     )
     cost = round_cost(device, work, scenario.clock)
     keeping_up = _keeping_up(scenario, samples, seen / cost.compute_s)
+    regrowing = _regrowing(scenario, device, model, facts, fit, work, task)
     if (share := _share_in_time(scenario, cost.compute_s)) < 1:
-        seen, macs_done = round(share * seen), round(share * macs_done)
-        work = replace(work, macs=macs_done, steps=round(share * work.steps))
-        cost = round_cost(device, work, scenario.clock)
+        seen = round(share * seen)
+        work = _in_time(scenario, device, work)
+        macs_done, cost = work.macs, round_cost(device, work, scenario.clock)
     return {
         "class": device_class.label,
         "clients": device_class.count,
@@ -121,10 +124,12 @@ def _plan_class(
             facts,
             served=0 if training.serve == "last" else scenario.all_rounds,
             streamed=scenario.data.stream is not None,
+            detecting=scenario.schedule.detector is not None,
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
         **keeping_up,
+        **regrowing,
         **_noise(scenario),
     }
 
@@ -135,6 +140,45 @@ def _noise(scenario: Scenario) -> dict[str, Any]:
     if noise is None:
         return {}
     return {"noise_sd": noise.sd, "noise_usable": noise.usable, "noise_clients_enough": noise.enough}
+
+
+def _regrowing(
+    scenario: Scenario,
+    device: DeviceProfile,
+    model: nn.Module,
+    facts: DatasetFacts,
+    fit: Fit,
+    after: Work,
+    task: Task,
+) -> dict[str, Any]:
+    """What a round of a regrowth takes at most, of whole mini-batches; nothing where no device grows back.
+
+    after: the work of a round after pruning. Most is a ranking and the training of the whole network: a device trains
+    that for finetune_rounds, then, or at once, ranks its channels anew and trains what is left, of which only data
+    tell how dear it is. What a search for the level retrains comes on top. `memory_need_bytes` is of the whole network
+    in any case.
+    """
+    if not scenario.schedule.regrows:
+        return {}
+    training, shape = scenario.training, facts.shape
+    methods = Methods(training, shape, seed=lambda purpose: 0, filter_seed=0, programs=scenario.programs)
+    ranking = macs_per_sample(methods.criterion, count_macs(copy.deepcopy(model).requires_grad_(True), shape))
+    stats = _dry_run(scenario, model, facts, fit.batch_size, task)
+    seen = after.steps * fit.batch_size
+    macs = stats.macs_done / stats.samples_seen * seen + ranking * min(training.pruning.ranking_samples, seen)
+    peak = peak_bytes(model, training, fit.batch_size, shape, task=task)
+    most = replace(after, macs=round(macs), memory_bytes=int(scenario.limits.overhead * peak))
+    most = _in_time(scenario, device, most)
+    cost = round_cost(device, most, scenario.clock)
+    return {"regrow_macs": most.macs, "regrow_time_s": cost.time_s, "regrow_energy_j": cost.energy_j}
+
+
+def _in_time(scenario: Scenario, device: DeviceProfile, work: Work) -> Work:
+    """What of it is done when the next round begins."""
+    share = _share_in_time(scenario, round_cost(device, work, scenario.clock).compute_s)
+    return (
+        work if share == 1 else replace(work, macs=round(share * work.macs), steps=round(share * work.steps))
+    )
 
 
 def _share_in_time(scenario: Scenario, compute_s: float) -> float:
@@ -238,7 +282,10 @@ def _report_bytes(scenario: Scenario) -> int:
         return instead
     own = {name: figure.least for name, figure in scenario.report.figures.items()}
     losses = [0.0] * min(scenario.training.epochs, MOST_EPOCHS)
-    return content_bytes(RoundReport(round=1, client=0, train_loss=0.0, epoch_loss=losses, own=own).content())
+    counts = dict.fromkeys(STREAM_FIELDS if scenario.data.stream is not None else (), 0)
+    counts |= {"alarms": 0} if scenario.schedule.detector is not None else {}
+    report = RoundReport(round=1, client=0, train_loss=0.0, epoch_loss=losses, own=own, **counts)
+    return content_bytes(report.content())
 
 
 def _parameters(model: nn.Module) -> int:

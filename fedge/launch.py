@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -164,8 +165,7 @@ def run_checked(
     }
     with owned(folder, observer.notice):
         request.refuse()  # before minutes of preparation
-        if scenario.privacy.epsilon is not None:
-            require_packages()
+        _require_extras(scenario)
         if scenario.privacy.isolation == "client" and scenario.engine.address == "local":
             require_possible(str(folder), str(cache_folder()))  # hosts elsewhere say it when they start
         with _grid(scenario, client, config, observer) as (grid, hosts):
@@ -188,6 +188,18 @@ def _on_record(client: Program, scenario: Scenario) -> dict[str, str]:
             taken = files.get(name, text) != text
             files[f"{program.name}_files/{name}" if taken else name] = text
     return files
+
+
+def _require_extras(scenario: Scenario) -> None:
+    """UserError where this environment lacks what the scenario takes; hosts elsewhere have their own."""
+    if scenario.privacy.epsilon is not None:
+        require_packages()
+    if scenario.schedule.detector is None or scenario.engine.address != "local":
+        return
+    if not find_spec("river"):
+        raise UserError(
+            "schedule.detector takes river, which is not installed: pip install 'fedge[streams]', or leave it out"
+        )
 
 
 def default_out(scenario: Scenario, out: str | Path | None) -> Path:

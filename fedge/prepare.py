@@ -5,26 +5,23 @@ pictures and the factory shipped its firmware. It runs where the devices run (un
 back only what `Prepared` holds.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fedge.cache import lock_path, prepared_folder
+from fedge.cache import prepared_folder, preparing
 from fedge.catalog.facts import Task as TaskName
 from fedge.catalog.text import read_text
 from fedge.data.apart import write_apart
@@ -161,7 +158,7 @@ def prepare(scenario: Scenario) -> Prepared:
     dataset = load_dataset(scenario.data.dataset, data_root(scenario.data.root))
     base = prepared_folder()
     folder = base / f"{dataset.name.rstrip('/')}-{scenario.model.label}-{_content_hash(scenario, dataset)}"
-    with _locked(folder, scenario.name):
+    with preparing(folder, scenario.name, usable=lambda: damage(folder) is None):
         wrong = damage(folder) if folder.is_dir() else ""
         if wrong is None:
             tell("cached")
@@ -371,34 +368,3 @@ def _finite_accuracy(model: nn.Module, shard: Shard, choice: Factory, epoch: int
             f"model.factory.learning_rate {choice.learning_rate:g}: lower model.factory.learning_rate"
         )
     return judged.accuracy
-
-
-@contextmanager
-def _locked(folder: Path, scenario: str) -> Iterator[None]:
-    """One preparation of `folder` at a time, over all processes of this machine; for whom it was is noted.
-
-    In a cache that cannot be written nothing changes, so that what is prepared there is used without a lock.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(lock_path(folder), "w")  # noqa: SIM115 - closed below
-        _wait_for(lock)
-    except OSError as error:
-        if damage(folder) is None:
-            yield
-            return
-        raise UserError(
-            f"{folder.parent}: the cache cannot be written: {error.strerror}; set FEDGE_CACHE to a folder that can"
-        ) from None
-    with lock:
-        json.dump({"scenario": scenario}, lock)
-        lock.flush()
-        yield
-
-
-def _wait_for(lock: IO[str]) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        tell("waiting")
-        fcntl.flock(lock, fcntl.LOCK_EX)

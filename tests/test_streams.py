@@ -77,6 +77,44 @@ def test_budget_of_bits_counts_the_streams_fields_where_there_is_a_stream(finish
     assert not [field for field in plain["fields"] if "ttt" in field]
 
 
+REGROWING = (
+    "data.stream.rate_per_h=120",
+    "data.stream.memory=40",
+    "data.stream.keep='fifo'",
+    "data.stream.label_delay_h=0.3",
+    "data.stream.drift=[{what='classes', at_h=4.0, severity=5}]",
+    "training.instance_filter.kind=none",
+    "training.epochs=2",
+    "training.learning_rate=0.01",
+    "schedule.detector={then='regrow', delta=0.2}",
+    "availability.dropout=0.1",
+    "rounds=7",
+)
+
+
+def test_detectors_hear_a_change_of_classes_and_survive_a_stop(
+    small: Make, finished: Make, cluster: object, tmp_path: Path
+) -> None:
+    """Breaks if a detector's window, the errors that wait for a label, or where a device stands in its schedule is
+    lost with its process, or differs from one engine to the other."""
+    whole = finished(*REGROWING)
+    rows = whole.reports(timing=False)
+    heard = {row["client"]: row["round"] for row in rows if row.get("alarms")}
+    assert heard and min(heard.values()) >= 5 and whole.summary["stream"]["alarms"] >= len(heard)
+    dense = max(row["parameters"] for row in rows if "parameters" in row)
+    grown = [row for row in rows if row.get("alarms") and row["round"] == heard[row["client"]]]
+    assert all(row["parameters"] == dense for row in grown)
+    cut = tmp_path / "cut"
+    shutil.copytree(whole.out, cut)
+    (cut / "checkpoint.json").write_text((cut / "checkpoint.previous.json").read_text())
+    (cut / "summary.json").unlink()
+    for state in cut.glob("devices/*/round-000007.safetensors"):
+        state.unlink()
+    assert fedge.run(small(*REGROWING), cut, resume=True).reports(timing=False) == rows
+    on_ray = fedge.run(small(*REGROWING, "engine.kind=ray", "engine.hosts=2"), tmp_path / "ray")
+    assert on_ray.reports(timing=False) == rows
+
+
 def test_plan_says_who_keeps_up(fedge: Callable[..., tuple[int, str, str]]) -> None:
     """Breaks if nobody is told, before hours of simulation, that a device cannot keep up."""
     changes = [f"--set={change}" for change in STREAM[:2]]

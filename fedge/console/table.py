@@ -76,6 +76,8 @@ def _stream(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("frames that came, trained on", f"{stream['arrived']:,}, {percent(stream['trained_share'])}"),
         ("forgotten of the first hours", points(stream["forgetting"])),
     ]
+    if "alarms" in stream:
+        rows.append(("changes that devices detected", f"{stream['alarms']:,}"))
     for drift in stream["drift"]:
         back = "not back" if drift["recovered_h"] is None else f"back after {drift['recovered_h']:g} h"
         fell = f"{percent(drift['before'])} to {percent(drift['worst'])}, {back}"
@@ -292,6 +294,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
         "program's choice of a report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
         **_keeping_up(rows),
+        **_regrowing(rows),
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
     }
     for name, cell in lines.items():
@@ -309,6 +312,16 @@ def _keeping_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mappin
         "passes asked / there is time for": lambda row: (
             f"{row['passes_asked']} / {row['passes_in_time']:,.3g}"
         ),
+    }
+
+
+def _regrowing(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """What a round takes at most of a device that grows back; nothing where none does."""
+    if not rows or "regrow_macs" not in rows[0]:
+        return {}
+    return {
+        "a round that regrows, at most": lambda row: f"{row['regrow_macs']:.3g} MACs",
+        "its time and energy": lambda row: f"{row['regrow_time_s']:.3g} s, {row['regrow_energy_j']:.3g} J",
     }
 
 

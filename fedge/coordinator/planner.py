@@ -59,4 +59,4 @@ class Planner:
 
 
 def _flat(plan: RoundPlan) -> dict[str, Any]:
-    return dict(flat(plan.model_dump(mode="json", include={"prune", "training"})))
+    return dict(flat(plan.model_dump(mode="json", include={"prune", "regrow", "training"})))

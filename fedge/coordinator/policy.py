@@ -1,7 +1,7 @@
 """A policy: what one client is asked to do, decided by what that client has reported, and by nothing else.
 
     def plan(round, client, history, args):
-        return {"prune": round > 1, "training.pruning.level": 0.5}
+        return {"prune": round > 1, "training.pruning.level": 0.5}      # and "regrow": True
 
 `history` holds the client's own lines of reports.jsonl up to the round before, whatever their status, without the
 seconds that the simulation took: so a resumed run decides alike. What is returned changes the schedule's plan and is
@@ -67,12 +67,12 @@ class Policy:
         try:
             changes = _plain(said)
             training = self._training(plan.training, changes)
-            prune = _prune(changes, plan, training)
+            prune, regrow = _prune(changes, plan, training), _regrow(changes, plan)
         except ValidationError as error:
             raise UserError(f"{where}: {explain(error, Scenario)}") from None
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: {error}") from None
-        return plan.model_copy(update={"prune": prune, "training": training})
+        return plan.model_copy(update={"prune": prune, "regrow": regrow, "training": training})
 
     def _training(self, before: Training, changes: Changes) -> Training:
         training = changed_training(before, changes.get("training", {}), ("training",))
@@ -111,7 +111,7 @@ def _plain(said: object) -> Changes:
     for key in said:
         if not isinstance(key, str):
             raise TypeError(f"plan returned the key {key!r}; keys are texts, as in 'training.pruning.level'")
-        if key.partition(".")[0] not in ("prune", "training"):
+        if key.partition(".")[0] not in ("prune", "regrow", "training"):
             raise ValueError(f"unknown key {key!r}; {did_you_mean(key, _KEYS)}")
     try:
         json.dumps(dict(said))
@@ -125,7 +125,7 @@ def _plain(said: object) -> Changes:
     return changes
 
 
-_KEYS = ("prune", *(f"training.{name}" for name in Training.model_fields))
+_KEYS = ("prune", "regrow", *(f"training.{name}" for name in Training.model_fields))
 
 
 def _prune(changes: Changes, plan: RoundPlan, training: Training) -> bool:
@@ -136,3 +136,13 @@ def _prune(changes: Changes, plan: RoundPlan, training: Training) -> bool:
     if not isinstance(said, bool):
         raise TypeError(f"prune is {said!r}; it should be true or false")
     return said and training.pruning.level != 0
+
+
+def _regrow(changes: Changes, plan: RoundPlan) -> int:
+    """The round since which a network must have been cut: this one where the policy says so, else the schedule's."""
+    said = changes.get("regrow")
+    if said is None:
+        return plan.regrow
+    if not isinstance(said, bool):
+        raise TypeError(f"regrow is {said!r}; it should be true or false")
+    return plan.round if said else 0

@@ -13,7 +13,8 @@ def plan_round(scenario: Scenario, round: int, training: Training | None = None)
 
     finetune_prune_retrain is ADaPT's: rounds 1 .. finetune_rounds train the whole network, the next one prunes it
     and retrains, the others retrain. `prune` stays set in those: a device that missed the round in which the others
-    were pruned catches up. Level 0 is never pruned.
+    were pruned catches up. Level 0 is never pruned. `regrow` stays set from the round of a regrowth on, for the same
+    reason: a device that was cut since is not concerned.
     """
     phase = scenario.schedule.phase(round)
     training = training or scenario.training
@@ -21,6 +22,7 @@ def plan_round(scenario: Scenario, round: int, training: Training | None = None)
         round=round,
         phase=phase,
         prune=phase == "retrain" and training.pruning.level != 0,
+        regrow=scenario.schedule.regrow(round),
         training=training,
         limits=scenario.limits,
     )

@@ -5,6 +5,7 @@
     past        the same on held-out frames of the first interval
     anytime     mean over the rounds of `future`
     forgetting  the best `past` of any round, less the last one's;  backward: the last one's less the first one's
+    alarms      how often devices' drift detectors found their errors changed for the worse, where there are any
     recovered_h per drift: hours from its beginning until `future` is back at 95 % of its mean before; None: never
 
 All are shares of sums over the clients, so a client with more frames weighs more. Hours are of the stream, which begins
@@ -24,15 +25,15 @@ Figures = dict[str, Any]
 
 RECOVERED = 0.95
 _BEFORE = 3  # rounds before a drift that say how good the fleet was
+_AFTER = 24  # rounds from it on that are told one by one
 
 
 def round_figures(scenario: Scenario, round: int, rows: Iterable[Row]) -> dict[str, Figures]:
     """`{"stream": {...}}` for a line of rounds.jsonl, of the reports that count; empty without a stream."""
     if scenario.data.stream is None:
         return {}
-    return {
-        "stream": figures_of_counts(scenario, round, _sums([row for row in rows if row["status"] == "ok"]))
-    }
+    good = [row for row in rows if row["status"] == "ok"]
+    return {"stream": figures_of_counts(scenario, round, _sums(good)) | _alarms(scenario, good)}
 
 
 def figures_of_counts(scenario: Scenario, round: int, counts: Row) -> Figures:
@@ -52,6 +53,7 @@ def run_figures(scenario: Scenario, rounds: Sequence[Row]) -> dict[str, Figures]
         "stream": {
             **counts,
             **_shares(counts),
+            **_alarms(scenario, of_rounds),
             "anytime": mean(future) if future else None,
             "forgetting": max(past) - past[-1] if past else None,
             "backward": past[-1] - past[0] if past else None,
@@ -74,17 +76,23 @@ def _shares(counts: Row) -> Figures:
     }
 
 
+def _alarms(scenario: Scenario, rows: Sequence[Row]) -> Figures:
+    """How often devices found that their errors changed for the worse; nothing where none looks."""
+    return {} if scenario.schedule.detector is None else {"alarms": sum(row["alarms"] for row in rows)}
+
+
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
 def _around(drift: Drift, rounds: Sequence[Row]) -> Figures:
-    """Near-future accuracy before a drift, at its worst, and when it was back."""
+    """Near-future accuracy before a drift, at its worst, when it was back, and by the hours since: `after`."""
     known = [(row["hour"], row["future"]) for row in rows_known(rounds)]
     before = [future for hour, future in known if hour < drift.at_h][-_BEFORE:]
     after = [(hour, future) for hour, future in known if hour >= drift.at_h]
     found: Figures = {
         "what": drift.what, "kind": drift.kind, "at_h": drift.at_h, "before": None, "worst": None, "recovered_h": None,
+        "after": [(hour - drift.at_h, future) for hour, future in after[:_AFTER]],
     }  # fmt: skip
     if not before or not after:
         return found

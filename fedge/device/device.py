@@ -13,6 +13,7 @@ from fedge.data.shard import Batch, Shard, data_tie
 from fedge.data.transform import Transform
 from fedge.device.answers.reporting import report_of
 from fedge.device.budget.battery import Charge
+from fedge.device.course import Due
 from fedge.device.location import Location
 from fedge.device.methods import MakeOptimizer
 from fedge.device.own.loop import Count
@@ -119,9 +120,44 @@ class Device:
         """The seed of one purpose in this (run, client, round)."""
         return self._round.seed(purpose, *parts)
 
-    def take_in(self) -> None:
-        """Test and store what has come of a stream since the device's last round; nothing without one."""
-        _ = self._round.intake
+    @property
+    def alarms(self) -> int:
+        """How often the drift detector found that what came in this round changed for the worse; 0 without one."""
+        intake = self._round.intake
+        return intake.detecting.alarms if intake is not None and intake.detecting is not None else 0
+
+    def begin(self) -> bool:
+        """Take in what has come of a stream since the device's last round, and grow back where that is due.
+
+        Returns whether there is something to do: a device that nothing has changed for may stand still. `plan` is then
+        what is due on this device: it does not ask for pruning as long as the network is to be trained whole.
+        """
+        round, due = self._round, self._due()
+        if due.regrow:
+            self.regrow()
+        round.course = due.after
+        self.plan = round.plan = self.plan.model_copy(update={"prune": due.prune})
+        return due.train
+
+    def _due(self) -> Due:
+        round = self._round
+        return Due(round.simulated, self.plan, round.before.course, self.alarms, self.pruned)
+
+    def regrow(self) -> None:
+        """Go back to the factory model's channels: those that were cut away come back as they were shipped, the others
+        keep what they have learnt (`schedule.regrow_weights`). Nothing where nothing was cut; the drift detector
+        begins anew. UserError inside `counted`."""
+        round = self._round
+        if round.count is not None:
+            raise UserError("device.regrow() inside device.counted(): leave that first, then regrow")
+        if not self.pruned:
+            return
+        round.require_counted()
+        self._said = None
+        round.network.regrow(round.prepared.factory_model(), keeps_weights=round.simulated.keeps_weights)
+        round.network.freeze(round.training.what, round.prepared.input_shape)
+        if round.intake is not None and round.intake.detecting is not None:
+            round.intake.detecting.reset()
 
     def prune(self, criterion: Criterion | None = None) -> Found:
         """Cut the network to `training.pruning.level`, or to the level it finds, with this client's own data in view.
@@ -236,4 +272,5 @@ class Device:
             report=report.model_dump_json(),
             charge=charge,
             served=self._round.served,
+            course=self._round.course,
         )

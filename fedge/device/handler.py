@@ -58,7 +58,7 @@ def _execute(
         raise DeviceFailure(Status.OFFLINE)
     power = Power(simulated, plan.round)
     battery = power.at_start(before.charge)
-    report = _priced(_run(step, device, plan, message), device, message)
+    report = _priced(_run(step, device, message), device, message)
     strike(plan.fault)
     charge, finished = power.after(battery, report, plan)
     if not finished:
@@ -69,16 +69,17 @@ def _execute(
     return report
 
 
-def _run(step: Step, device: Device, plan: RoundPlan, message: Message) -> RoundReport:
-    """The device's own report on what the step did; the one that the program returns must be fit to leave, no more.
+def _run(step: Step, device: Device, message: Message) -> RoundReport:
+    """The device's own report on what the step did; the one that the program returns must be fit to leave, no more. A
+    device that stands still takes no step.
 
     What torch draws for itself (dropout) is of this round alone, whatever the host did before. Freed memory is not kept
     under a hard limit, which counts the gaps between what is in use.
     """
     draws = drawing_from(device.seed("torch"), device.torch_device)
-    with draws, memory_limit(device.profile.memory_bytes) if plan.limits.hard else kept_heap():
-        device.take_in()
-        require_report(step(device, plan), message, device.location.simulated.figures)
+    with draws, memory_limit(device.profile.memory_bytes) if device.plan.limits.hard else kept_heap():
+        if device.begin():
+            require_report(step(device, device.plan), message, device.location.simulated.figures)
         return device.last_report()
 
 

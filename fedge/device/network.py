@@ -34,7 +34,21 @@ class Network:
     def cut(self, level: float, **how: Any) -> None:
         """Remove the share `level` of the parameters; `how`: the arguments of `prune`."""
         before = list(self.model.parameters())
-        self.topology = prune(self.model, level, **how)
+        self.topology = prune(self.model, level, **how).after(self.topology)
+        self._replaced(before)
+
+    def regrow(self, factory: nn.Module, *, keeps_weights: bool) -> None:
+        """Go back to the channels of the factory model, which is taken over; those that are still there keep their
+        weights, or do not."""
+        if self.topology is None:
+            return
+        before, where = list(self.model.parameters()), next(self.model.parameters()).device
+        grown = self.topology.regrow(self.model, factory) if keeps_weights else factory
+        self.model, self.topology = grown.to(where), None
+        self._replaced(before)
+
+    def _replaced(self, before: list[nn.Parameter]) -> None:
+        """Others stand in the place of the parameters of before."""
         left = {id(parameter) for parameter in self.model.parameters()}
         self._cut_away |= {id(weight): weakref.ref(weight) for weight in before if id(weight) not in left}
         self._shapes = _shapes(self.model)
@@ -72,7 +86,7 @@ class Network:
         return _digests(self.model)[0] != self._digests[0]
 
     def was_cut_away(self, parameter: Tensor) -> bool:
-        """Whether a cut in this round put another one in its place."""
+        """Whether a cut or a regrowth in this round put another one in its place."""
         held = self._cut_away.get(id(parameter))
         return held is not None and held() is parameter
 

@@ -1,6 +1,7 @@
 """A device cuts its own network: by which ranking, to which level, and what looking at its data costs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -92,6 +93,7 @@ class Cutter:
             task=ranking.task,
             **self.round.training.pruning.cut,
         )
+        self.round.course = replace(self.round.course, cut=self.round.plan.round)
 
     def _ranking_batches(self, criterion: Criterion) -> Iterator[Batch]:
         """Training data drawn for a criterion to look at; what that criterion computes on them is counted."""

@@ -44,6 +44,7 @@ class Round:
         self.network.freeze(self.training.what, self.prepared.input_shape)
         self.factory = before.factory  # what is kept of the factory model's answers
         self.served: Served | None = None  # what the report says of, and the state keeps
+        self.course = before.course
         self.count: Count | None = None  # of a program's own loop, while it is in one
         self._location = location
 

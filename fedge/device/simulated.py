@@ -10,6 +10,7 @@ from fedge.privacy.leaving import sent_bytes
 from fedge.references import Programs
 from fedge.scenario.fleet import Availability
 from fedge.scenario.report import Figure
+from fedge.scenario.schedule import Detector
 from fedge.scenario.schema import Clock, Energy, Scenario
 from fedge.scenario.stream.section import Stream
 
@@ -38,6 +39,11 @@ class Simulated:
         None
     )  # of what leaves in a report's place in that round
     stream: Stream | None = None  # how the data come; None: they are there from the first round
+    detector: Detector | None = None  # of drift in them
+    finetune_rounds: int = 0  # with the whole network before a cut, and so after each regrowth
+    keeps_weights: bool = (
+        True  # of the channels that a device still has when it grows back; else the factory's
+    )
 
     @classmethod
     def of(cls, scenario: Scenario, client: int) -> Self:
@@ -61,4 +67,7 @@ class Simulated:
             world=scenario.world,
             reply_bytes=partial(sent_bytes, scenario),
             stream=scenario.data.stream,
+            detector=scenario.schedule.detector,
+            finetune_rounds=scenario.schedule.whole_rounds,
+            keeps_weights=scenario.schedule.keeps_weights,
         )

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fedge.device.budget.battery import Battery, Charge
+from fedge.device.course import Course
 from fedge.errors import RunError
 from fedge.protocol import DeviceFailure, Status
 
@@ -60,6 +61,7 @@ class DeviceState:
     report: str | None = None  # RoundReport as JSON; None: the round was not finished
     charge: Charge | None = None
     served: Served | None = None  # None: `model` serves, as it is after each round
+    course: Course = field(default_factory=Course)  # where it stands in its schedule
 
     def aged(self, round: int, charge: Charge) -> "DeviceState":
         """The same knowledge after a round that came to nothing but cost energy."""
@@ -109,6 +111,7 @@ class StateFolder:
             "topology": json.dumps(state.topology),
             "report": json.dumps(state.report),
             "charge": json.dumps(state.charge and asdict(state.charge)),
+            "course": json.dumps(asdict(state.course)),
         }
         if state.served:
             header["served"] = _served_json(state.served)
@@ -163,6 +166,7 @@ def _read(path: Path, round: int, place: str) -> DeviceState | None:
         report=json.loads(header["report"]),
         charge=_charge(json.loads(header["charge"])),
         served=_served(header.get("served"), _under("served.", tensors)),
+        course=Course(**json.loads(header.get("course", "{}"))),
     )
 
 
@@ -194,5 +198,7 @@ def _digest(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> str:
     digest = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for key in sorted(tensors):
         digest.update(key.encode())
+        if not tensors[key].numel():  # without a number there is no stride, and no view as bytes
+            continue
         digest.update(tensors[key].detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

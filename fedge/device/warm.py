@@ -5,17 +5,20 @@ off, and take up what they keep; and the memory that training takes is asked onc
 of the user's, has a part in it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from fedge.device.memory.demand import peak_bytes
 from fedge.device.memory.peak import peak_training_memory
+from fedge.errors import UserError
 from fedge.models import build
 from fedge.network.objective import trained_by
 from fedge.prepare import Prepared
 from fedge.protocol.run_config import RunConfig, scenario_of
 from fedge.scenario.schema import Scenario
+from fedge.training.drift_detector import Adwin
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.early import EarlyInstanceFilter
 from fedge.training.loop import evaluate, train
@@ -30,7 +33,11 @@ def warm(run_config: RunConfig) -> None:
     before = torch.get_rng_state()
     _train_on_noise()
     if "data-path" in run_config:
-        _ask_for_memory(scenario_of(run_config), Path(str(run_config["data-path"])))
+        scenario = scenario_of(run_config)
+        if scenario.schedule.detector is not None:
+            with suppress(UserError):  # where there is no river the device says it, in its own name
+                Adwin(0.5)
+        _ask_for_memory(scenario, Path(str(run_config["data-path"])))
     torch.set_rng_state(before)
 
 

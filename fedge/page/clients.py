@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedge.page.marks import (
+from fedge.page.drawing.marks import (
     FAINT,
     HARM,
     INK,

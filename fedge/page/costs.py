@@ -7,7 +7,7 @@ from typing import Any
 
 from fedge.page.clients import MOST_NAMED, tells_errors
 from fedge.page.content import RunContent
-from fedge.page.marks import (
+from fedge.page.drawing.marks import (
     COLOURS,
     FAINT,
     HALF,

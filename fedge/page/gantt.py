@@ -5,7 +5,7 @@ from typing import Any
 
 from fedge.page.clients import MOST_NAMED
 from fedge.page.content import RunContent
-from fedge.page.marks import COLOURS, HARM, INK, Spec, amount, chart, colour, layer, place, shape
+from fedge.page.drawing.marks import COLOURS, HARM, INK, Spec, amount, chart, colour, layer, place, shape
 
 MOST_ROUNDS = 12
 PHASES = {"plan comes": COLOURS[4], "computes": COLOURS[0], "report leaves": COLOURS[3], "waits": "#E3E3E3"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fedge.page.draw import draw
+from fedge.page.drawing.draw import draw
 
 Row = Mapping[str, Any]
 Form = Callable[[Any], str]

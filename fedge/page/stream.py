@@ -5,7 +5,7 @@ from operator import itemgetter
 from typing import Any
 
 from fedge.page.content import RunContent
-from fedge.page.marks import HALF, Spec, amount, chart, colour, layer, line_at
+from fedge.page.drawing.marks import HALF, Spec, amount, chart, colour, layer, line_at
 
 NAMES = {
     "future": "near future",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedge.page.marks import (
+from fedge.page.drawing.marks import (
     COLOURS,
     FAINT,
     HALF,

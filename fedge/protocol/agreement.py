@@ -6,9 +6,9 @@ from typing import Any
 from fedge.protocol.report import STREAM_FIELDS, RoundReport
 
 
-def can_be(report: RoundReport, *, streamed: bool) -> bool:
-    """streamed: whether the scenario has a stream."""
-    return tallies_agree(report) and counts_agree(report.row(), streamed)
+def can_be(report: RoundReport, *, streamed: bool, detecting: bool = False) -> bool:
+    """streamed: whether the scenario has a stream. detecting: whether its devices look for drift in it."""
+    return tallies_agree(report) and counts_agree(report.row(), streamed, detecting)
 
 
 def tallies_agree(report: RoundReport) -> bool:
@@ -28,8 +28,11 @@ def tallies_agree(report: RoundReport) -> bool:
     )
 
 
-def counts_agree(report: Mapping[str, Any], streamed: bool) -> bool:
-    """Whether a report's counts can be: no more right than asked, no more labelled than came; none without a stream."""
+def counts_agree(report: Mapping[str, Any], streamed: bool, detecting: bool = False) -> bool:
+    """Whether a report's counts can be: no more right than asked, no more labelled than came; none without a stream,
+    alarms where drift is looked for alone."""
+    if ("alarms" in report) is not detecting:
+        return False
     held: list[int] = [report[name] for name in STREAM_FIELDS if name in report]
     if len(held) != len(STREAM_FIELDS) * streamed:
         return False

@@ -64,18 +64,22 @@ def kind_of(field: str) -> Kind:
     return "known" if field in KNOWN else "counted" if field in COUNTED else "free"
 
 
-def free_bits(epochs: int, facts: DatasetFacts, served: int = 0, *, streamed: bool = False) -> dict[str, int]:
+def free_bits(
+    epochs: int, facts: DatasetFacts, served: int = 0, *, streamed: bool = False, detecting: bool = False
+) -> dict[str, int]:
     """The bits of each field that is free in a report on such data, in which no client has more rows than there are.
 
     epochs: as planned. served: the last round whose network may serve; 0: the gate lets no word of that pass.
-    streamed: whether samples come in a stream, of which there are more than rows.
+    streamed: whether samples come in a stream, of which there are more than rows. detecting: whether drift in it is
+    looked for.
     """
+    left_out = {*(() if streamed else STREAM_FIELDS), *(() if detecting else ("alarms",))}
     schema = RoundReport.model_json_schema()["properties"]
     bits = {}
     for field in RoundReport.model_fields:
         if field == "own" or kind_of(field) != "free" or not _is_sent(field, facts.task, served):
             continue
-        if field in STREAM_FIELDS and not streamed:
+        if field in left_out:
             continue
         if field in _OF_ROWS:
             per_row = facts.num_classes if facts.task == "labels" and field not in _OF_OTHERS else 1
@@ -92,13 +96,20 @@ def free_bits(epochs: int, facts: DatasetFacts, served: int = 0, *, streamed: bo
 
 
 def bits_at_most(
-    epochs: int, figures: Figures, facts: DatasetFacts, *, served: int = 0, streamed: bool = False
+    epochs: int,
+    figures: Figures,
+    facts: DatasetFacts,
+    *,
+    served: int = 0,
+    streamed: bool = False,
+    detecting: bool = False,
 ) -> int:
     """What a client program can choose of one report at most, the scenario's own figures included.
 
     Arguments as of `free_bits`.
     """
-    return sum(free_bits(epochs, facts, served, streamed=streamed).values()) + figure_bits(figures)
+    free = free_bits(epochs, facts, served, streamed=streamed, detecting=detecting)
+    return sum(free.values()) + figure_bits(figures)
 
 
 def _is_sent(field: str, task: Task, served: int) -> bool:

@@ -24,6 +24,7 @@ class RoundPlan(BaseModel):
         0  # the device must hold a state of this round or of a later one; 0: of none
     )
     prune: bool  # be pruned to training.pruning.level: cut before training, unless cut already
+    regrow: Annotated[int, Field(ge=0)] = 0  # a network that was cut before this round grows back; 0: none
     training: Training
     limits: Limits = Limits()
     fault: Fault | None = None  # what goes wrong on purpose on this device in this round
@@ -31,8 +32,10 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard; a `serve` that changes nothing weighs nothing."""
+        coordinator has heard; a `serve` or `regrow` that changes nothing weighs nothing."""
         usual: dict[str, Any] = {"training": {"serve"}} if self.training.serve == "last" else {}
+        if not self.regrow:
+            usual["regrow"] = True
         record = ConfigRecord(
             {"json": self.model_dump_json(exclude={"after": True, **usual}), "after": self.after}
         )

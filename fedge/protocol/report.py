@@ -36,6 +36,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
 LAYERS = "layers"  # those that the settings name were trained
 MOST_EPOCHS = 3  # whose losses are reported
+MOST_ALARMS = 15  # that are told of in a round
 
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -118,6 +119,8 @@ class RoundReport(BaseModel):
     future_count: Tally | None = None
     past_correct: Tally | None = None  # held-out frames of the first intervals, after training
     past_count: Tally | None = None
+    # of a drift detector: how often the device's errors changed for the worse; None, and not sent, where there is none
+    alarms: Annotated[int, Field(ge=0, le=MOST_ALARMS)] | None = None
     time_s: Amount = 0.0  # virtual: down, compute, up
     down_s: Amount = 0.0  # of it, until the plan was there
     up_s: Amount = 0.0  # of it, to send this report; compute is time_s - down_s - up_s

@@ -57,11 +57,12 @@ class Privacy(Section):
 
 def require_sums_suffice(
     privacy: Privacy, *, rounds: int, clients: int, unseen: int, wanted: int | None, over_selection: float,
-    policy: str | None, stream: bool,
+    policy: str | None, stream: bool, detector: bool,
 ) -> None:  # fmt: skip
     """ValueError for what cannot be where no report arrives whole.
 
     wanted: selection.clients_per_round. policy: that the schedule names. stream: whether the data come in one.
+    detector: whether devices look for drift in it.
     """
     if privacy.whole_reports:
         return
@@ -69,6 +70,10 @@ def require_sums_suffice(
     if policy is not None:
         raise ValueError(
             f"schedule names the policy {policy!r}, which decides by single reports, and {why}: leave one out"
+        )
+    if detector:
+        raise ValueError(
+            f"schedule.detector's alarms are of single devices, and {why}: leave one out, or take schedule.regrow_at"
         )
     if wanted is not None and over_selection > 1:
         raise ValueError(

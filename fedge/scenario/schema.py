@@ -261,12 +261,28 @@ class Scenario(Section):
             over_selection=self.selection.over_selection,
             policy=self.schedule.named,
             stream=self.data.stream is not None,
+            detector=self.schedule.detector is not None,
         )
         return self
 
     @model_validator(mode="after")
     def _schedule_fits_rounds(self) -> "Scenario":
         self.schedule.require_rounds(self.rounds)
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_finds_what_it_needs(self) -> "Scenario":
+        if self.schedule.detector is not None and self.data.stream is None:
+            raise ValueError(
+                "schedule.detector looks for drift in a stream and there is none: add [data.stream], or leave the "
+                "detector out"
+            )
+        levels = [self.training_of(device_class).pruning.level for device_class in self.fleet]
+        if self.schedule.regrows and self.schedule.named is None and all(level == 0 for level in levels):
+            raise ValueError(
+                "schedule regrows and training.pruning.level is 0: nothing is cut that could come back; raise the "
+                "level, or leave regrow_at and detector.then = 'regrow' out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from fedge.results.write import replace_text
 from fedge.study.cells import Cell, cells_of
 from fedge.study.rows import study_rows
 from fedge.study.runner import StudyObserver, run_cells
+from fedge.study.stream.drifts import drift_tables
 from fedge.study.study import Study, load_study
 from fedge.study.summary import read_cell, summarise
 from fedge.study.table import table_md
@@ -97,7 +98,7 @@ def run_study(
         summary = summarise(path.stem, asked, [read_cell(cell, out, asked.select) for cell in done])
         group.summary = None if failed else summary
         replace_text(out / STUDY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        replace_text(out / TABLE, table_md(summary))
+        replace_text(out / TABLE, table_md(summary) + drift_tables(out, summary))
         draw_page(out)
     if failed:
         raise failed

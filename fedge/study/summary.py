@@ -16,7 +16,7 @@ from fedge.study.cells import Cell
 from fedge.study.front import dominated_by, front
 from fedge.study.outcome import Outcome, outcomes
 from fedge.study.paired import matrix, probability_of_improvement, two_way_interval
-from fedge.study.streams import stream_figures
+from fedge.study.stream.near_future import stream_figures
 from fedge.study.study import FACTORY, TOLD, Study
 from fedge.yardsticks.settings import left_out
 

@@ -54,9 +54,16 @@ def test_a_run_tells_what_was_forgotten_and_when_a_drift_was_made_good(scenario)
     stream = run_figures(scenario, rounds)["stream"]
     assert stream["forgetting"] == pytest.approx(0.3) and stream["backward"] == pytest.approx(0.1)
     assert stream["anytime"] == pytest.approx(0.68)
-    assert stream["drift"] == [
-        {"what": "concept", "kind": "sudden", "at_h": 5.0, "before": 0.8, "worst": 0.4, "recovered_h": 5.0}
-    ]
+    (drift,) = stream["drift"]
+    assert drift.pop("after") == [(1.0, 0.4), (3.0, 0.6), (5.0, 0.8)]
+    assert drift == {
+        "what": "concept",
+        "kind": "sudden",
+        "at_h": 5.0,
+        "before": 0.8,
+        "worst": 0.4,
+        "recovered_h": 5.0,
+    }
     assert "stored" not in stream
 
 
@@ -67,6 +74,21 @@ def test_what_nobody_could_be_asked_is_none(scenario) -> None:
     assert rounds[0]["stream"]["future"] is None
     stream = run_figures(scenario, rounds)["stream"]
     assert stream["anytime"] is stream["forgetting"] is stream["drift"][0]["recovered_h"] is None
+
+
+def test_alarms_are_summed_where_somebody_looks(scenario, small) -> None:
+    """Breaks if what devices detected is in single reports alone, or is said where nobody looks for it."""
+    looking = small("data.stream.rate_per_h=60", "schedule.detector.then=regrow")
+    rounds = [
+        round_figures(looking, 1, [row(alarms=0), row(alarms=2)]),
+        round_figures(looking, 2, [row(alarms=1), {"status": "offline"}]),
+    ]
+    assert [figures["stream"]["alarms"] for figures in rounds] == [2, 1]
+    assert run_figures(looking, rounds)["stream"]["alarms"] == 3
+    assert "alarms" not in round_figures(scenario, 1, [row()])["stream"]
+    assert counts_agree(row(alarms=1), streamed=True, detecting=True)
+    assert not counts_agree(row(alarms=1), streamed=True)
+    assert not counts_agree(row(), streamed=True, detecting=True)
 
 
 def test_without_a_stream_there_is_nothing(small) -> None:

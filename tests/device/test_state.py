@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fedge.device.budget.battery import Battery, Charge
+from fedge.device.course import Course
 from fedge.device.state import KEEP_ROUNDS, DeviceState, StateFolder
 from fedge.protocol import DeviceFailure, Status
 
@@ -38,6 +40,25 @@ def test_what_was_written_comes_back(tmp_path) -> None:
     folder.write(state(4))
     assert same(folder.at(4), state(4))
     assert same(folder.before(5), state(4))
+
+
+def test_nothing_is_kept_as_nothing(tmp_path) -> None:
+    """Breaks if a device that stores no frame of its stream, or whose detector waits for no label, cannot go on."""
+    empty = DeviceState(
+        1, stream={"known_h": torch.from_numpy(np.empty(0)), "wrong": torch.zeros(0, dtype=torch.bool)}
+    )
+    StateFolder(tmp_path).write(empty)
+    found = StateFolder(tmp_path).at(1)
+    assert found is not None and {name: tensor.numel() for name, tensor in found.stream.items()} == {
+        "known_h": 0,
+        "wrong": 0,
+    }
+
+
+def test_where_a_device_stands_comes_back(tmp_path) -> None:
+    """Breaks if a device that grew back forgets so, and is cut before it was trained whole, or grows back again."""
+    StateFolder(tmp_path).write(DeviceState(7, course=Course(cut=3, regrown=7, since=8)))
+    assert StateFolder(tmp_path).before(8).course == Course(cut=3, regrown=7, since=8)
 
 
 def test_a_fresh_device_has_the_factorys_state(tmp_path) -> None:

@@ -15,12 +15,13 @@ import pytest
 import fedge
 from fedge.console.phases import percent
 from fedge.console.table import points
-from fedge.page import draw, html
+from fedge.page import html
 from fedge.page.clients import lines_of, paired
 from fedge.page.content import RunContent
+from fedge.page.drawing import draw
+from fedge.page.drawing.marks import HARM
 from fedge.page.egress import REVEALS, egress_rows
 from fedge.page.gantt import gantt
-from fedge.page.marks import HARM
 from fedge.page.page import draw_beside
 from fedge.page.run_page import run_page
 from fedge.protocol import RoundReport

@@ -79,7 +79,8 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
         require_declared(report.own, scenario.report.figures)
     except (ValidationError, KeyError, TypeError, AttributeError, DeviceFailure):
         return row | {"status": Status.CORRUPT_REPORT.value}
-    agree = can_be(report, streamed=scenario.data.stream is not None)
+    looked_for = scenario.schedule.detector is not None
+    agree = can_be(report, streamed=scenario.data.stream is not None, detecting=looked_for)
     if (report.round, report.client) != (round, client) or not agree:
         return row | {"status": Status.CORRUPT_REPORT.value}
     return row | {"status": Status.OK.value} | report.row()

@@ -142,8 +142,14 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
     )
     served = 0 if set(serves) <= {"last"} else scenario.all_rounds
     facts = facts_or_any(scenario.data.dataset)
-    streamed = scenario.data.stream is not None
-    return bits_at_most(max(epochs), scenario.report.figures, facts, served=served, streamed=streamed)
+    return bits_at_most(
+        max(epochs),
+        scenario.report.figures,
+        facts,
+        served=served,
+        streamed=scenario.data.stream is not None,
+        detecting=scenario.schedule.detector is not None,
+    )
 
 
 def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:

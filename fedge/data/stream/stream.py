@@ -143,20 +143,24 @@ class Stream:
     def _of_new_classes(self, row_F: Numbers, turn_F: Numbers, time_F: Hours) -> Numbers:
         """Drift of P(y): a favoured half of the client's classes takes `severity` fifths of the others' turns.
 
-        What is held out is replaced by what is held out. Whole turns are, so that runs stay runs.
+        Of `classes` it does so before the drift, and after it the other half does. What is held out is replaced by what
+        is held out. Whole turns are, so that runs stay runs.
         """
-        for place, drift in self._drifts("labels"):
+        for place, drift in self._drifts("labels", "classes"):
             seed = self._drift_seed(place)
             own_C = np.random.default_rng(derive_seed(seed, "favoured")).permutation(np.unique(self._y_R))
             favoured_R = np.isin(self._y_R, own_C[: -(-len(own_C) // 2)])
             yields_F = chance.shares(derive_seed(seed, "yields"), turn_F) < drift.severity / 5
-            yields_F &= drifted(drift, seed, turn_F, time_F) & ~favoured_R[row_F]
+            new_F = drifted(drift, seed, turn_F, time_F)
             draw_F = chance.draws(derive_seed(seed, "instead"), turn_F)
-            for part in np.unique(self._part_R):
-                pool = np.flatnonzero(favoured_R & (self._part_R == part))
-                now_F = yields_F & (self._part_R[row_F] == part)
-                if len(pool):
-                    row_F = np.where(now_F, pool[draw_F % np.uint64(len(pool))], row_F)
+            before_F = row_F
+            for comes_R, when_F in _comings(drift.what, favoured_R, new_F):
+                now_F = yields_F & when_F & ~comes_R[before_F]
+                for part in np.unique(self._part_R):
+                    pool = np.flatnonzero(comes_R & (self._part_R == part))
+                    if len(pool):
+                        of_part_F = now_F & (self._part_R[before_F] == part)
+                        row_F = np.where(of_part_F, pool[draw_F % np.uint64(len(pool))], row_F)
         return row_F
 
     def _spoilt(
@@ -216,3 +220,9 @@ class Stream:
         """What 1 is on the scale of the constants of pictures.py, per channel."""
         as_bytes = self.shard.rows("train", np.empty(0, np.int64)).dtype == np.uint8
         return torch.ones(len(self.shard.std)) if as_bytes else pictures.RANGE_STDS * self._std_C
+
+
+def _comings(what: str, favoured_R: Mask, new_F: Mask) -> list[tuple[Mask, Mask]]:
+    """Whose rows push the others out [R], and at which frames [F]."""
+    after = (~favoured_R if what == "classes" else favoured_R, new_F)
+    return [(favoured_R, ~new_F), after] if what == "classes" else [after]

@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from fedge.data.shard import Shard
 from fedge.data.stream.blind import blind_right
 from fedge.data.stream.stream import Frames, Stream
+from fedge.device.storage.detecting import Detecting
 from fedge.device.storage.keep import BLOCK, Offered, Rule, kept_by
 from fedge.device.storage.stored import Stored
 from fedge.device.storage.watching import Scenes, Scores
+from fedge.protocol.report import MOST_ALARMS
 from fedge.training.stats import Evaluation
 
 Judge = Callable[[Shard], Evaluation]
 """Evaluates the device's network on the training rows of a shard."""
 
+DETECTOR = "detector."  # before the names of the detector's part of the state
 _LOOK = 256  # frames made and evaluated at a time
 
 
@@ -46,7 +49,7 @@ class Watch:
 
 
 class Intake:
-    """`stored` is the memory as it stands, `counts` the report's figures so far."""
+    """`stored` is the memory as it stands, `counts` the report's figures so far. detecting: None: no detector."""
 
     def __init__(
         self,
@@ -58,10 +61,12 @@ class Intake:
         horizon: int,
         judge: Judge,
         seed: Callable[..., int],
+        detecting: Detecting | None = None,
     ) -> None:
         self.stream = stream
         self.stored = stored
         self.watch = watch
+        self.detecting = detecting
         self.counts = dict.fromkeys(("arrived", "labelled", "ttt_correct", "ttt_count", "blind_correct"), 0)
         self._round, self._horizon = round, horizon
         self._judge, self._seed = judge, seed
@@ -102,12 +107,16 @@ class Intake:
             "future_count": future[1],
             "past_correct": past[0],
             "past_count": past[1],
+            **({"alarms": min(self.detecting.alarms, MOST_ALARMS)} if self.detecting else {}),
         }
 
     def state(self) -> dict[str, torch.Tensor]:
         """For the device's state, at the round's end."""
         scenes = self.watch.scenes
-        return replace(self.stored, trained=self._trained_M, rule=scenes.tensors if scenes else {}).tensors()
+        held = replace(self.stored, trained=self._trained_M, rule=scenes.tensors if scenes else {}).tensors()
+        if self.detecting is not None:
+            held |= {f"{DETECTOR}{name}": tensor for name, tensor in self.detecting.tensors().items()}
+        return held
 
     @cached_property
     def _in_memory(self) -> Frames:
@@ -139,7 +148,11 @@ class Intake:
             if fresh.any():
                 right_N = self._judge(seen).right_N.numpy()
                 self.counts["ttt_correct"] += int(right_N[fresh].sum())
+                if self.detecting is not None:
+                    self.detecting.answered(~right_N[fresh], some.label_h[fresh])
             self._offer(some, seen, hour, generator)
+        if self.detecting is not None:
+            self.detecting.look(hour)
 
     def _offer(self, frames: Frames, seen: Shard, hour: float, generator: np.random.Generator) -> None:
         """To memory, block by block."""

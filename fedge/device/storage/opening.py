@@ -9,13 +9,15 @@ from fedge.data.shard import Shard
 from fedge.data.stream.arrivals import Arrivals, PoissonArrivals, TracedArrivals, own_times
 from fedge.data.stream.prepared import TRACE
 from fedge.data.stream.stream import Stream
-from fedge.device.storage.intake import Intake, Watch
+from fedge.device.storage.detecting import Detecting
+from fedge.device.storage.intake import DETECTOR, Intake, Watch
 from fedge.device.storage.keep import RULES, Rule
 from fedge.device.storage.stored import Stored
 from fedge.device.storage.watching import Scenes, Scores
 from fedge.references import Programs, resolve_callable
 from fedge.scenario.stream.section import Stream as Choice
 from fedge.seeding import derive_seed
+from fedge.training.drift_detector import Adwin
 from fedge.training.stats import Evaluation
 
 if TYPE_CHECKING:
@@ -60,7 +62,21 @@ def opened_intake(
         horizon=choice.horizon(location.simulated.availability.round_every_h),
         judge=judge,
         seed=lambda *parts: derive_seed(location.simulated.seed, round.client, "stream", *parts),
+        detecting=_detecting(round),
     )
+
+
+def _detecting(round: "Round") -> Detecting | None:
+    """With what the detector has seen; None where the scenario asks for none."""
+    choice = round.simulated.detector
+    if choice is None:
+        return None
+    learnt = {
+        name.removeprefix(DETECTOR): tensor
+        for name, tensor in round.before.stream.items()
+        if name.startswith(DETECTOR)
+    }
+    return Detecting(Adwin(choice.delta), learnt)
 
 
 def rule_named(name: str, programs: Programs) -> Rule:

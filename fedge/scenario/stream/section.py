@@ -17,13 +17,14 @@ Order = Literal["iid", "runs", "parked", "long_tail", "classes", "recorded"]
 class Drift(Section):
     """What changes in a stream, how, and when. Hours are of the stream, which begins one interval before round 1.
 
-    what: corruption (pictures get `how`), labels (P(y): half of the classes push the others out), concept (P(y|x):
-    `severity` pairs of classes swap their labels), scene (the camera is turned by 9 degrees a step of `severity`).
+    what: corruption (pictures get `how`), labels (P(y): half of the classes push the others out), classes (one half of
+    them comes before and the other after), concept (P(y|x): `severity` pairs of classes swap their labels), scene (the
+    camera is turned by 9 degrees a step of `severity`).
     kind: sudden, gradual (over `width_h` more and more frames), recurring (on for `width_h`, off for as long).
     staggered_h: each client begins up to so much later, each by its own draw.
     """
 
-    what: Literal["corruption", "labels", "concept", "scene"]
+    what: Literal["corruption", "labels", "classes", "concept", "scene"]
     how: Literal["noise", "blur", "contrast"] = "noise"  # of a corruption
     kind: Literal["sudden", "gradual", "recurring"] = "sudden"
     at_h: NotNegative

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from fedge.training.macs import input_of
-from fedge.training.pruning.labels import KEPT, distinct
 from fedge.training.pruning.layers import (
     LayerShape,
     channel_axis,
@@ -23,6 +22,7 @@ from fedge.training.pruning.layers import (
     cuttable_layers,
     is_channelwise,
 )
+from fedge.training.pruning.tracing.labels import KEPT, distinct
 
 PINNED = -1
 OUTPUT, INPUT = 0, 1

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.layers import cuttable_layers, narrow
+from fedge.training.pruning.regrow import KeptChannels
 from fedge.training.pruning.spare import spare_copy
 from fedge.training.torch_device import drawing_from
 from fedge.training.torch_private import tree_leaves
@@ -26,6 +27,15 @@ class Cut:
     def kept_inputs(self, layer: str) -> Tensor:
         """bool [inputs]: what the layer still reads."""
         return self._kept(self.coupling.unit_of_input[layer])
+
+    def kept(self, model: nn.Module) -> dict[str, KeptChannels]:
+        """Which channels of `model`, which is not cut yet, are kept, by layer that loses any."""
+        masks = {name: (self.kept_outputs(name), self.kept_inputs(name)) for name in cuttable_layers(model)}
+        return {
+            name: KeptChannels(*(tuple(mask_C.nonzero().flatten().tolist()) for mask_C in both))
+            for name, both in masks.items()
+            if not all(bool(mask_C.all()) for mask_C in both)
+        }
 
     def apply(self, model: nn.Module) -> None:
         """Cut `model` in place."""

@@ -13,8 +13,8 @@ from torch import nn
 
 from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.criteria import PROJECTION_NAMES
-from fedge.training.pruning.labels import distinct
 from fedge.training.pruning.layers import LayerShape, channels_of, cuttable_layers, price_of
+from fedge.training.pruning.tracing.labels import distinct
 
 
 @dataclass

@@ -32,6 +32,7 @@ from fedge.training.pruning.coupling import PINNED, Coupling
 from fedge.training.pruning.criteria import CRITERIA, Criterion, Evidence
 from fedge.training.pruning.cut import Cut
 from fedge.training.pruning.ledger import Ledger
+from fedge.training.pruning.regrow import KeptChannels
 from fedge.training.pruning.spare import spare_copy
 from fedge.training.pruning.topology import Topology
 from fedge.training.pruning.units import RELATIVE_ERROR, enough, find_coupling, random_like
@@ -76,6 +77,7 @@ def prune(
     if criterion is None:
         criterion = "l1" if batches is None else "taylor"
     _require_arguments(level, criterion, accounting, round_to)
+    kept: dict[str, KeptChannels] = {}
     if level > 0:
         _require_cuttable(model)
         rank = CRITERIA[criterion] if isinstance(criterion, str) else criterion
@@ -84,8 +86,10 @@ def prune(
         example_input = brought_to(example_input, device_of(model))
         with torch.inference_mode(False):
             how = _How(level, rank, accounting, round_to, batches, seed, task)
-            _find_cut(model, example_input, how).apply(model)
-    return Topology.of(model, tuple(example_input.shape[1:]))
+            cut = _find_cut(model, example_input, how)
+            kept = cut.kept(model)
+            cut.apply(model)
+    return Topology.of(model, tuple(example_input.shape[1:]), kept)
 
 
 @dataclass(frozen=True)

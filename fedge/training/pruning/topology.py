@@ -1,16 +1,19 @@
 """The record of a pruned network's shape: vanilla constructor + record + state dict = the very network.
 
     {"format": "fedge-topology", "version": 1, "input_shape": [3, 32, 32], "parameters": 139180,
-     "layers": {"stem.conv": [11, 3, 1], "stem.norm": [11, 11, 11], ...}}
+     "layers": {"stem.conv": [11, 3, 1], "stem.norm": [11, 11, 11], ...},
+     "kept": {"stem.conv": ["af3d", "7"], ...}}
 
-`layers` gives [outputs, inputs, groups] of every convolution, linear and channel-wise layer. A record made by
-somebody else, or cut short, or for another network, is refused with the name of the first layer that does not fit.
+`layers` gives [outputs, inputs, groups] of every convolution, linear and channel-wise layer. `kept` says which of the
+vanilla layer's outputs and inputs those are, as masks in hexadecimal, of the layers that lost any: so that the network
+can grow back (regrow.py). A record made by somebody else, or cut short, or for another network, is refused with the
+name of the first layer that does not fit.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,37 +30,60 @@ from fedge.training.pruning.layers import (
     leading,
     narrow,
 )
+from fedge.training.pruning.regrow import KeptChannels, regrown
 
 FORMAT, VERSION = "fedge-topology", 1
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A network's shape: the channels of its layers, the shape [C, H, W] of one input, its parameter count."""
+    """A network's shape: the channels of its layers, the shape [C, H, W] of one input, its parameter count.
+
+    kept: which of the vanilla network's channels they are, by layer that lost any; None: nobody has noted it. Two
+    networks of one shape are equal, whichever channels they kept.
+    """
 
     layers: Mapping[str, LayerShape]
     input_shape: tuple[int, ...]
     parameters: int
+    kept: Mapping[str, KeptChannels] | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, model: nn.Module, input_shape: tuple[int, ...]) -> "Topology":
-        """Read the record off `model`, whose inputs are [B, *input_shape]."""
+    def of(
+        cls,
+        model: nn.Module,
+        input_shape: tuple[int, ...],
+        kept: Mapping[str, KeptChannels] | None = None,
+    ) -> "Topology":
+        """Read the record off `model`, whose inputs are [B, *input_shape]; `kept` as above."""
         layers = {name: channels_of(layer) for name, layer in cuttable_layers(model).items()}
-        return cls(layers, tuple(input_shape), sum(p.numel() for p in model.parameters()))
+        return cls(layers, tuple(input_shape), sum(p.numel() for p in model.parameters()), kept)
+
+    def after(self, before: "Topology | None") -> "Topology":
+        """This record of a network that was cut from one of the record `before`, told by the vanilla channels."""
+        if before is None:
+            return self
+        if self.kept is None or before.kept is None:
+            return replace(self, kept=None)
+        kept = {
+            name: self.kept[name].within(earlier) if name in self.kept else earlier
+            for name, earlier in before.kept.items()
+        }
+        return replace(self, kept={**self.kept, **kept})
 
     def to_json(self) -> str:
         """One line of JSON; equal topologies give equal text."""
         layers = {name: [s.outputs, s.inputs, s.groups] for name, s in self.layers.items()}
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "input_shape": list(self.input_shape),
-                "parameters": self.parameters,
-                "layers": layers,
-            },
-            separators=(",", ":"),
-        )
+        record: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "input_shape": list(self.input_shape),
+            "parameters": self.parameters,
+            "layers": layers,
+        }
+        if self.kept is not None:
+            record["kept"] = {name: channels.to_hex() for name, channels in self.kept.items()}
+        return json.dumps(record, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Topology":
@@ -75,12 +101,15 @@ class Topology:
                 f"the topology record has version {record.get('version')!r}, this fedge reads {VERSION}: "
                 "prune again, or use the fedge that wrote it"
             )
-        if not isinstance(record.get("layers"), dict):
+        if not isinstance(record.get("layers"), dict) or not isinstance(record.get("kept", {}), dict):
             raise UserError("the topology record has no layers: it is corrupt, prune again")
         return cls(
             layers={name: _layer_shape(name, entry) for name, entry in record["layers"].items()},
             input_shape=tuple(_positive_integers("input_shape", record.get("input_shape"))),
             parameters=_positive_integers("parameters", [record.get("parameters")])[0],
+            kept={name: KeptChannels.from_hex(name, entry) for name, entry in record["kept"].items()}
+            if "kept" in record
+            else None,
         )
 
     def rebuild(self, factory: Callable[[], nn.Module]) -> nn.Module:
@@ -103,6 +132,16 @@ class Topology:
             narrow(layer, *leading(shape, full))
         self._require_fit(model)
         return model
+
+    def regrow(self, model: nn.Module, vanilla: nn.Module) -> nn.Module:
+        """`vanilla`, changed in place: its own weights where `model`, of this record, lost channels; the others' as
+        `model` has trained them. UserError where the record does not say which channels `model` kept."""
+        if self.kept is None:
+            raise UserError(
+                "the topology record does not say which channels were kept (an earlier fedge wrote it), so that the "
+                "network cannot grow back: start the run over"
+            )
+        return regrown(model, self.kept, vanilla)
 
     def _require_fit(self, model: nn.Module) -> None:
         """Run the network once on two inputs of zeros, as one has no statistics; name neighbours that disagree."""

@@ -18,11 +18,11 @@ from fedge.errors import UserError
 from fedge.training.outputs import one_tensor
 from fedge.training.pruning.coupling import PINNED, Coupling, Kept
 from fedge.training.pruning.cut import Cut
-from fedge.training.pruning.labels import distinct
 from fedge.training.pruning.layers import norms_by_batch
 from fedge.training.pruning.ledger import Ledger
 from fedge.training.pruning.spare import spare_copy
-from fedge.training.pruning.trace import Trace
+from fedge.training.pruning.tracing.labels import distinct
+from fedge.training.pruning.tracing.trace import Trace
 from fedge.training.torch_device import generators_kept
 
 __all__ = ["PINNED", "Coupling", "find_coupling"]

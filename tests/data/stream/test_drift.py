@@ -110,3 +110,41 @@ def test_a_drift_of_labels_moves_their_frequency_and_keeps_held_out_apart() -> N
     held = {int(row) for each in rows for row in each.row[each.held_out]}
     assert not held & {int(row) for each in rows for row in each.row[~each.held_out]}
     assert (after.label == new.shard.y[after.row]).all()
+
+
+def shown(lines, *intervals: int) -> set[int]:
+    return {int(label) for number in intervals for label in lines.interval(number).label}
+
+
+def test_classes_change_hands_at_the_hour() -> None:
+    """Breaks if yesterday's classes and today's overlap, or held-out frames do not follow: nobody could tell what a
+    network that was pruned to yesterday's is worth today."""
+    lines = stream(rate=200, drift=[Drift(what="classes", severity=5)])
+    before, after = shown(lines, 1, 2, 3, 4), shown(lines, 5, 6, 7)
+    assert len(before) == len(after) == 2 and not before & after
+    frames = lines.interval(6)
+    assert frames.held_out.any() and (frames.label == frames.row % 4).all()
+    assert set(frames.label[frames.held_out]) <= after
+
+
+def test_classes_that_recur_come_back() -> None:
+    """Breaks if a recurring change of classes ends in neither half, or never returns."""
+    lines = stream(rate=200, drift=[Drift(what="classes", kind="recurring", width_h=1.0, severity=5)])
+    assert shown(lines, 1, 2) == shown(lines, 7, 8) != shown(lines, 5, 6) == shown(lines, 9, 10)
+
+
+def test_a_mild_change_of_classes_leaves_some_of_the_others() -> None:
+    """Breaks if severity means nothing here: of 5 steps, 2 take two fifths of the other half's turns."""
+    mild = stream(rate=4000, drift=[Drift(what="classes", severity=2)])
+    new = shown(stream(rate=200, drift=[Drift(what="classes", severity=5)]), 6)
+    for interval, share in ((2, 0.5 * 0.6), (6, 1 - 0.5 * 0.6)):
+        label_F = mild.interval(interval).label
+        assert np.isin(label_F, list(new)).mean() == pytest.approx(share, abs=0.04)
+
+
+def test_a_client_of_one_class_keeps_it() -> None:
+    """Breaks if there is nothing to change to and the stream runs dry."""
+    lines = stream(rate=200, drift=[Drift(what="classes", severity=5)])
+    one = lines.shard.with_training(lines.shard.x, np.zeros(80, np.int64))
+    alone = type(lines)(one, lines.choice, lines.arrivals, 0.5, 1, 0)
+    assert shown(alone, 2) == shown(alone, 6) == {0}

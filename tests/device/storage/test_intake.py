@@ -46,7 +46,7 @@ def rounds_of(small, tmp_path: Path) -> Callable[..., list[Device]]:
         gone = []
         for round in rounds:
             device = Device(location, plan_round(scenario, round), states.before(round))
-            device.take_in()
+            device.begin()
             device.train()
             states.write(device.state_after(device.report(), CHARGE))
             gone.append(device)

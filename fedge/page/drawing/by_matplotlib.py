@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedge.page.marks import FAINT, INK
+from fedge.page.drawing.marks import FAINT, INK
 
 Spec = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedge.training.pruning.labels import varies
-from fedge.training.pruning.views import (
+from fedge.training.pruning.tracing.labels import varies
+from fedge.training.pruning.tracing.views import (
     Call,
     apart,
     assumed_view,
@@ -29,7 +29,7 @@ from fedge.training.pruning.views import (
 )
 
 if TYPE_CHECKING:
-    from fedge.training.pruning.trace import Trace
+    from fedge.training.pruning.tracing.trace import Trace
 
 Rule = Callable[["Trace", "Call"], bool]  # False: not understood
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from fedge.page.marks import INK
+from fedge.page.drawing.marks import INK
 
 Spec = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def by_vega(spec: Spec) -> str:
 
 
 def by_matplotlib(spec: Spec) -> str:
-    from fedge.page.by_matplotlib import picture
+    from fedge.page.drawing.by_matplotlib import picture
 
     return picture(spec)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fedge.training.pruning.labels import varies
+from fedge.training.pruning.tracing.labels import varies
 
 if TYPE_CHECKING:
-    from fedge.training.pruning.trace import Trace
+    from fedge.training.pruning.tracing.trace import Trace
 
 
 class Call:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from fedge.training.macs import input_of
 from fedge.training.pruning.coupling import INPUT, OUTPUT, Slots
-from fedge.training.pruning.labels import KEPT, Labels, distinct, storage_key
 from fedge.training.pruning.layers import channel_axis, cuttable_layers, is_stock
-from fedge.training.pruning.rules import follow
-from fedge.training.pruning.views import tensors_in
+from fedge.training.pruning.tracing.labels import KEPT, Labels, distinct, storage_key
+from fedge.training.pruning.tracing.rules import follow
+from fedge.training.pruning.tracing.views import tensors_in
 from fedge.training.torch_private import TorchDispatchMode, modes_off
 
 

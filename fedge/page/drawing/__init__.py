@@ -1,0 +1,1 @@
+"""Charts: marks, specifications, and two ways to draw them."""
