@@ -175,7 +175,7 @@ def test_what_is_prepared_in_a_cache_that_cannot_be_written_is_used(small, monke
             raise OSError(30, "Read-only file system")
         return open(path, mode, **options)
 
-    monkeypatch.setattr("fedge.prepare.open", read_only, raising=False)
+    monkeypatch.setattr("fedge.cache.open", read_only, raising=False)
     assert prepare(small()) == prepared
     with pytest.raises(UserError, match="Read-only file system; set FEDGE_CACHE"):
         prepare(small("seed=99"))

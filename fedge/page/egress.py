@@ -77,6 +77,7 @@ REVEALS: dict[str, str] = {
     "future_count": "how many held-out frames come next",
     "past_correct": HARDNESS,
     "past_count": "how many held-out frames came first",
+    "alarms": "how often its own errors told it that what comes has changed",
     "time_s": VIRTUAL,
     "down_s": VIRTUAL,
     "up_s": VIRTUAL,

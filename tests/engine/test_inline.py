@@ -12,7 +12,7 @@ from fedge.errors import UserError
 RAISED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
-@pytest.fixture(params=["inline", "ray"])
+@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.long)])
 def open_grid(request):
     """Opens either grid, so that a promise is checked on both."""
 

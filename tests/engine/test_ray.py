@@ -48,6 +48,7 @@ def test_same_numbers_on_one_host_two_hosts_and_inline(cluster, program, fleet, 
     assert found[0] == found[1] == found[2] == {client: client * client + 107 for client in range(5)}
 
 
+@pytest.mark.long
 def test_messages_stream_in_and_each_is_answered_once(cluster, program, fleet, plans):
     """If this fails, a progress view shows nothing until the end, or counts a reply twice."""
     echo = program("return reply(message, value=client)")
@@ -62,6 +63,7 @@ def test_messages_stream_in_and_each_is_answered_once(cluster, program, fleet, p
         assert grid.pull_messages([]) == []
 
 
+@pytest.mark.long
 def test_no_more_hosts_than_cpus_unless_asked(cluster, program, fleet, plans):
     """If this fails, quarter-CPU hosts fill the memory of a small machine and are no faster."""
     body = "time.sleep(0.1)\nreturn reply(message, value=os.getpid())"
@@ -92,7 +94,10 @@ return reply(message, value=client)
 """
 
 
-@pytest.mark.parametrize(("retries", "fate"), [(0, (ErrorCode.CLIENT_APP_CRASHED, "host_died")), (2, 1)])
+@pytest.mark.parametrize(
+    ("retries", "fate"),
+    [pytest.param(0, (ErrorCode.CLIENT_APP_CRASHED, "host_died"), marks=pytest.mark.long), (2, 1)],
+)
 def test_sigkill_of_a_host_costs_only_its_message(cluster, program, fleet, plans, tmp_path, retries, fate):
     """If this fails, one killed process takes healthy clients, or the whole run, with it."""
     events: list[HostEvent] = []
@@ -119,6 +124,7 @@ def test_sigkill_of_a_host_costs_only_its_message(cluster, program, fleet, plans
     assert [event.client for event in events if event.kind == "host_died"] == [1]
 
 
+@pytest.mark.long
 def test_a_message_that_kills_every_host_is_given_up(cluster, program, fleet, plans):
     """If this fails, one poisonous client keeps the run going for ever."""
     events: list[HostEvent] = []
@@ -147,6 +153,7 @@ def test_a_hung_client_is_killed_at_the_deadline(cluster, program, fleet, plans)
     assert time.monotonic() - began_s < 20
 
 
+@pytest.mark.long
 def test_classes_take_turns_when_they_do_not_fit_together(cluster, program, fleet, plans):
     """If this fails, a third class on a machine for two waits for ever."""
     events: list[HostEvent] = []
@@ -169,6 +176,7 @@ return reply(message, value=[begin, time.monotonic()])
 """
 
 
+@pytest.mark.long
 def test_unlike_classes_never_exceed_the_machine(cluster, program, fleet, plans, tmp_path):
     """If this fails, hosts of 1 and of 0.25 CPUs together hold more than the machine's 2 CPUs at some moment.
 

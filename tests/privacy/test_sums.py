@@ -299,7 +299,7 @@ def test_an_observer_of_single_reports_is_refused() -> None:
         (["schedule.unseen=0.2"], "(unseen)"),
         (["privacy.speaks=7"], "speaks is 7 and rounds is 6"),
         (["privacy.bins=7"], "even"),
-        (["schedule.detector={}", "data.stream={rate_per_h=60}"], "detector's alarms"),
+        (["schedule.detector={then='regrow'}", "data.stream={rate_per_h=60}"], "detector's alarms"),
     ],
 )
 def test_what_needs_single_reports_is_refused(changes: list[str], named: str) -> None:
