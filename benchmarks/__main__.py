@@ -34,6 +34,7 @@ MODULES = {
     "prune_wallclock": "cost.prune_wallclock",
     "wallclock": "cost.wallclock",
     "deployment": "engine.deployment",
+    "isolation": "engine.isolation",
     "overhead": "engine.overhead",
     "scale": "engine.scale",
 }
