@@ -19,23 +19,13 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
     stand under `unseen` alone; what left the devices, and the wall clock, is of all."""
     rows = [last_ok[client] for client in sorted(last_ok)]
     rounds = list(folder.rows("rounds.jsonl"))
-    egress = list(folder.rows("egress.jsonl"))
-    messages, sent_bytes, fields = _egress_totals(egress)
     late = {"unseen": _outcome(scenario, rows, rounds, unseen=True)} if scenario.unseen else {}
     for figures in late.values():
+        egress = folder.rows("egress.jsonl")
         figures["bytes"] = sum(row["bytes"] for row in egress if scenario.is_for_unseen(row["round"]))
     return {
-        "scenario": scenario.name,
-        "seed": scenario.seed,
-        "rounds": scenario.rounds,
-        "clients": scenario.clients,
+        **_of_run(scenario, folder),
         **_outcome(scenario, rows, rounds, unseen=False),
-        "egress": {
-            "messages": messages,
-            "bytes": sent_bytes,
-            "bits_at_most": report_bits(scenario, folder.rows("plans.jsonl")),
-            "fields": fields,
-        },
         **late,
         "privacy": scenario.privacy.model_dump(),
         **own_figures(rows),
@@ -52,21 +42,11 @@ def summarise_sums(scenario: Scenario, folder: RunFolder, reported: int) -> Row:
     reported: how many clients ever answered with figures, counted or not.
     """
     rounds = list(folder.rows("rounds.jsonl"))
-    messages, sent_bytes, fields = _egress_totals(folder.rows("egress.jsonl"))
     spoke = [figures for figures in rounds if "silent" not in figures]
     late = {"unseen": _outcome_of_sums(scenario, rounds, unseen=True)} if scenario.unseen else {}
     return {
-        "scenario": scenario.name,
-        "seed": scenario.seed,
-        "rounds": scenario.rounds,
-        "clients": scenario.clients,
+        **_of_run(scenario, folder),
         **_outcome_of_sums(scenario, rounds, unseen=False),
-        "egress": {
-            "messages": messages,
-            "bytes": sent_bytes,
-            "bits_at_most": report_bits(scenario, folder.rows("plans.jsonl")),
-            "fields": fields,
-        },
         **late,
         "privacy": {
             **scenario.privacy.model_dump(),
@@ -150,6 +130,23 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
         streamed=scenario.data.stream is not None,
         detecting=scenario.schedule.detector is not None,
     )
+
+
+def _of_run(scenario: Scenario, folder: RunFolder) -> Row:
+    """What is said of every run: which it was, and what left the devices."""
+    messages, sent_bytes, fields = _egress_totals(folder.rows("egress.jsonl"))
+    return {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "rounds": scenario.rounds,
+        "clients": scenario.clients,
+        "egress": {
+            "messages": messages,
+            "bytes": sent_bytes,
+            "bits_at_most": report_bits(scenario, folder.rows("plans.jsonl")),
+            "fields": fields,
+        },
+    }
 
 
 def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:
