@@ -113,7 +113,7 @@ def test_a_result_in_a_notebook(finished) -> None:
 
 def test_the_summary_says_what_a_report_can_tell(finished, small) -> None:
     """Breaks if the bits that may leave are not in the results, or do not follow what was sent."""
-    from fedge.coordinator.rounds import report_bits
+    from fedge.coordinator.view.summary import report_bits
     from fedge.forecast import plan_scenario
 
     scenario = small()

@@ -13,6 +13,7 @@ import pytest
 from fedge.protocol import TIMING_FIELDS
 from tests.docs.snippets import ROOT, read
 
+LARGE = {"torchvision_head"}  # more than a minute
 EXAMPLES = sorted(page.parent for page in (ROOT / "docs" / "guide" / "examples").glob("*/README.md"))
 
 
@@ -58,7 +59,11 @@ def runs(example: Path, tmp_path: Path, engines: tuple[str, ...]) -> dict[str, l
 
 
 @pytest.mark.example
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(each, marks=[pytest.mark.slow] if each.name in LARGE else []) for each in EXAMPLES],
+    ids=lambda example: example.name,
+)
 def test_an_example_runs(example: Path, tmp_path: Path) -> None:
     """Breaks if a reader who types an example's lines gets an error or a failed device."""
     assert runs(example, tmp_path, ("inline",))["inline"]

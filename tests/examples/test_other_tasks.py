@@ -46,6 +46,7 @@ def run(folder: Path) -> RunResult:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.example
 def test_a_regression_on_sensor_windows(tmp_path: Path) -> None:
     """Breaks if numbers are not learned, or their error is not what falls."""
@@ -55,6 +56,7 @@ def test_a_regression_on_sensor_windows(tmp_path: Path) -> None:
     assert last["loss"] == "huber" and last["test_better"] + last["test_worse"] <= last["test_count"]
 
 
+@pytest.mark.slow
 @pytest.mark.example
 def test_several_labels_per_sample(tmp_path: Path) -> None:
     """Breaks if labels are not learned: a network that always says no is right in most of them."""

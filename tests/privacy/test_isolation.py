@@ -45,7 +45,7 @@ def program(folder: Path, body: str) -> str:
 
 @needs_landlock
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ["inline", "ray"])
+@pytest.mark.parametrize("engine", [pytest.param("inline", marks=pytest.mark.slow), "ray"])
 def test_a_run_gives_the_same_numbers(request, small, finished, tmp_path: Path, engine: str) -> None:
     """Breaks if isolation changes a result, or is not on record."""
     if engine == "ray":

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 
-CASES = [Path(__file__).with_name(name) for name in ("cases.py", "runs.py")]
+CASES, RUNS = (Path(__file__).with_name(name) for name in ("cases.py", "runs.py"))
 LIMIT_S = 400  # a minute on an idle machine
 
 
 @pytest.mark.long
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_nothing_is_left_on_the_cpu() -> None:
+@pytest.mark.parametrize(
+    "file", [CASES, pytest.param(RUNS, marks=pytest.mark.slow)], ids=lambda file: file.stem
+)
+def test_nothing_is_left_on_the_cpu(file: Path) -> None:
     """A run with engine.device = "cuda" would end in torch's "all tensors to be on the same device"."""
     options = ["-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-q", "--tb=short"]
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *map(str, CASES), *options],
-        cwd=CASES[0].parents[2],
+        [sys.executable, "-m", "pytest", str(file), *options],
+        cwd=file.parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
