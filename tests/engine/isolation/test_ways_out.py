@@ -48,15 +48,6 @@ def train(message, context):
         open("failed", "w").write(chr(10).join(failed))
     return Message(RecordDict({"found": MetricRecord(found)}), reply_to=message)
 """
-HOOKS = """
-from fedge.engine.isolation.room import Room
-
-def room(node_config, run_config):
-    return Room((), (node_config["home"],), node_config["home"], node_config)
-
-def checked(message, payload, run_config, node_config):
-    return payload
-"""
 OF_RAY = {"call_ray", "reach_rays_control_store", "reach_rays_sockets"}
 NOT_EVERYWHERE = {*OF_RAY, "read_by_a_handle", "leave_a_key", "watch_the_processor", "share_a_posix_queue"}
 """Ways that a container, or a machine without Ray, may have closed already."""
@@ -102,14 +93,10 @@ def program(hooks: str, host: str = "os.getppid()") -> ClientProgram:
 
 
 @pytest.fixture
-def hooks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module that the host can import, as it imports fedge's: its name."""
-    folder = tmp_path_factory.mktemp("hooks")
-    name = f"hooks_{folder.name.replace('-', '_')}"
-    (folder / f"{name}.py").write_text(HOOKS)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
-    return name
+def hooks(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that a host can import, as it imports fedge's, whenever it was started: its name."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    return "tests.engine.isolation.hooks"
 
 
 def ask(grid: FleetGrid, facts: dict[str, Any]) -> dict[str, Any]:
