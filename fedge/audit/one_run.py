@@ -71,9 +71,7 @@ def with_canary(rows: Rows, part: str, chance: np.random.Generator) -> Rows:
     """The client's rows with noise under another's target in the place of the first of `part`, where it has one."""
     x, y = (array.copy() for array in rows[part])
     if len(y):
-        others = [
-            other for target in rows["train"][1] if (other := target) is not None and np.any(target != y[0])
-        ]
+        others = [target for target in rows["train"][1] if np.any(target != y[0])]
         x[0] = _noise(rows["train"][0], chance)
         y[0] = others[0] if others else y[0]
     return {**rows, part: (x, y)}
