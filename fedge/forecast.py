@@ -123,7 +123,7 @@ def _plan_class(
             scenario.report.figures,
             facts,
             served=0 if training.serve == "last" else scenario.all_rounds,
-            streamed=scenario.data.stream is not None,
+            frames=scenario.stream_frames,
             detecting=scenario.schedule.detector is not None,
         ),
         "time_s": cost.time_s,

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from pydantic import ValidationError
+
 from fedge.page import html
 from fedge.page.content import RunContent
 from fedge.page.html import at, figure
 from fedge.protocol.budget import Kind, facts_or_any, free_bits, kind_of
 from fedge.protocol.report import MOST_EPOCHS, REPORT, WORDS, RoundReport
+from fedge.scenario.schema import Scenario
+from fedge.scenario.stream.section import MOST_FRAMES
 
 Row = Mapping[str, Any]
 
@@ -162,7 +166,13 @@ def egress_rows(fields: list[str], scenario: Mapping[str, Any]) -> list[dict[str
     known = RoundReport.model_json_schema()["properties"]
     facts = facts_or_any(str(scenario.get("data", {}).get("dataset", "")))
     served = int(scenario.get("rounds", 1)) if f"{REPORT}.served" in fields else 0
-    free = free_bits(scenario.get("training", {}).get("epochs", MOST_EPOCHS), facts, served)
+    free = free_bits(
+        scenario.get("training", {}).get("epochs", MOST_EPOCHS),
+        facts,
+        served,
+        frames=_stream_frames(scenario),
+        detecting=f"{REPORT}.alarms" in fields,
+    )
     own = scenario.get("report", {}).get("figures", {})
     rows = []
     for field in sorted(fields, key=lambda field: (field == "error", field)):
@@ -176,6 +186,16 @@ def egress_rows(fields: list[str], scenario: Mapping[str, Any]) -> list[dict[str
             empty = dict.fromkeys(("least", "most", "by", "bits"), "")
             rows.append({"field": name, **empty, "reveals": _unknown(name)})
     return rows
+
+
+def _stream_frames(scenario: Mapping[str, Any]) -> int | None:
+    """The most that a stream brought to a device; of a scenario that this version cannot read, what a report holds."""
+    if "stream" not in scenario.get("data", {}):
+        return None
+    try:
+        return Scenario.model_validate(scenario).stream_frames
+    except ValidationError:
+        return MOST_FRAMES
 
 
 def _unknown(name: str) -> str:

@@ -34,7 +34,7 @@ def leaving(report: RoundReport, message: Message, scenario: Scenario, folder: P
     """
     if scenario.privacy.whole_reports or RoundPlan.from_message(message).phase == "hello":
         return report.content()
-    if not can_be(report, streamed=scenario.data.stream is not None):
+    if not can_be(report, frames=scenario.stream_frames):
         raise DeviceFailure(Status.CORRUPT_REPORT, "the report's counts cannot all be true")
     keep(report, folder)
     deadline_s = None if scenario.is_for_unseen(report.round) else scenario.selection.deadline_s

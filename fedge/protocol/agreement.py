@@ -6,9 +6,9 @@ from typing import Any
 from fedge.protocol.report import STREAM_FIELDS, RoundReport
 
 
-def can_be(report: RoundReport, *, streamed: bool, detecting: bool = False) -> bool:
-    """streamed: whether the scenario has a stream. detecting: whether its devices look for drift in it."""
-    return tallies_agree(report) and counts_agree(report.row(), streamed, detecting)
+def can_be(report: RoundReport, *, frames: int | None, detecting: bool = False) -> bool:
+    """frames: the most that a stream has brought; None: no stream. detecting: whether devices look for drift in it."""
+    return tallies_agree(report) and counts_agree(report.row(), frames, detecting)
 
 
 def tallies_agree(report: RoundReport) -> bool:
@@ -28,15 +28,15 @@ def tallies_agree(report: RoundReport) -> bool:
     )
 
 
-def counts_agree(report: Mapping[str, Any], streamed: bool, detecting: bool = False) -> bool:
-    """Whether a report's counts can be: no more right than asked, no more labelled than came; none without a stream,
-    alarms where drift is looked for alone."""
+def counts_agree(report: Mapping[str, Any], frames: int | None, detecting: bool = False) -> bool:
+    """Whether a report's counts can be: no more right than asked, no more labelled than came, no more asked than can
+    have come; none without a stream, alarms where drift is looked for alone."""
     if ("alarms" in report) is not detecting:
         return False
     held: list[int] = [report[name] for name in STREAM_FIELDS if name in report]
-    if len(held) != len(STREAM_FIELDS) * streamed:
+    if len(held) != len(STREAM_FIELDS) * (frames is not None):
         return False
-    if not streamed:
+    if frames is None:
         return True
     arrived, labelled, stored, trained, ttt, asked, blind, future, of_future, past, of_past = held
     return (
@@ -45,4 +45,5 @@ def counts_agree(report: Mapping[str, Any], streamed: bool, detecting: bool = Fa
         and trained <= stored
         and future <= of_future
         and past <= of_past
+        and max(arrived, of_future, of_past) <= frames
     )

@@ -40,6 +40,7 @@ COUNTED = frozenset(
 _OF_ROWS = frozenset(
     ("validation_correct", "test_correct", "test_gained", "test_better", "test_worse")
 )  # counts of the client's own rows, or of the decisions on them
+_OF_FRAMES = frozenset(("ttt_correct", "future_correct", "past_correct"))  # counts of the frames asked about
 _OF_NUMBERS = frozenset(("validation_error_sum", "test_error_sum"))
 _OF_OTHERS = frozenset(("test_better", "test_worse"))  # of labels and numbers
 
@@ -65,15 +66,15 @@ def kind_of(field: str) -> Kind:
 
 
 def free_bits(
-    epochs: int, facts: DatasetFacts, served: int = 0, *, streamed: bool = False, detecting: bool = False
+    epochs: int, facts: DatasetFacts, served: int = 0, *, frames: int | None = None, detecting: bool = False
 ) -> dict[str, int]:
     """The bits of each field that is free in a report on such data, in which no client has more rows than there are.
 
     epochs: as planned. served: the last round whose network may serve; 0: the gate lets no word of that pass.
-    streamed: whether samples come in a stream, of which there are more than rows. detecting: whether drift in it is
-    looked for.
+    frames: the most that a stream brings, of which there may be more than rows; None: no stream. detecting: whether
+    drift in it is looked for.
     """
-    left_out = {*(() if streamed else STREAM_FIELDS), *(() if detecting else ("alarms",))}
+    left_out = {*(STREAM_FIELDS if frames is None else ()), *(() if detecting else ("alarms",))}
     schema = RoundReport.model_json_schema()["properties"]
     bits = {}
     for field in RoundReport.model_fields:
@@ -84,6 +85,8 @@ def free_bits(
         if field in _OF_ROWS:
             per_row = facts.num_classes if facts.task == "labels" and field not in _OF_OTHERS else 1
             bits[field] = (facts.size * per_row).bit_length()
+        elif field in _OF_FRAMES:
+            bits[field] = (frames or 0).bit_length()
         elif field == "served":
             bits[field] = (served + 1).bit_length()  # not said, or a round from 0
         elif field == "epoch_loss":
@@ -101,14 +104,14 @@ def bits_at_most(
     facts: DatasetFacts,
     *,
     served: int = 0,
-    streamed: bool = False,
+    frames: int | None = None,
     detecting: bool = False,
 ) -> int:
     """What a client program can choose of one report at most, the scenario's own figures included.
 
     Arguments as of `free_bits`.
     """
-    free = free_bits(epochs, facts, served, streamed=streamed, detecting=detecting)
+    free = free_bits(epochs, facts, served, frames=frames, detecting=detecting)
     return sum(free.values()) + figure_bits(figures)
 
 

@@ -196,6 +196,15 @@ class Scenario(Section):
         """The rounds of the run, with the one of the unseen clients."""
         return self.rounds + bool(self.unseen)
 
+    @property
+    def stream_frames(self) -> int | None:
+        """The most frames that a stream brings to one device in the run, held-out ones included; None: no stream."""
+        stream = self.data.stream
+        if stream is None:
+            return None
+        interval_h = self.availability.round_every_h
+        return stream.frames_at_most((self.all_rounds + 1 + stream.horizon(interval_h)) * interval_h)
+
     def is_for_unseen(self, round: int) -> bool:
         """Whether `round` (from 1) is the one of the unseen clients."""
         return self.rounds < round <= self.all_rounds

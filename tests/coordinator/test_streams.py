@@ -86,9 +86,9 @@ def test_alarms_are_summed_where_somebody_looks(scenario, small) -> None:
     assert [figures["stream"]["alarms"] for figures in rounds] == [2, 1]
     assert run_figures(looking, rounds)["stream"]["alarms"] == 3
     assert "alarms" not in round_figures(scenario, 1, [row()])["stream"]
-    assert counts_agree(row(alarms=1), streamed=True, detecting=True)
-    assert not counts_agree(row(alarms=1), streamed=True)
-    assert not counts_agree(row(), streamed=True, detecting=True)
+    assert counts_agree(row(alarms=1), frames=10**6, detecting=True)
+    assert not counts_agree(row(alarms=1), frames=10**6)
+    assert not counts_agree(row(), frames=10**6, detecting=True)
 
 
 def test_without_a_stream_there_is_nothing(small) -> None:
@@ -109,8 +109,8 @@ def test_without_a_stream_there_is_nothing(small) -> None:
 )
 def test_counts_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
     """Breaks if a corrupt report moves the fleet's figures."""
-    assert counts_agree(row(), streamed=True)
-    assert not counts_agree(row(**wrong), streamed=True)
-    assert not counts_agree(row(), streamed=False)
-    assert not counts_agree({"status": "ok"}, streamed=True)
-    assert counts_agree({"status": "ok"}, streamed=False)
+    assert counts_agree(row(), frames=10**6)
+    assert not counts_agree(row(**wrong), frames=10**6)
+    assert not counts_agree(row(), frames=None)
+    assert not counts_agree({"status": "ok"}, frames=10**6)
+    assert counts_agree({"status": "ok"}, frames=None)

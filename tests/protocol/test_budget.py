@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from fedge.catalog.datasets import DATASETS
+from fedge.protocol.agreement import counts_agree
 from fedge.protocol.budget import COUNTED, KNOWN, MOST_BITS, bits_at_most, facts_or_any, free_bits, kind_of
-from fedge.protocol.report import WORDS, RoundReport
+from fedge.protocol.report import STREAM_FIELDS, WORDS, RoundReport
+from fedge.scenario.stream.section import MOST_FRAMES, Stream
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "privacy.md"
 
@@ -17,13 +19,36 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "privacy.md"
 def test_a_program_chooses_256_bits_at_most(dataset: str) -> None:
     """Breaks if a field is added, or a range widened, beyond what a report may tell of a program's choosing."""
     assert bits_at_most(100, {}, DATASETS[dataset]) <= MOST_BITS == 256
+    million = bits_at_most(100, {}, DATASETS[dataset], served=1000, frames=10**6, detecting=True)
+    assert million <= MOST_BITS
+
+
+def test_a_streams_counts_have_the_bits_of_the_frames_that_can_have_come() -> None:
+    """Breaks if a stream's figures may tell more than there are frames, or if a report above that bound passes."""
+    none, some = (free_bits(1, DATASETS["digits"], frames=frames) for frames in (None, 1000))
+    assert {field: some[field] for field in some if field not in none} == dict.fromkeys(
+        ("ttt_correct", "future_correct", "past_correct"), 10
+    )
+    stream = Stream(rate_per_h=100.0)
+    assert stream.frames_at_most(9.0) == 900 + 12 * 30 + 100
+    counts = dict.fromkeys(STREAM_FIELDS, 0) | {"arrived": 1000}
+    assert counts_agree(counts, 1000) and not counts_agree(counts, 999)
+
+
+def test_a_trace_has_its_lines(tmp_path: Path) -> None:
+    """Breaks if a trace's devices are bounded by something else, or if a page fails where the trace is gone."""
+    (tmp_path / "t.csv").write_text("client,time_h\n0,0.5\n0,0.7\n")
+    stream = Stream(trace=str(tmp_path / "t.csv"))
+    assert stream.frames_at_most(5.0) == 3
+    (tmp_path / "t.csv").unlink()
+    assert stream.frames_at_most(5.0) == MOST_FRAMES
 
 
 def test_every_field_is_written_by_somebody() -> None:
     """Breaks if a field that is named as known or counted is gone, or is both, and a new one counts for nothing."""
     assert set(RoundReport.model_fields) >= KNOWN | COUNTED and not KNOWN & COUNTED
     free = {field for field in RoundReport.model_fields if kind_of(field) == "free"} - {"own"}
-    assert set(free_bits(3, facts_or_any("nowhere/"), served=5, streamed=True, detecting=True)) == free
+    assert set(free_bits(3, facts_or_any("nowhere/"), served=5, frames=9, detecting=True)) == free
     assert set(WORDS) <= free
 
 

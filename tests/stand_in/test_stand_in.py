@@ -11,11 +11,9 @@ CASES, RUNS = (Path(__file__).with_name(name) for name in ("cases.py", "runs.py"
 LIMIT_S = 400  # a minute on an idle machine
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
-@pytest.mark.parametrize(
-    "file", [CASES, pytest.param(RUNS, marks=pytest.mark.slow)], ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("file", [CASES, RUNS], ids=lambda file: file.stem)
 def test_nothing_is_left_on_the_cpu(file: Path) -> None:
     """A run with engine.device = "cuda" would end in torch's "all tensors to be on the same device"."""
     options = ["-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-q", "--tb=short"]

@@ -127,7 +127,7 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
         scenario.report.figures,
         facts,
         served=served,
-        streamed=scenario.data.stream is not None,
+        frames=scenario.stream_frames,
         detecting=scenario.schedule.detector is not None,
     )
 

@@ -3,6 +3,9 @@
 Without the section a device holds all its rows from the first round. docs/guide/streams.md says what each key means.
 """
 
+import math
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +13,9 @@ from pydantic import Field, model_validator
 from fedge.catalog.names import KEEPS
 from fedge.scenario.beside import Beside
 from fedge.scenario.section import Count, Inner, NotNegative, Positive, Section, Share, Word
+
+MOST_FRAMES = 10**9
+"""What a report's tallies hold."""
 
 Order = Literal["iid", "runs", "parked", "long_tail", "classes", "recorded"]
 
@@ -61,6 +67,16 @@ class Stream(Section):
     def horizon(self, interval_h: float) -> int:
         """The intervals that near-future accuracy looks ahead."""
         return 1 if self.horizon_h is None else max(1, round(self.horizon_h / interval_h))
+
+    def frames_at_most(self, hours: float) -> int:
+        """The most frames that come to one device in so many hours: a trace's lines, or 12 standard deviations above
+        a Poisson process's mean, which none of 10^30 exceeds. A trace that is gone: any number that a report holds."""
+        if self.rate_per_h is not None:
+            mean = self.rate_per_h * hours
+            return min(MOST_FRAMES, math.ceil(mean + 12 * math.sqrt(mean) + 100))
+        with suppress(OSError), Path(str(self.trace)).open("rb") as lines:
+            return min(MOST_FRAMES, sum(1 for _ in lines))
+        return MOST_FRAMES
 
     @model_validator(mode="after")
     def _comes_in_one_way(self) -> "Stream":
