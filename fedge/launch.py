@@ -222,7 +222,7 @@ def _grid(
         from fedge.engine.inline import InlineGrid
 
         with threads_kept():
-            hosts = _prepared(config, observer, [run_task(PREPARE, arguments, hear)])
+            hosts, _ = _prepared(config, observer, [run_task(PREPARE, arguments, hear)])
             try:
                 with InlineGrid(program, roster, config, threads=engine.threads) as grid:
                     yield grid, hosts
@@ -240,7 +240,7 @@ def _grid(
         sticky = engine.state == "sticky"
         gpus = min(request.num_gpus for request in requests.values())  # what any host is sure to get
         answers = cluster.run_tasks(PREPARE, arguments, num_gpus=gpus, on_every_node=sticky, hear=hear)
-        hosts = _prepared(config, observer, answers)
+        hosts, rows = _prepared(config, observer, answers)
         observer.progress(Progress("hosts"))
         with RayGrid(
             program,
@@ -253,6 +253,7 @@ def _grid(
             retries=engine.retries,
             threads=engine.threads,
             sticky=sticky,
+            work=rows,
             on_event=observer.host_event,
         ) as grid:
             yield grid, hosts
@@ -268,8 +269,11 @@ def hearing(observer: Observer) -> Callable[[Numbers], None]:
     return hear
 
 
-def _prepared(config: dict[str, Any], observer: Observer, answers: Sequence[JsonValue]) -> list[Facts]:
-    """Note in `config` where the prepared data lie, the same on every node; what the nodes are, each kind once.
+def _prepared(
+    config: dict[str, Any], observer: Observer, answers: Sequence[JsonValue]
+) -> tuple[list[Facts], list[int]]:
+    """Note in `config` where the prepared data lie, the same on every node; what the nodes are, each kind once, and
+    how many training rows each client has, where that may be known.
 
     What preparation has to tell goes to whoever watches the run.
     """
@@ -280,7 +284,7 @@ def _prepared(config: dict[str, Any], observer: Observer, answers: Sequence[Json
     config["data-path"] = found[0]["folder"]
     for line in found[0]["notices"]:
         observer.notice(line)
-    return [facts for index, facts in enumerate(hosts) if facts not in hosts[:index]]
+    return [facts for index, facts in enumerate(hosts) if facts not in hosts[:index]], found[0]["rows"]
 
 
 @contextmanager

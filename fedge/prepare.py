@@ -31,7 +31,7 @@ from fedge.data.digests import damage, write_digests
 from fedge.data.dividing.notices import division_notices
 from fedge.data.known.pictures import first_line
 from fedge.data.partition import divide
-from fedge.data.shard import Shard, write_shards
+from fedge.data.shard import Shard, training_rows, write_shards
 from fedge.data.stream.prepared import arranged, is_recorded, stream_key, write_arrivals
 from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
@@ -119,7 +119,8 @@ def prepare_json(
 ) -> dict[str, object]:
     """`prepare`, for a caller in another process: whatever goes wrong is a UserError or a RunError, in one line.
 
-    `environment` says on what it, and the devices, run. tell: is given the numbers of `fedge.progress`.
+    `environment` says on what it, and the devices, run; `rows` how many training rows each client has, where the
+    coordinator may know. tell: is given the numbers of `fedge.progress`.
     """
 
     scenario = parse_scenario(json.loads(scenario_json))
@@ -129,7 +130,9 @@ def prepare_json(
             prepared, weights = prepare(scenario), scenario.model.weights
         taken = {"weights": weights_digest(weights)} if weights else {}
         host = {**host_environment(), **gpu_facts(opened(scenario.engine.device))}
-        return {**asdict(prepared), "environment": {**host, **taken}}
+        seen = scenario.privacy.whole_reports  # sums hide how many rows a client has
+        rows = training_rows(Path(prepared.folder) / "shards") if seen else []
+        return {**asdict(prepared), "environment": {**host, **taken}, "rows": rows}
     except FedgeError:
         raise
     except Exception as error:

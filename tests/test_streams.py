@@ -101,6 +101,9 @@ def test_detectors_hear_a_change_of_classes_and_survive_a_stop(
     rows = whole.reports(timing=False)
     heard = {row["client"]: row["round"] for row in rows if row.get("alarms")}
     assert heard and min(heard.values()) >= 5 and whole.summary["stream"]["alarms"] >= len(heard)
+    page = run_page(whole.out)
+    told = f"{sum(row.get('alarms', 0) for row in rows if row['round'] == min(heard.values()))} by hour "
+    assert "drift detectors found" in page and told in page
     dense = max(row["parameters"] for row in rows if "parameters" in row)
     grown = [row for row in rows if row.get("alarms") and row["round"] == heard[row["client"]]]
     assert all(row["parameters"] == dense for row in grown)

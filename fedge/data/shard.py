@@ -271,6 +271,12 @@ def data_tie(shard: Shard) -> float:
     return 0.5 * (1 + math.erf(float(deviations_K.mean()) / math.sqrt(2)))
 
 
+def training_rows(directory: Path) -> list[int]:
+    """How many training rows each client of a folder of shards has."""
+    offsets = np.load(directory / "offsets.npy", "r")
+    return [int(end - start) for start, end in offsets[:, :2]]
+
+
 def write_shards(
     dataset: DataSet,
     clients: Sequence[ClientRows],

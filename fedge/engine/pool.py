@@ -1,6 +1,5 @@
-"""The books of the Ray grid: a message on its way, a host, and a pool of hosts with its waiting messages."""
+"""The books of the Ray grid: a host, and a pool of hosts with its waiting messages."""
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +7,7 @@ from ray.actor import ActorHandle
 
 from fedge.engine.host import Host
 from fedge.engine.roster import HostRequest
+from fedge.engine.waiting import Waiting
 
 EventKind = Literal["host_started", "host_released", "host_died", "deadline_exceeded"]
 
@@ -21,15 +21,6 @@ class HostEvent:
     node_id: str
     pid: int
     client: int | None = None
-
-
-@dataclass
-class Job:
-    """A message for a client, pickled when it was pushed; `attempts` counts the hosts that died under it."""
-
-    client: int
-    packed: bytes
-    attempts: int = 0
 
 
 @dataclass(eq=False)
@@ -51,7 +42,7 @@ class Pool:
     request: HostRequest
     limit: int
     only_node: str | None = None
-    queue: deque[Job] = field(default_factory=deque)
+    queue: Waiting = field(default_factory=Waiting)
     hosts: set[HostHandle] = field(default_factory=set)
     idle: list[HostHandle] = field(default_factory=list)
     starting: int = 0

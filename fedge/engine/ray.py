@@ -2,7 +2,7 @@
 
 How a message travels:
 
-    push_messages -> the queue of its device class -> an idle host, one message at a time -> the reply
+    push_messages -> the queue of its device class -> an idle host, the longest message first -> the reply
                               |                      |
               no idle host: start one       host died: replace it and try the message again, at most
               where it fits                 `retries` times; host hung: kill it and answer with an Error
@@ -26,9 +26,10 @@ from fedge.engine.cluster import RayCluster
 from fedge.engine.host import Host, Started
 from fedge.engine.payload import unseal
 from fedge.engine.placement import Placement
-from fedge.engine.pool import EventKind, HostEvent, HostHandle, Job, Pool
+from fedge.engine.pool import EventKind, HostEvent, HostHandle, Pool
 from fedge.engine.replies import Reason, failure
 from fedge.engine.roster import ClientProgram, HostRequest, Member, NodeConfig, node_id_of
+from fedge.engine.waiting import Durations, Job
 from fedge.errors import RunError, UserError
 
 _START_LIMIT_S = 300.0  # a host not up by then waits for others' resources, or its program hangs
@@ -46,6 +47,7 @@ class RayGrid(FleetGrid):
     retries          how often the message of a dead host is given to a fresh one
     threads          what the client program's libraries may use in a host
     sticky           bind each client to one node, for device state on local disks
+    work             how much each client's first message is, beside the others' (waiting.py); empty: not known
     on_event         told when hosts start, end or die
     """
 
@@ -62,6 +64,7 @@ class RayGrid(FleetGrid):
         retries: int = 2,
         threads: int = 1,
         sticky: bool = False,
+        work: Sequence[float] = (),
         on_event: Callable[[HostEvent], None] | None = None,
     ) -> None:
         super().__init__(roster)
@@ -76,6 +79,7 @@ class RayGrid(FleetGrid):
         self._deadline_s = deadline_s
         self._retries = retries
         self._sticky = sticky
+        self._durations = Durations(work)
         self._on_event = on_event or (lambda event: None)
         self._pools: dict[tuple[str, str | None], Pool] = {}
         self._starting: dict[ObjectRef[Started], tuple[Pool, HostHandle, float]] = {}
@@ -92,7 +96,7 @@ class RayGrid(FleetGrid):
     # Messages in
 
     def _enqueue(self, client: int, packed: bytes) -> None:
-        self._pool_of(self.roster[client]).queue.append(Job(client, packed))
+        self._pool_of(self.roster[client]).queue.push(Job(client, packed), self._durations.expected_s(client))
         self._settled = False
 
     def _pool_of(self, member: Member) -> Pool:
@@ -140,14 +144,14 @@ class RayGrid(FleetGrid):
             pool.idle.append(host)
             self._settled = False
             return
-        job = pool.queue.popleft()
+        job = pool.queue.pop()
         node_config = self.roster[job.client].node_config
         ref: ObjectRef[bytes] = host.actor.handle.remote(job.packed, node_id_of(job.client), node_config)
         self._flying[ref] = (pool, host, job, time.monotonic())
 
     def _land(self, ref: ObjectRef[bytes]) -> None:
         """Take a reply, or learn that the host died under the message."""
-        pool, host, job, _ = self._flying.pop(ref)
+        pool, host, job, since_s = self._flying.pop(ref)
         try:
             payload = unseal(ray.get(ref))
         except RayError as error:
@@ -156,6 +160,7 @@ class RayGrid(FleetGrid):
                 pool, job, Reason.OUT_OF_MEMORY if isinstance(error, OutOfMemoryError) else Reason.HOST_DIED
             )
             return
+        self._durations.took(job.client, time.monotonic() - since_s)
         self._deliver(job.packed, payload)
         self._dispatch(pool, host)
 
@@ -164,7 +169,7 @@ class RayGrid(FleetGrid):
         if job.attempts > self._retries:
             self._deliver(job.packed, failure(reason))
         else:
-            pool.queue.appendleft(job)
+            pool.queue.push(job)
             self._settled = False
 
     def _enforce_limits(self) -> None:

@@ -35,7 +35,7 @@ def run_page(folder: Path, *audited: str) -> str:
         *_clients(run),
         *_unseen(run),
         *_rounds(run),
-        *_stream(run),
+        *stream.section(run),
         *_time(run),
         *(sums.left(run) if sums.is_by_sums(run) else left(run)),
         *record(run),
@@ -252,46 +252,6 @@ def _rounds(run: RunContent) -> list[str]:
     return (
         ["<h2>What the rounds did</h2>", f'<div class="pair">{"".join(charts)}</div>'] if any(charts) else []
     )
-
-
-def _stream(run: RunContent) -> list[str]:
-    """Where the data come in a stream."""
-    if "stream" not in run.summary:
-        return []
-    told = (
-        "Near future: held-out frames of the next interval. Blind: no look at a frame, the last label again; what an "
-        "accuracy is worth is its distance from that."
-    )
-    share = "Replays count. A class below the others had no time for all the passes that the plan asks for."
-    return [
-        "<h2>What the stream brought</h2>",
-        f"<p>{figure(run.summary, 'stream.arrived', html.count)} frames came; "
-        f"{figure(run.summary, 'stream.trained_share', percent)} of them were trained on. Near-future accuracy is "
-        f"<b>{figure(run.summary, 'stream.anytime', percent)}</b> over the rounds; test-then-train "
-        f"{figure(run.summary, 'stream.ttt', percent)}, blind {figure(run.summary, 'stream.blind', percent)}.</p>",
-        html.chart("stream", stream.accuracy_over_hours(run), "What the fleet knew, hour by hour", told),
-        html.chart("trained", stream.trained_over_hours(run), "Who keeps up", share),
-        *_drifts(run),
-    ]
-
-
-def _drifts(run: RunContent) -> list[str]:
-    found = at(run.summary, "stream.drift")
-    if not found:
-        return []
-    rows = [
-        [
-            escape(drift["what"]),
-            escape(drift["kind"]),
-            *(figure(run.summary, f"stream.drift.{place}.{key}", form) for key, form in _OF_A_DRIFT.items()),
-        ]
-        for place, drift in enumerate(found)
-    ]
-    head = ["drift", "kind", "from hour", "near future before", "at its worst", "back after, hours"]
-    return [html.table(head, rows, left=2)]
-
-
-_OF_A_DRIFT = {"at_h": html.short, "before": percent, "worst": percent, "recovered_h": html.short}
 
 
 def _time(run: RunContent) -> list[str]:

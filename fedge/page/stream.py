@@ -1,11 +1,15 @@
-"""Charts of a stream: what the fleet knew hour by hour, and how much it could train on what came."""
+"""What a stream brought: what the fleet knew hour by hour, how much it could train on, what drifted and who noticed."""
 
+from html import escape
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from fedge.console.phases import percent
+from fedge.page import html
 from fedge.page.content import RunContent
 from fedge.page.drawing.marks import HALF, Spec, amount, chart, colour, layer, line_at
+from fedge.page.html import at, figure
 
 NAMES = {
     "future": "near future",
@@ -13,7 +17,66 @@ NAMES = {
     "blind": "blind: the last label again",
     "past": "the first hours",
 }
+_MOST_ALARMS = 12  # hours that are told
 _MOST_HOURS = 400  # points of a line
+
+
+def section(run: RunContent) -> list[str]:
+    """Where the data come in a stream."""
+    if "stream" not in run.summary:
+        return []
+    told = (
+        "Near future: held-out frames of the next interval. Blind: no look at a frame, the last label again; what an "
+        "accuracy is worth is its distance from that."
+    )
+    share = "Replays count. A class below the others had no time for all the passes that the plan asks for."
+    return [
+        "<h2>What the stream brought</h2>",
+        f"<p>{figure(run.summary, 'stream.arrived', html.count)} frames came; "
+        f"{figure(run.summary, 'stream.trained_share', percent)} of them were trained on. Near-future accuracy is "
+        f"<b>{figure(run.summary, 'stream.anytime', percent)}</b> over the rounds; test-then-train "
+        f"{figure(run.summary, 'stream.ttt', percent)}, blind {figure(run.summary, 'stream.blind', percent)}.</p>",
+        html.chart("stream", accuracy_over_hours(run), "What the fleet knew, hour by hour", told),
+        html.chart("trained", trained_over_hours(run), "Who keeps up", share),
+        *_drifts(run),
+        *_alarms(run),
+    ]
+
+
+def _alarms(run: RunContent) -> list[str]:
+    """Which hours' errors made devices' detectors speak; nothing where none looked."""
+    if at(run.summary, "stream.alarms") is None:
+        return []
+    hours = [
+        f"{html.count(figures['stream']['alarms'])} by hour {html.short(figures['stream']['hour'])}"
+        for figures in run.rounds
+        if at(figures, "stream.alarms")
+    ]
+    shown = ", ".join(hours[:_MOST_ALARMS]) + (", and later ones" if len(hours) > _MOST_ALARMS else "")
+    told = f" ({shown})" if hours else ""
+    return [
+        f"<p>Devices' drift detectors found their own errors changed for the worse "
+        f"{figure(run.summary, 'stream.alarms', html.count)} times{told}.</p>"
+    ]
+
+
+def _drifts(run: RunContent) -> list[str]:
+    found = at(run.summary, "stream.drift")
+    if not found:
+        return []
+    rows = [
+        [
+            escape(drift["what"]),
+            escape(drift["kind"]),
+            *(figure(run.summary, f"stream.drift.{place}.{key}", form) for key, form in _OF_A_DRIFT.items()),
+        ]
+        for place, drift in enumerate(found)
+    ]
+    head = ["drift", "kind", "from hour", "near future before", "at its worst", "back after, hours"]
+    return [html.table(head, rows, left=2)]
+
+
+_OF_A_DRIFT = {"at_h": html.short, "before": percent, "worst": percent, "recovered_h": html.short}
 
 
 def accuracy_over_hours(run: RunContent) -> Spec | None:

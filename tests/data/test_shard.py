@@ -9,7 +9,7 @@ import torch
 from fedge.data.augment import crop_flip
 from fedge.data.dataset import DataSet
 from fedge.data.partition import ClientRows
-from fedge.data.shard import Shard, data_tie, export_shard, write_shards
+from fedge.data.shard import Shard, data_tie, export_shard, training_rows, write_shards
 from fedge.errors import UserError
 
 ROWS = 20
@@ -39,6 +39,11 @@ def test_each_client_reads_its_own_rows_split_by_split(dataset, folder):
         for split, expected in zip(("train", "validation", "test"), rows.parts, strict=True):
             assert shard.count(split) == len(expected)
             assert np.array_equal(shard.labels(split), dataset.y[expected])
+
+
+def test_how_many_training_rows_each_has(folder):
+    """Long clients would be taken for short ones, and a round would end with them."""
+    assert training_rows(folder) == [len(rows.parts[0]) for rows in CLIENTS]
 
 
 def test_a_batch_is_the_normalised_picture(dataset, folder):
