@@ -255,6 +255,7 @@ def _grid(
             sticky=sticky,
             work=rows,
             on_event=observer.host_event,
+            notice=observer.notice,
         ) as grid:
             yield grid, hosts
 

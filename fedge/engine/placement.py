@@ -5,7 +5,7 @@ satisfy is refused before anything starts, and a host is only started where its 
 other hosts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from fedge.engine.roster import HostRequest
@@ -44,6 +44,7 @@ class Placement:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = {node.node_id: node for node in sorted(nodes, key=lambda node: node.name)}
+        self._passed: set[str] = set()  # nodes that joined and were not taken in
 
     def check(self, requests: Mapping[str, HostRequest]) -> None:
         """Raise UserError, with need and available, if one host of some class could never start on any
@@ -106,15 +107,21 @@ class Placement:
         """CPUs of all nodes together."""
         return sum(node.capacity.get("CPU", 0.0) for node in self._nodes.values())
 
-    def claim(self, request: HostRequest, only: str | None = None) -> str | None:
+    def claim(
+        self, request: HostRequest, only: str | None = None, *, without: Set[str] = frozenset()
+    ) -> str | None:
         """Book one host on the node with most free CPUs (or on node `only`); its id, or None if none has room
         now.
+
+        without: nodes that are left alone where there are others.
         """
         needs = needs_of(request)
         candidates = [
             node
             for node in self._nodes.values()
-            if (only is None or node.node_id == only) and _fits(needs, node.free)
+            if (only is None or node.node_id == only)
+            and _fits(needs, node.free)
+            and (node.node_id not in without or without >= self._nodes.keys())
         ]
         if not candidates:
             return None
@@ -129,10 +136,21 @@ class Placement:
             for name, amount in needs_of(request).items():
                 self._nodes[node_id].free[name] += amount
 
-    def keep_only(self, alive: Iterable[str]) -> None:
-        """Forget nodes that are no longer part of the cluster."""
-        alive = set(alive)
-        self._nodes = {node_id: node for node_id, node in self._nodes.items() if node_id in alive}
+    def refresh(self, alive: Iterable[Node], *, grow: bool) -> tuple[list[str], list[str]]:
+        """Forget nodes that have left the cluster and, where it may `grow`, take in those that have joined.
+
+        The names of nodes that are new, whether taken in or not, and of those that are gone; each is told once.
+        """
+        found = {node.node_id: node for node in alive}
+        left = [node.name for node_id, node in self._nodes.items() if node_id not in found]
+        joined = [node for node_id, node in found.items() if node_id not in self._nodes.keys() | self._passed]
+        kept = [node for node_id, node in self._nodes.items() if node_id in found]
+        if grow:
+            kept += joined
+        else:
+            self._passed |= {node.node_id for node in joined}
+        self._nodes = {node.node_id: node for node in sorted(kept, key=lambda node: node.name)}
+        return [node.name for node in joined], left
 
 
 def _describe(needs: Needs) -> str:

@@ -32,7 +32,11 @@ from fedge.engine.roster import ClientProgram, HostRequest, Member, NodeConfig, 
 from fedge.engine.waiting import Durations, Job
 from fedge.errors import RunError, UserError
 
+_LOOK_S = 2.0  # between two looks at which nodes there are
 _START_LIMIT_S = 300.0  # a host not up by then waits for others' resources, or its program hangs
+_SHUN_S = (
+    30.0  # a node on which a host died while starting is left alone: Ray may not have noticed that it is gone
+)
 _START_ATTEMPTS = 3  # hosts of a class that may die while starting before the run is given up
 
 
@@ -49,6 +53,10 @@ class RayGrid(FleetGrid):
     sticky           bind each client to one node, for device state on local disks
     work             how much each client's first message is, beside the others' (waiting.py); empty: not known
     on_event         told when hosts start, end or die
+    notice           told in a line when a node joins the cluster, or leaves it
+
+    Nodes may come and go while messages are under way: one that joins gets hosts, and the messages of one that is lost
+    are tried again elsewhere. With `sticky` clients stay on the nodes that the grid began with.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class RayGrid(FleetGrid):
         sticky: bool = False,
         work: Sequence[float] = (),
         on_event: Callable[[HostEvent], None] | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(roster)
         self._own_cluster: RayCluster | None = None
@@ -81,6 +90,9 @@ class RayGrid(FleetGrid):
         self._sticky = sticky
         self._durations = Durations(work)
         self._on_event = on_event or (lambda event: None)
+        self._notice = notice or (lambda text: None)
+        self._look_at_s = time.monotonic() + _LOOK_S
+        self._shunned_until_s: dict[str, float] = {}  # by node
         self._pools: dict[tuple[str, str | None], Pool] = {}
         self._starting: dict[ObjectRef[Started], tuple[Pool, HostHandle, float]] = {}
         self._flying: dict[ObjectRef[bytes], tuple[Pool, HostHandle, Job, float]] = {}  # oldest first
@@ -110,14 +122,19 @@ class RayGrid(FleetGrid):
         nodes = self._placement.nodes_for(request) if self._sticky else [None]
         key = (member.device_class, nodes[member.client % len(nodes)])
         if key not in self._pools:
-            room = self._placement.room(request)
-            limit = room if self._hosts_per_class is None else min(room, self._hosts_per_class)
-            self._pools[key] = Pool(member.device_class, request, limit, key[1])
+            self._pools[key] = Pool(member.device_class, request, self._limit(request), key[1])
         return self._pools[key]
+
+    def _limit(self, request: HostRequest) -> int:
+        """The most hosts of a class."""
+        room = self._placement.room(request)
+        return room if self._hosts_per_class is None else min(room, self._hosts_per_class)
 
     # One step
 
     def _work(self, wait_s: float) -> bool:
+        if time.monotonic() >= self._look_at_s:
+            self._look_at_nodes()
         if not self._settled:
             self._settle()
         if not self._flying and not self._starting:
@@ -193,7 +210,7 @@ class RayGrid(FleetGrid):
 
     def _settle(self) -> None:
         """Hand waiting messages to idle hosts, then start hosts, first for the pools that have fewest."""
-        self._settled = True
+        self._settled = not self._shunned
         for pool in self._pools.values():
             while pool.queue and pool.idle:
                 self._dispatch(pool, pool.idle.pop())
@@ -205,6 +222,11 @@ class RayGrid(FleetGrid):
             growing.sort(key=lambda pool: len(pool.hosts))
             if not self._start(growing[0]) or not growing[0].wants_host:
                 del growing[0]
+
+    @property
+    def _shunned(self) -> set[str]:
+        """Nodes on which a host has just died while it started."""
+        return {node_id for node_id, until_s in self._shunned_until_s.items() if time.monotonic() < until_s}
 
     def _more_hosts_help(self) -> bool:
         """Unless the user says how many: no more hosts than CPUs, for they would only take memory."""
@@ -223,7 +245,7 @@ class RayGrid(FleetGrid):
 
     def _start(self, pool: Pool) -> bool:
         """Start a host of this pool if one fits now."""
-        node_id = self._placement.claim(pool.request, pool.only_node)
+        node_id = self._placement.claim(pool.request, pool.only_node, without=self._shunned)
         if node_id is None:
             return False
         request = pool.request
@@ -249,9 +271,10 @@ class RayGrid(FleetGrid):
         try:
             host.pid, refusal = ray.get(ref)
         except RayError as error:
+            self._shunned_until_s[host.node_id] = time.monotonic() + _SHUN_S
             self._lose(pool, host, "host_died", None)
             pool.failed_starts += 1
-            if pool.failed_starts >= _START_ATTEMPTS:
+            if pool.failed_starts >= _START_ATTEMPTS and not pool.hosts:
                 raise RunError(
                     f"hosts of device class '{pool.device_class}' die while they start "
                     f"({type(error).__name__}, {pool.failed_starts} times): see Ray's logs on the node"
@@ -266,10 +289,25 @@ class RayGrid(FleetGrid):
     def _lose(self, pool: Pool, host: HostHandle, kind: EventKind, client: int | None) -> None:
         """Put a dead or hung host out of the books, and its node too if that is gone."""
         self._end(pool, host)
-        self._placement.keep_only(node.node_id for node in self._cluster.nodes())
+        self._look_at_nodes()
         self._require_nodes()
         self._settled = False
         self._on_event(HostEvent(kind, pool.device_class, host.node_id, host.pid, client))
+
+    def _look_at_nodes(self) -> None:
+        """Nodes that have joined get hosts, where state is not bound to those of before; who left keeps no books."""
+        self._look_at_s = time.monotonic() + _LOOK_S
+        joined, left = self._placement.refresh(self._cluster.nodes(), grow=not self._sticky)
+        if not joined and not left:
+            return
+        for pool in self._pools.values():
+            pool.limit = self._limit(pool.request)
+        self._settled = False
+        for name in left:
+            self._notice(f"node {name} has left the cluster")
+        for name in joined:
+            unused = ", and gets no clients: engine.state is 'sticky', and theirs are on the others"
+            self._notice(f"node {name} has joined the cluster{unused if self._sticky else ''}")
 
     def _require_nodes(self) -> None:
         """Every class must still have a node, and where state is sticky, the very nodes that hold it."""

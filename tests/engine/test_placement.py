@@ -11,9 +11,15 @@ from fedge.errors import UserError
 
 def two_nodes() -> Placement:
     """A small node with a camera, and a larger one without; given in the wrong order of names."""
-    return Placement(
-        [Node("2", "large", {"CPU": 4, "memory": 2**30}), Node("1", "a-small", {"CPU": 1, "camera": 1})]
-    )
+    return Placement([large(), small()])
+
+
+def large() -> Node:
+    return Node("2", "large", {"CPU": 4, "memory": 2**30})
+
+
+def small() -> Node:
+    return Node("1", "a-small", {"CPU": 1, "camera": 1})
 
 
 def test_hosts_spread_over_the_emptiest_nodes_and_stop_when_full():
@@ -50,10 +56,28 @@ def test_a_lost_node_takes_its_claims_with_it():
     """If this fails, hosts are placed on a node that is gone."""
     placement = two_nodes()
     placement.claim(HostRequest(1))
-    placement.keep_only(["1"])
+    assert placement.refresh([small()], grow=True) == ([], ["large"])
     placement.release(HostRequest(1), "2")
     assert placement.nodes_for(HostRequest(1)) == ["1"]
     assert placement.claim(HostRequest(2)) is None
+
+
+def test_a_node_that_joins_is_booked_like_the_others_and_told_once():
+    """If this fails, a machine that is added to a running cluster idles, or the books of the others start anew."""
+    placement = Placement([small()])
+    assert placement.claim(HostRequest(1)) == "1"
+    assert placement.refresh([small(), large()], grow=True) == (["large"], [])
+    assert placement.claim(HostRequest(1)) == "2" and placement.cpus == 5
+    assert placement.refresh([small(), large()], grow=True) == ([], [])
+    assert placement.claim(HostRequest(4)) is None
+
+
+def test_where_state_is_bound_to_nodes_none_is_taken_in():
+    """If this fails, sticky clients are divided among other nodes than those that hold their state."""
+    placement = Placement([small()])
+    assert placement.refresh([small(), large()], grow=False) == (["large"], [])
+    assert placement.refresh([small(), large()], grow=False) == ([], [])
+    assert placement.nodes_for(HostRequest(1)) == ["1"]
 
 
 def test_nodes_of_one_name_cannot_hold_sticky_state():

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 PORT = 6390
 NODES = ("left", "right")
+LATE = "late"  # joins the cluster while a run goes on
 PROGRAM = ClientProgram(
     "where",
     """
@@ -58,7 +59,7 @@ class TwoNodes:
     def start(self, name: str) -> None:
         """Start a node with 1 CPU and a custom resource of its own name."""
         folder = self.folders.setdefault(name, tempfile.mkdtemp(prefix=f"rt-{name}-", dir="/tmp"))
-        index = NODES.index(name)
+        index = (*NODES, LATE).index(name)
         if index == 0:
             place = [
                 "--head",
@@ -74,7 +75,7 @@ class TwoNodes:
                 *("--num-cpus=1", f'--resources={{"{name}": 1}}', f"--node-name={name}"),
                 *("--node-ip-address=127.0.0.1", f"--temp-dir={folder}"),
                 *("--object-store-memory=80000000", "--disable-usage-stats"),
-                *(f"--min-worker-port={21000 + 1000 * index}", f"--max-worker-port={21999 + 1000 * index}"),
+                *(f"--min-worker-port={24000 + 1000 * index}", f"--max-worker-port={24999 + 1000 * index}"),
                 f"--dashboard-agent-listen-port={23000 + index}",
             ],
             env=os.environ | {"FEDGE_TEST_NODE": name, "RAY_TMPDIR": folder},
@@ -112,9 +113,10 @@ def drive(
     sleep_s: float,
     classes: dict[str, HostRequest],
     begun: Path | None = None,
+    rounds: int = 2,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Connect to the cluster (in a process of its own), run eight clients twice, and return their reports.
+    """Connect to the cluster (in a process of its own), run eight clients `rounds` times, and return their reports.
 
     The file `begun` is made just before the first round.
     """
@@ -128,13 +130,13 @@ def drive(
         plan = RecordDict({"plan": ConfigRecord({"sleep_s": sleep_s})})
         if begun is not None:
             begun.touch()
-        rounds = [
+        replied = [
             grid.send_and_receive([Message(plan, node_id_of(client), "train") for client in range(8)])
-            for _ in range(2)
+            for _ in range(rounds)
         ]
         return [
             {"round": index, "client": client, **reply.content["report"]}
-            for index, replies in enumerate(rounds)
+            for index, replies in enumerate(replied)
             for client, reply in enumerate(replies)
         ]
 
@@ -195,6 +197,23 @@ def test_a_whole_run_on_two_nodes_equals_the_inline_one(nodes, tmp_path, state):
             found.append(pool.submit(whole_run, tmp_path / engine[0], engine).result(timeout=200))
     assert found[0] == found[1]
     assert len(found[0]) == 12
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_a_node_may_join_and_leave(nodes, tmp_path, sticky):
+    """If this fails, a cluster that grows while a run goes on is of no use, or one that shrinks ends the run."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        classes, begun = {"a": HostRequest(1)}, tmp_path / "begun"
+        future = pool.submit(drive, nodes.address, 0.5, classes, begun, rounds=16, sticky=sticky)
+        while not begun.exists() and not future.done():
+            time.sleep(0.05)
+        nodes.start(LATE)
+        time.sleep(12)  # of some 30 s; the node has taken several
+        nodes.end(LATE)
+        reports = future.result(timeout=200)
+    assert [report["value"] for report in reports] == [node_id_of(client) ** 2 for client in range(8)] * 16
+    assert {report["node"] for report in reports} == {*NODES, *(() if sticky else (LATE,))}
+    assert reports[-1]["node"] in NODES
 
 
 def test_a_node_that_dies_costs_no_message(nodes, tmp_path):
