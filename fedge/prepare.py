@@ -39,6 +39,7 @@ from fedge.network import NetworkSource
 from fedge.network.blank import blank
 from fedge.network.check import check_network
 from fedge.network.objective import task_named, trained_by, transform_named
+from fedge.network.shipped import write_shipped
 from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import data_root
 from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
@@ -165,6 +166,8 @@ def prepare(scenario: Scenario) -> Prepared:
         else:
             _write(scenario, dataset, folder)
             tell("prepared", accuracy=latest_accuracy())
+        trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
+        write_shipped(folder, trainings, Prepared.open(folder).factory_model, scenario.world)
         if scenario.privacy.isolation == "client":
             _write_apart(folder, scenario.clients)
         prepared = Prepared.open(folder)
