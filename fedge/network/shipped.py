@@ -63,13 +63,18 @@ def shipped_features(folder: Path, training: Training) -> Shipped:
     return Gaussians.of(tensors) if training.source == "generated" else Stored.of(tensors)
 
 
-def shipped_bytes(folder: Path, training: Training) -> int:
-    """What a device of these settings is sent beside its network; 0 where it needs nothing.
+def shipped_bytes(training: Training, classes: int, features: int) -> int:
+    """What a device of these settings is sent beside its network, at most, in 32-bit floats; 0 where it needs nothing.
 
-    A label prior is a 32-bit float for each class.
+    classes: C of the data. features: F, what arrives at the head. A prior takes C numbers, a generator C F + F^2,
+    replayed features k C F where the factory has k of each class.
     """
-    prior = 4 * len(factory_prior(folder)) if training.prior == "em" else 0
-    return prior + (shipped_features(folder, training).nbytes if _draws(training) else 0)
+    numbers = classes if training.prior == "em" else 0
+    if training.source == "generated":
+        numbers += (classes + features) * features
+    elif training.source == "replay":
+        numbers += training.adaptation.replayed * classes * features
+    return 4 * numbers
 
 
 def _draws(training: Training) -> bool:

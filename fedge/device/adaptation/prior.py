@@ -58,7 +58,7 @@ class LabelPrior:
     def tensors(self) -> dict[str, Tensor]:
         """For the device's state."""
         held = {_ESTIMATE: self.estimate_C, _TRAINED: self.trained_C}
-        return {name: tensor.contiguous() for name, tensor in held.items() if tensor is not None}
+        return {name: tensor.clone() for name, tensor in held.items() if tensor is not None}
 
 
 def kept_prior(round: "Round") -> LabelPrior | None:

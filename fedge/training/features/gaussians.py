@@ -9,6 +9,7 @@ F features.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class Gaussians:
         """From what `tensors` gave."""
         return cls(tensors["mean"], tensors["covariance"], tensors["count"])
 
-    @property
+    @cached_property
     def _root_FF(self) -> Tensor:
         """A lower triangle whose product with its transpose is the covariance."""
         covariance_FF = self.covariance_FF.double()
