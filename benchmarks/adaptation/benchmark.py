@@ -12,7 +12,7 @@ from statistics import mean
 import torch
 
 from benchmarks.adaptation.heads import RATES
-from benchmarks.adaptation.measuring import SHIPPED, Measuring, all_rows
+from benchmarks.adaptation.measuring import PARTS, SHIPPED, Measuring, all_rows
 from benchmarks.adaptation.world import SUBSETS, World
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.results import Results, Row
@@ -22,25 +22,26 @@ WORLDS = (7, 8, 9)
 
 
 def run(options: Options, results: Results) -> None:
-    """World by world, subset by subset; those that are there already are left out."""
+    """World by world, the cheap parts first; what is there already is left out."""
     torch.set_num_threads(1)
     for number in options.worlds:
         done = {
-            row["subset"] for row in results.rows if (row["model"], row["world"]) == (options.model, number)
+            (row["subset"], row["part"])
+            for row in results.rows
+            if (row["model"], row["world"]) == (options.model, number)
         }
-        if done == set(options.subsets):
+        wanted = [(name, part) for part in options.parts for name in options.subsets]
+        if done.issuperset(wanted):
             continue
         changes = [*options.changes, f"model.name={options.model}"]
         world = World.of(options.scenario, number, SHIPPED, changes)
         trunk = world.trunk()
         others = all_rows(world, trunk)
-        for group in world.groups:
-            if group.name in done or group.name not in options.subsets:
-                continue
-            rates = RATES[:2] if number == options.worlds[0] else RATES[:1]
-            measured = list(Measuring(world, group, trunk, others).rows(rates))
-            for row in measured:
-                results.add({"model": options.model, "world": number, **row})
+        measuring = {group.name: Measuring(world, group, trunk, others) for group in world.groups}
+        for name, part in wanted:
+            if (name, part) not in done:
+                for row in list(measuring[name].rows(part, options.rates)):
+                    results.add({"model": options.model, "world": number, "part": part, **row})
 
 
 def chosen(rows: Iterable[Row]) -> list[Row]:
@@ -97,6 +98,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="resnet8")
     parser.add_argument("--worlds", nargs="+", type=int, default=WORLDS)
     parser.add_argument("--subsets", nargs="+", default=SUBSETS, choices=SUBSETS)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument(
+        "--rates", nargs="+", type=float, default=RATES, help="of the whole network's training"
+    )
     parser.add_argument(
         "--set", dest="changes", nargs="+", default=(), metavar="KEY=VALUE", help="of the scenario"
     )

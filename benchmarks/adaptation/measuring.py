@@ -1,7 +1,7 @@
 """All rows of one world: five subsets, and for each what every method brings and costs."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from fedge.training.pruning.criteria import CRITERIA
 from fedge.training.task import Classes, Task
 from fedge.training.update.what import freeze
 
+PARTS = ("prior", "heads", "pruned", "whole")  # cheap ones first
 UNLABELLED = (50, 200, 1000)
 DRAWS = 5
 TEMPERATURES = (1.0, 1.25, 1.5)
@@ -65,16 +66,21 @@ class Measuring:
         self.told = told(group.classes)
         self.seed = partial(derive_seed, world.scenario.world, group.name)
 
-    def rows(self, rates_of_whole: tuple[float, ...]) -> Iterator[Row]:
-        """Cheap ones first."""
-        yield self.row("as it is", self.trunk.head, Classes())
-        yield self.row("told", self.trunk.head, self.told)
-        yield from self.priors()
-        for rate in RATES:
-            yield from self.heads(rate)
-        yield from self.pruned()
-        for rate in rates_of_whole:
-            yield self.whole(rate)
+    def rows(self, part: str, rates: Sequence[float]) -> Iterator[Row]:
+        """Those of one of PARTS. rates: of the whole network's training."""
+        match part:
+            case "prior":
+                yield self.row("as it is", self.trunk.head, Classes())
+                yield self.row("told", self.trunk.head, self.told)
+                yield from self.priors()
+            case "heads":
+                for rate in RATES:
+                    yield from self.heads(rate)
+            case "pruned":
+                yield from self.pruned()
+            case "whole":
+                for rate in rates:
+                    yield self.whole(rate)
 
     def row(self, method: str, head: nn.Module, task: Task, **more: Any) -> Row:
         """What that head answers by that task on features of the trunk."""

@@ -82,4 +82,5 @@ class Gaussians:
         """A lower triangle whose product with its transpose is the covariance."""
         covariance_FF = self.covariance_FF.double()
         ridge = _RIDGE * covariance_FF.diagonal().mean().clamp(min=1e-12)
-        return torch.linalg.cholesky(covariance_FF + ridge * torch.eye(len(covariance_FF))).float()
+        root_FF: Tensor = torch.linalg.cholesky(covariance_FF + ridge * torch.eye(len(covariance_FF)))
+        return root_FF.float()
