@@ -15,6 +15,7 @@ from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.devices import DeviceProfile
 from fedge.catalog.facts import DatasetFacts
 from fedge.coordinator.schedule import plan_round
+from fedge.device.adaptation.forecast import foreseen, head_stats
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
@@ -87,7 +88,7 @@ def _plan_class(
     stats = _dry_run(scenario, pruned, facts, fit.batch_size, task)
     seen = samples * training.epochs
     macs_done = round(stats.macs_done / stats.samples_seen * seen)
-    peak = peak_bytes(pruned, training, fit.batch_size, shape, task=task)
+    peak = peak_bytes(pruned, training, fit.batch_size, shape, task=task, samples=samples)
     work = Work(
         macs=macs_done,
         steps=-(-samples // fit.batch_size) * training.epochs,
@@ -128,10 +129,20 @@ def _plan_class(
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
+        **foreseen(training, pruned, shape, facts.num_classes, looked_at=_looked_at(scenario, samples)),
         **keeping_up,
         **regrowing,
         **_noise(scenario),
     }
+
+
+def _looked_at(scenario: Scenario, samples: int) -> int:
+    """Unlabelled rows from which a mean client estimates its label prior: of a stream the stored ones, each round."""
+    split, most = scenario.data.split, scenario.training.adaptation.samples
+    rows = samples
+    if scenario.data.stream is None:
+        rows = round(samples * (split.train + split.validation) / split.train)
+    return rows if most is None else min(rows, most)
 
 
 def _noise(scenario: Scenario) -> dict[str, Any]:
@@ -166,7 +177,7 @@ def _regrowing(
     stats = _dry_run(scenario, model, facts, fit.batch_size, task)
     seen = after.steps * fit.batch_size
     macs = stats.macs_done / stats.samples_seen * seen + ranking * min(training.pruning.ranking_samples, seen)
-    peak = peak_bytes(model, training, fit.batch_size, shape, task=task)
+    peak = peak_bytes(model, training, fit.batch_size, shape, task=task, samples=seen)
     most = replace(after, macs=round(macs), memory_bytes=int(scenario.limits.overhead * peak))
     most = _in_time(scenario, device, most)
     cost = round_cost(device, most, scenario.clock)
@@ -230,7 +241,7 @@ def _level(
     bounds = Bounds(
         batch_size=batch_size,
         memory_bytes=scenario.profile_of(device_class).memory_bytes,
-        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape, task=task),
+        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape, task=task, samples=samples),
         dense_macs=dense_macs,
         accuracy=lambda cut: 0.0,
         retrain=lambda cut: 0.0,
@@ -252,6 +263,8 @@ def _dry_run(
     scenario: Scenario, model: nn.Module, facts: DatasetFacts, batch_size: int, task: Task
 ) -> TrainStats:
     """Train a copy on noise with the scenario's methods, as a device makes them, to count what they cost."""
+    if scenario.training.source is not None:
+        return head_stats(scenario.training, model, facts.shape)
     model, shape = copy.deepcopy(model), facts.shape
     methods = Methods(
         scenario.training,

@@ -39,6 +39,7 @@ from fedge.network import NetworkSource
 from fedge.network.blank import blank
 from fedge.network.check import check_network
 from fedge.network.objective import task_named, trained_by, transform_named
+from fedge.network.shipped import shipped_bytes, write_shipped
 from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import data_root
 from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
@@ -49,6 +50,7 @@ from fedge.scenario.model import Factory
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
 from fedge.training.batches import Batches
+from fedge.training.features import Trunk
 from fedge.training.heap import kept_heap
 from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
@@ -128,7 +130,8 @@ def prepare_json(
     try:
         with listening(tell and (lambda progress: tell(progress.numbers()))):
             prepared, weights = prepare(scenario), scenario.model.weights
-        taken = {"weights": weights_digest(weights)} if weights else {}
+        taken: dict[str, object] = {"weights": weights_digest(weights)} if weights else {}
+        taken |= {"shipped_bytes": shipped} if (shipped := _shipped_bytes(scenario, prepared)) else {}
         host = {**host_environment(), **gpu_facts(opened(scenario.engine.device))}
         seen = scenario.privacy.whole_reports  # sums hide how many rows a client has
         rows = training_rows(Path(prepared.folder) / "shards") if seen else []
@@ -168,6 +171,8 @@ def prepare(scenario: Scenario) -> Prepared:
         else:
             _write(scenario, dataset, folder)
             tell("prepared", accuracy=latest_accuracy())
+        trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
+        write_shipped(folder, trainings, Prepared.open(folder).factory_model, scenario.world)
         if scenario.privacy.isolation == "client":
             _write_apart(folder, scenario.clients)
         prepared = Prepared.open(folder)
@@ -191,6 +196,17 @@ def _require_what(scenario: Scenario, prepared: Prepared) -> None:
     """UserError where the network has nothing of what a device class is to train (fedge.training.update.what)."""
     for what in {scenario.training_of(device_class).what for device_class in scenario.fleet} - {"all"}:
         freeze(prepared.build_model(), what, prepared.input_shape)
+
+
+def _shipped_bytes(scenario: Scenario, prepared: Prepared) -> dict[str, int]:
+    """By device class, what goes along with the factory model; empty where nothing does."""
+    trainings = {each.label: scenario.training_of(each) for each in scenario.fleet}
+    if all(each.prior == "none" and each.source is None for each in trainings.values()):
+        return {}
+    features = 0
+    if any(each.source is not None for each in trainings.values()):
+        features = Trunk.of(prepared.build_model(), prepared.input_shape).width
+    return {label: shipped_bytes(each, prepared.num_classes, features) for label, each in trainings.items()}
 
 
 def _content_hash(scenario: Scenario, dataset: DataSet) -> str:

@@ -293,6 +293,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "virtual time": lambda row: f"{row['time_s']:.3g} s",
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
         "program's choice of a report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
+        **_adapting(rows),
         **_keeping_up(rows),
         **_regrowing(rows),
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
@@ -300,6 +301,16 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name, cell in lines.items():
         table.add_row(name, *(cell(row) for row in rows))
     return table
+
+
+def _adapting(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """What a label prior and shipped features take; nothing where no class has any."""
+    found: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+    if any("prior_macs" in row for row in rows):
+        found["to find its label prior"] = lambda row: f"{row.get('prior_macs', 0):.3g} MACs"
+    if any("shipped_bytes" in row for row in rows):
+        found["shipped beside the network"] = lambda row: f"{row.get('shipped_bytes', 0):,} bytes"
+    return found
 
 
 def _keeping_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:

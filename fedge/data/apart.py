@@ -8,6 +8,7 @@ For clients that are kept apart from one another by the file system. It doubles 
 import os
 import shutil
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from fedge.data.digests import damage, write_digests
@@ -20,6 +21,9 @@ def write_apart(folder: Path, clients: int) -> None:
     """Make folder/own, or leave it where it is whole. Call it while nobody else prepares the folder."""
     own = folder / OWN
     if own.is_dir() and damage(own) is None:
+        for client, file in product(range(clients), filter(Path.is_file, folder.iterdir())):
+            if not (own / str(client) / file.name).exists():  # came since
+                _same(file, own / str(client) / file.name)
         return
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=f".{OWN}-"))
     try:

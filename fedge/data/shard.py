@@ -226,6 +226,15 @@ class Shard:
                 drawn(rows_B.numpy())
             yield self._normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
 
+    def normalised(
+        self,
+        x: np.ndarray,
+        order: torch.memory_format = torch.contiguous_format,
+        device: torch.device | None = None,
+    ) -> torch.Tensor:
+        """Rows as they are stored, [B, C, H, W], as `batches` gives them: x_BCHW float32."""
+        return self._normalised(_scaled(torch.from_numpy(x).to(device)), order)
+
     def _normalised(
         self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format
     ) -> torch.Tensor:

@@ -232,10 +232,10 @@ class Device:
     ) -> Evaluation:
         """Count right answers on one part of the shard: train, validation or test.
 
-        classes: among these alone; None: as `training.answers` says.
+        classes: among these alone; None: as `training.answers` says. Answers are corrected as `training.prior` says.
         """
         classes = self._round.answers if classes is None else tuple(classes)
-        return self._round.evaluated(split, model or self.model, classes)
+        return self._round.evaluated(split, model or self.model, classes, corrected=True)
 
     def report(self, **figures: Any) -> RoundReport:
         """Evaluate on the client's validation and test data and say what the round brought and cost.
@@ -273,4 +273,5 @@ class Device:
             charge=charge,
             served=self._round.served,
             course=self._round.course,
+            prior=self._round.prior_state,
         )

@@ -15,6 +15,7 @@ from torch import nn
 
 from fedge.data.shard import Batch, Shard
 from fedge.data.transform import Transform
+from fedge.device.adaptation.prior import LabelPrior
 from fedge.device.methods import made_for, settings_decay, settings_optimizer
 from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
@@ -47,11 +48,13 @@ class Local:
     round: int
     rounds: int
     drawn: Drawn | None = None
+    prior: LabelPrior | None = None
 
     @property
     def task(self) -> Task:
-        """What the network is asked for, with the loss that the settings name."""
+        """What the network is asked for, with the loss that the settings name; corrected by the label prior."""
         task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
+        task = task if self.prior is None else self.prior.corrected(task)
         return task if classes is None else Among(task, classes)
 
     @property
@@ -99,11 +102,13 @@ class Local:
         last: int | None = None,
         of: int | None = None,
         within: Callable[[Iterator[Batch]], Iterator[Batch]] | None = None,
+        epoch_of: Callable[[int], Batches] | None = None,
         **methods: Any,
     ) -> Iterator[TrainStats]:
         """Train `model`, yielding after each of its local epochs, `first` to `last` (left out) `of` so many in the
         round; all of `training.epochs` where nothing is said. task, transform: in place of the settings'. within:
-        passes on the mini-batches that there is time for.
+        passes on the mini-batches that there is time for. epoch_of: gives the mini-batches of a local epoch, in
+        place of the training rows'.
         """
         count = of or self.training.epochs
         curve = settings_decay(self.training)
@@ -111,7 +116,11 @@ class Local:
         order = fast_order(model, size, self.prepared.input_shape)
         decay = None if curve is None else Decay(optimizer, curve)
         for epoch in range(first, count if last is None else last):
-            batches: Batches = self.batches(purpose, epoch, order=order, transform=transform)
+            batches: Batches = (
+                self.batches(purpose, epoch, order=order, transform=transform)
+                if epoch_of is None
+                else epoch_of(epoch)
+            )
             if within is not None:
                 batches = within(iter(batches))
             if decay is not None:
@@ -132,9 +141,17 @@ class Local:
         }
 
     def evaluated(
-        self, split: str, model: nn.Module, classes: Sequence[int] | None, order: torch.memory_format
+        self,
+        split: str,
+        model: nn.Module,
+        classes: Sequence[int] | None,
+        order: torch.memory_format,
+        *,
+        corrected: bool = False,
     ) -> Evaluation:
         """The model's answers on one part of the shard (train, validation or test), among these classes alone; None:
-        among all."""
+        among all. corrected: by the label prior, where there is one."""
         batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)
-        return evaluate(model, batches, classes=classes, task=self.prepared.asked)
+        task = self.prepared.asked
+        task = self.prior.corrected(task) if corrected and self.prior is not None else task
+        return evaluate(model, batches, classes=classes, task=task)

@@ -55,7 +55,12 @@ class Cutter:
                 batch_size=round.batch_size,
                 memory_bytes=round.simulated.profile.memory_bytes,
                 peak_bytes=lambda model: peak_bytes(
-                    model, training, round.batch_size, round.prepared.input_shape, task=round.task
+                    model,
+                    training,
+                    round.batch_size,
+                    round.prepared.input_shape,
+                    task=round.task,
+                    samples=round.samples,
                 ),
                 dense_macs=round.prepared.macs_training,
                 accuracy=lambda model: round.evaluate("validation", model).accuracy,

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from torch import nn
+from torch import Tensor, nn
 
 from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
+from fedge.device.adaptation.prior import LabelPrior, estimated_prior, kept_prior
 from fedge.device.local import EVALUATION_BATCH, Drawn, Local
 from fedge.device.location import Location
 from fedge.device.methods import Methods
@@ -45,6 +46,8 @@ class Round:
         self.factory = before.factory  # what is kept of the factory model's answers
         self.served: Served | None = None  # what the report says of, and the state keeps
         self.course = before.course
+        self.prior_macs = 0  # of looking at unlabelled rows in this round
+        self._known_prior = kept_prior(self)
         self.count: Count | None = None  # of a program's own loop, while it is in one
         self._location = location
 
@@ -57,6 +60,25 @@ class Round:
         intake = opened_intake(self, self._location, choice, self._judged)
         intake.take_in()
         return intake
+
+    @cached_property
+    def label_prior(self) -> LabelPrior | None:
+        """Of the rows that are there in this round, estimated when it is first asked for; None: as in the factory."""
+        if self.training.prior == "none":
+            return None
+        with self.uncounted():
+            self._known_prior, self.prior_macs = estimated_prior(self, self._known_prior)
+        return self._known_prior
+
+    def head_was_trained(self) -> None:
+        """On features, by the label prior as it is."""
+        if self.label_prior is not None:
+            self.__dict__["label_prior"] = self._known_prior = self.label_prior.trained()
+
+    @property
+    def prior_state(self) -> dict[str, Tensor]:
+        """For the device's state."""
+        return self.before.prior if self._known_prior is None else self._known_prior.tensors()
 
     @property
     def shard(self) -> Shard:
@@ -98,9 +120,10 @@ class Round:
     @property
     def local(self) -> Local:
         """Training and judging as the plan's settings say."""
-        return self._local(self.shard, None if self.intake is None else self.intake.drawn)
+        drawn = None if self.intake is None else self.intake.drawn
+        return self._local(self.shard, self.label_prior, drawn)
 
-    def _local(self, shard: Shard, drawn: Drawn | None = None) -> Local:
+    def _local(self, shard: Shard, prior: LabelPrior | None, drawn: Drawn | None = None) -> Local:
         return Local(
             self.training,
             self.prepared,
@@ -111,6 +134,7 @@ class Round:
             round=self.plan.round,
             rounds=self.simulated.rounds,
             drawn=drawn,
+            prior=prior,
         )
 
     @property
@@ -131,19 +155,23 @@ class Round:
 
     def evaluate(self, split: str, model: nn.Module) -> Evaluation:
         """Count the device's right answers on one part of the shard: train, validation or test."""
-        return self.evaluated(split, model, self.answers)
+        return self.evaluated(split, model, self.answers, corrected=True)
 
-    def evaluated(self, split: str, model: nn.Module, classes: Sequence[int] | None) -> Evaluation:
-        """The same of any model, among these classes alone; None: among all."""
+    def evaluated(
+        self, split: str, model: nn.Module, classes: Sequence[int] | None, *, corrected: bool = False
+    ) -> Evaluation:
+        """The same of any model, among these classes alone; None: among all. corrected: by the label prior, where the
+        settings ask for one."""
         with self.uncounted():
             order = fast_order(model, EVALUATION_BATCH, self.prepared.input_shape)
-        return self.local.evaluated(split, model, classes, order)
+        return self.local.evaluated(split, model, classes, order, corrected=corrected)
 
     def _judged(self, shard: Shard) -> Evaluation:
         """The device's network as it is, on the training part of a shard."""
         with self.uncounted():
             order = fast_order(self.network.model, EVALUATION_BATCH, self.prepared.input_shape)
-        return self._local(shard).evaluated("train", self.network.model, None, order)
+        local = self._local(shard, self._known_prior)
+        return local.evaluated("train", self.network.model, None, order, corrected=True)
 
     def require_counted(self) -> None:
         """UserError where the network changed and nobody counted; a counted loop is asked when it ends."""

@@ -62,6 +62,7 @@ class DeviceState:
     charge: Charge | None = None
     served: Served | None = None  # None: `model` serves, as it is after each round
     course: Course = field(default_factory=Course)  # where it stands in its schedule
+    prior: dict[str, torch.Tensor] = field(default_factory=dict)  # LabelPrior, where one is estimated
 
     def aged(self, round: int, charge: Charge) -> "DeviceState":
         """The same knowledge after a round that came to nothing but cost energy."""
@@ -106,6 +107,7 @@ class StateFolder:
             kept = state.served.network.model
             tensors |= {f"served.{key}": tensor.contiguous() for key, tensor in kept.items()}
         tensors |= {f"stream.{key}": tensor.contiguous() for key, tensor in state.stream.items()}
+        tensors |= {f"prior.{key}": tensor for key, tensor in state.prior.items()}
         header = {
             "place": self._place(state.round),
             "topology": json.dumps(state.topology),
@@ -167,6 +169,7 @@ def _read(path: Path, round: int, place: str) -> DeviceState | None:
         charge=_charge(json.loads(header["charge"])),
         served=_served(header.get("served"), _under("served.", tensors)),
         course=Course(**json.loads(header.get("course", "{}"))),
+        prior=_under("prior.", tensors),
     )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from fedge.data.shard import Batch
 from fedge.data.transform import Transform
+from fedge.device.adaptation.head import HeadTraining
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.budget.pace import Pace
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
@@ -79,7 +80,7 @@ class Trainer:
         self.round.require_counted()
         task = with_own(self.round.task, loss)
         require_transform(transform)
-        if self.round.idle:
+        if self.round.idle or self._head_stays(instance_filter, error_maps, quantization, transform):
             return
         make = make_optimizer or self.round.methods.optimizer
         with self.round.uncounted():
@@ -100,10 +101,12 @@ class Trainer:
             }
             if self._pace is not None:
                 methods |= {"within": self._pace.within, "told": self._tell}
-            local = self.round.local
-            for stats in local.epochs(
-                network.model, optimizer, "shuffle", task=task, transform=transform, **methods
-            ):
+            local, model = self.round.local, network.model
+            head = None if self.round.training.source is None else HeadTraining(self.round)
+            if head is not None:
+                model, methods["epoch_of"] = head.head, head.epoch
+            for stats in local.epochs(model, optimizer, "shuffle", task=task, transform=transform, **methods):
+                stats += TrainStats() if head is None else head.made()
                 require_not_negative(stats.loss)
                 if stats.samples_kept and not math.isfinite(stats.loss):
                     raise DeviceFailure(
@@ -111,7 +114,23 @@ class Trainer:
                     )
                 self.epochs.append(stats)
                 self._running = TrainStats()
+            if head is not None:
+                self.round.head_was_trained()
         network.accept()
+
+    def _head_stays(self, *brought: object) -> bool:
+        """Whether the head is trained on features, and the label prior has not moved enough for that. UserError for
+        methods that a program brings and that want more of the network than its head."""
+        training = self.round.training
+        if training.source is None:
+            return False
+        if any(method is not None for method in brought):
+            raise UserError(
+                f"device.train: training.source is {training.source!r}, and features go through the head alone: leave "
+                "instance_filter, error_maps, quantization and transform out"
+            )
+        prior, least = self.round.label_prior, training.adaptation.moved
+        return prior is not None and least > 0 and prior.moved <= least
 
     def _tell(self, stats: TrainStats) -> None:
         self._running += stats
@@ -126,7 +145,7 @@ class Trainer:
         """Virtual seconds that this round's arithmetic has taken so far."""
         round, simulated = self.round, self.round.simulated
         done = self.total + self._running
-        macs, steps = done.macs_done + self._cutter.macs, done.steps
+        macs, steps = done.macs_done + self._cutter.macs + round.prior_macs, done.steps
         if round.count is not None:
             macs, steps = macs + round.count.macs, steps + round.count.steps
         work = Work(
@@ -224,7 +243,8 @@ class Trainer:
         round, fit = self.round, self.fit
         batch_size = max(batch_size, fit.batch_size)
         shape = round.prepared.input_shape
-        peak = peak_bytes(round.network.model, round.training, batch_size, shape, copies, task=round.task)
+        model, training = round.network.model, round.training.model_copy(update={"source": None})
+        peak = peak_bytes(model, training, batch_size, shape, copies, task=round.task)
         need = int(round.plan.limits.overhead * peak)
         if need > fit.have_bytes:
             raise DeviceFailure(

@@ -11,6 +11,12 @@ from fedge.scenario.schema import Limits
 from fedge.scenario.training import Training
 
 PLAN = "plan"  # the record's name in a message's content
+_UNSET = (
+    "serve",
+    "prior",
+    "source",
+    "adaptation",
+)  # options of training that are not sent where they are not used
 
 
 class RoundPlan(BaseModel):
@@ -32,8 +38,10 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard; a `serve` or `regrow` that changes nothing weighs nothing."""
-        usual: dict[str, Any] = {"training": {"serve"}} if self.training.serve == "last" else {}
+        coordinator has heard; an option of _UNSET, or a `regrow`, that changes nothing weighs nothing."""
+        plain = Training()
+        unset = {name for name in _UNSET if getattr(self.training, name) == getattr(plain, name)}
+        usual: dict[str, Any] = {"training": unset} if unset else {}
         if not self.regrow:
             usual["regrow"] = True
         record = ConfigRecord(

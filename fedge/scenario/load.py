@@ -91,11 +91,15 @@ def _check_task(scenario: Scenario, facts: DatasetFacts) -> None:
 
 def _check_answers(scenario: Scenario, facts: DatasetFacts) -> None:
     trainings = [scenario.training, *map(scenario.training_of, scenario.fleet)]
-    if facts.task != "classes" and any(training.answers == "own" for training in trainings):
-        raise UserError(
-            f"training.answers is 'own', which is for task 'classes', and {facts.name!r} has task {facts.task!r}: "
-            "leave it out"
-        )
+    if facts.task == "classes":
+        return
+    for key, unset in (("answers", "all"), ("prior", "none"), ("source", None)):
+        value = next((v for v in (getattr(each, key) for each in trainings) if v != unset), unset)
+        if value != unset:
+            raise UserError(
+                f"training.{key} is {value!r}, which is for task 'classes', and {facts.name!r} has task "
+                f"{facts.task!r}: leave it out"
+            )
 
 
 def _rows_left(scenario: Scenario, facts: DatasetFacts) -> int:

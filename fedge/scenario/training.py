@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES, TRANSFORMS, WHAT, did_you_mean, is_reference
+from fedge.scenario.adaptation.checks import contradiction
+from fedge.scenario.adaptation.section import Adaptation
 from fedge.scenario.beside import Beside
 from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
 
@@ -294,6 +296,11 @@ class Training(Section):
         "last"  # which round's network answers, by validation samples; never_worse: or the factory model
     )
     what: What = "all"  # is trained; the rest is frozen: head, norm, shift, last, or layers by name
+    prior: Literal["none", "em"] = "none"  # em: answers corrected by a label prior from unlabelled samples
+    source: Literal["own", "generated", "replay"] | None = (
+        None  # of the features that a head is trained on; None: samples go through the whole network each time
+    )
+    adaptation: Adaptation = Adaptation()  # how prior and source are had
     loss: Loss | None = None  # None: of the data's task, cross_entropy, binary or squared
     transform: Transform = "none"  # of training batches: crop_flip, or one's own as file.py:name
     pruning: Pruning = Pruning()
@@ -311,3 +318,9 @@ class Training(Section):
                     f"training.optimizer.{key}={value[key]}"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _adaptation_can_be(self) -> "Training":
+        if said := contradiction(self):
+            raise ValueError(said)
+        return self

@@ -19,6 +19,7 @@ from fedge.device.answers.factory import FactoryAnswers
 from fedge.device.local import EVALUATION_BATCH, Local
 from fedge.errors import RunError
 from fedge.prepare import Prepared
+from fedge.scenario.adaptation.section import Adaptation
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import ErrorMaps, OtherFilter, Pruning, Training
 from fedge.seeding import derive_seed
@@ -130,5 +131,8 @@ def plain(training: Training) -> Training:
         "instance_filter": OtherFilter(),
         "error_maps": ErrorMaps(),
         "quantization": None,
+        "prior": "none",
+        "source": None,
+        "adaptation": Adaptation(),
     }
     return training.model_copy(update=without)

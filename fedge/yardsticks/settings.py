@@ -14,6 +14,8 @@ _METHODS: dict[str, Callable[[Training], bool]] = {  # of fedge's: whether it is
     "training.error_maps": lambda training: training.error_maps.keep < 1,
     "training.quantization": lambda training: training.quantization is not None,
     "training.serve": lambda training: training.serve != "last",
+    "training.prior": lambda training: training.prior != "none",
+    "training.source": lambda training: training.source is not None,
 }
 _SECTIONS = ("client", "limits", "energy", "availability", "selection", "faults", "schedule", "report")
 NO_PART = (*_METHODS, *_SECTIONS)

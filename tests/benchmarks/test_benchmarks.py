@@ -26,7 +26,7 @@ def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-SLOW = {"deployment"}  # it starts a SuperLink and a SuperNode, which take as long as half of all others
+SLOW = {"deployment", "adaptation"}  # the first starts a SuperLink and a SuperNode, half of the others' time
 RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODULES]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from fedge.coordinator import streams
 from fedge.coordinator.metrics import accuracy, errors, macs, own_figures, parameters_left, served
 from fedge.coordinator.paired import gain, hurt
+from fedge.coordinator.view.adaptation import adaptation
 from fedge.protocol.budget import bits_at_most, facts_or_any
 from fedge.results.run_folder import RunFolder
 from fedge.scenario.schema import Scenario
@@ -29,6 +30,7 @@ def summarise_run(scenario: Scenario, folder: RunFolder, last_ok: Mapping[int, M
         **late,
         "privacy": scenario.privacy.model_dump(),
         **own_figures(rows),
+        **adaptation(scenario, folder),
         **streams.run_figures(scenario, rounds),
         "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
         "never_reported": scenario.clients - len(rows),
@@ -53,6 +55,7 @@ def summarise_sums(scenario: Scenario, folder: RunFolder, reported: int) -> Row:
             "spoke": [figures["round"] for figures in spoke],
             **({"noise": spoke[-1]["noise"]} if spoke and "noise" in spoke[-1] else {}),
         },
+        **adaptation(scenario, folder),
         **streams.run_figures(scenario, rounds),
         "failures": sum(figures["clients"] - figures["ok"] for figures in rounds),
         "never_reported": scenario.clients - reported,

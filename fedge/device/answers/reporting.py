@@ -35,11 +35,12 @@ def report_of(
     answers = figures_of(round.prepared, total, _factory_answers(round), validation, test)
     watched = 0 if round.intake is None else round.intake.watch.macs  # to decide what to keep of a stream
     answers["macs_filter"] += watched
-    answers["bit_operations"] += FLOAT_BIT_OPERATIONS * watched
+    looked = watched + round.prior_macs
+    answers["bit_operations"] += FLOAT_BIT_OPERATIONS * looked
     return RoundReport(
         round=round.plan.round,
         client=round.client,
-        macs_done=total.macs_done + cutter.macs + watched,
+        macs_done=total.macs_done + cutter.macs + looked,
         **answers | _losses(round, trainer.epochs),
         served=None if serving.served is None else serving.served.of,
         parameters=sum(parameter.numel() for parameter in model.parameters()),

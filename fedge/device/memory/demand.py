@@ -3,15 +3,18 @@
 import copy
 import inspect
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import nn
 
 from fedge.catalog.devices import DeviceProfile
+from fedge.device.memory.features import peak_head_memory
 from fedge.device.memory.fitting import Fit, Policy, fit
 from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits
 from fedge.scenario.training import Training
+from fedge.training.features import Trunk
 from fedge.training.pruning.one_shot import prune
 from fedge.training.task import Classes, Task
 from fedge.training.update.what import trained
@@ -30,26 +33,32 @@ def peak_bytes(
     copies: int | None = None,
     *,
     task: Task = Classes(),  # noqa: B008 - it has no state
+    samples: int = 0,
 ) -> int:
     """Peak memory of training `model` as `training` says, on batches of `batch_size`; nothing is run.
 
     copies: numbers per weight that the optimizer keeps; None: those of the settings' own. task: whose loss it is.
+    samples: training samples at hand, of which features may be kept.
     """
     if copies is None:
         copies = training.optimizer.copies
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
     keep = training.error_maps.keep
-    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies, task
+    source = training.source and (training.source, training.adaptation.replayed, samples)
+    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies, task, source
     if key not in _PEAKS:
         known = min(copies, len(_OPTIMIZERS) - 1)
-        _PEAKS[key] = peak_training_memory(
-            lambda: model,
-            batch_size=batch_size,
-            input_shape=input_shape,
-            optimizer=_OPTIMIZERS[known],
-            error_maps=keep if keep < 1 else None,
-            task=task,
-        ) + (copies - known) * sum(
+        how: dict[str, Any] = {
+            "batch_size": batch_size,
+            "input_shape": input_shape,
+            "optimizer": _OPTIMIZERS[known],
+            "task": task,
+        }
+        if source is None:
+            peak = peak_training_memory(lambda: model, error_maps=keep if keep < 1 else None, **how)
+        else:
+            peak = peak_head_memory(Trunk.of(model, input_shape), training, samples=samples, **how)
+        _PEAKS[key] = peak + (copies - known) * sum(
             parameter.nbytes for parameter in model.parameters() if parameter.requires_grad
         )
     return _PEAKS[key]
@@ -103,7 +112,10 @@ def fit_to_memory(
         if level:
             example_input = torch.zeros(1, *input_shape)
             prune(pruned, level, example_input=example_input, **training.pruning.cut)
-        return int(limits.overhead * peak_bytes(pruned, training, batch_size, input_shape, copies, task=task))
+        return int(
+            limits.overhead
+            * peak_bytes(pruned, training, batch_size, input_shape, copies, task=task, samples=samples)
+        )
 
     asked = min(training.batch_size, samples)
     policy: Policy = "shrink" if limits.memory == "shrink" else "refuse"

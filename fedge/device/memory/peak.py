@@ -55,12 +55,13 @@ def peak_training_memory(
     make_model: Callable[[], nn.Module],
     *,
     batch_size: int,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     optimizer: Optimizer = "sgd",
     error_maps: float | None = None,
     task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> int:
-    """Bytes at the peak of training `make_model()` on batches [batch_size, *input_shape] (C, H, W) of its own floats.
+    """Bytes at the peak of training `make_model()` on batches [batch_size, *input_shape] of its own floats: C, H, W of
+    samples, or F of features.
 
     The model may be any, pruned or not, or frozen in parts; it is neither changed nor run. `error_maps` is the share of
     error-map channels kept (None or 1: all). `task`: whose loss is part of the step. A few seconds at most for the
@@ -107,7 +108,7 @@ def train_steps(
     model: nn.Module,
     update: torch.optim.Optimizer,
     batch_size: int,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     error_maps: float | None,
     order: torch.memory_format,
     task: Task = Classes(),  # noqa: B008 - it has no state

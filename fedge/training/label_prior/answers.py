@@ -1,0 +1,57 @@
+"""A task whose answers are corrected by a label prior: loss, ranking, filters and answers all go by it.
+
+    corrected logits = logits + log(pi / pi0)
+
+of which the softmax is p(y | x) pi_y / pi0_y, normalised. A network that is trained under the correction learns what
+the prior does not tell already, and keeps the factory's prior in its own logits: nothing is corrected twice.
+Shapes: B samples, K classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedge.errors import UserError
+from fedge.training.label_prior.em import log_ratio
+from fedge.training.task import Task, Wrapped
+
+
+@dataclass(frozen=True)
+class Corrected(Wrapped):
+    """`task`, which asks for one class for each sample; `shift` is log(pi / pi0) by class."""
+
+    shift: tuple[float, ...]
+
+    @classmethod
+    def by(cls, task: Task, prior_C: Tensor, factory_prior_C: Tensor) -> "Corrected":
+        """With the device's prior in place of the factory's; each sums to 1."""
+        return cls(task, tuple(log_ratio(prior_C, factory_prior_C).tolist()))
+
+    def outputs(self, output: object, samples: int) -> Tensor:
+        """Corrected logits [B, K]. UserError where the network does not tell one class for each sample."""
+        out_BK = self.task.outputs(output, samples)
+        if out_BK.dim() != 2 or out_BK.shape[1] != len(self.shift):
+            raise UserError(
+                f"training.prior is 'em', which corrects one answer among {len(self.shift)} classes for each sample; "
+                f"the network gives {list(out_BK.shape)}: take 'none'"
+            )
+        return out_BK + torch.tensor(self.shift, dtype=out_BK.dtype, device=out_BK.device)
+
+    def loss(self, out_BK: Tensor, y_B: Tensor) -> Tensor:
+        return self.task.loss(out_BK, y_B)
+
+    def mean_loss(self, out_BK: Tensor, y_B: Tensor) -> Tensor:
+        return self.task.mean_loss(out_BK, y_B)
+
+    def total_loss(self, out_BK: Tensor, y_B: Tensor) -> Tensor:
+        return self.task.total_loss(out_BK, y_B)
+
+    def right(self, out_BK: Tensor, y_B: Tensor) -> Tensor:
+        return self.task.right(out_BK, y_B)
+
+    def blank(self, out_BK: Tensor) -> Tensor:
+        return self.task.blank(out_BK)
+
+    def draw(self, samples: int, columns: int, generator: torch.Generator) -> Tensor:
+        return self.task.draw(samples, columns, generator)
