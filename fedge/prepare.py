@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -38,7 +39,9 @@ from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.blank import blank
 from fedge.network.check import check_network
+from fedge.network.factory_exits import exits_trained, label_shares
 from fedge.network.objective import task_named, trained_by, transform_named
+from fedge.network.source import WithExits
 from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import data_root
 from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
@@ -78,6 +81,9 @@ class Prepared:
     task: TaskName = "classes"
     target_std: tuple[float, ...] = ()  # of task numbers, per number and in its unit, over the factory's rows
     tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
+    factory_prior: tuple[
+        float, ...
+    ] = ()  # of a network with exits: how often the factory's rows are of each class
     overlap: int = 0  # of a recorded stream: how many of a client's next rows share samples with a row
 
     @classmethod
@@ -91,6 +97,7 @@ class Prepared:
             "notices": tuple(facts.get("notices", ())),
             "target_std": tuple(facts.get("target_std", ())),
             "tolerance": tuple(facts.get("tolerance", ())),
+            "factory_prior": tuple(facts.get("factory_prior", ())),
         }
         return cls(**facts | own)
 
@@ -215,15 +222,22 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
 def _network_key(scenario: Scenario) -> dict[str, object]:
     """What the factory model depends on, by content: a file's place plays no part."""
     model = scenario.model
-    source = NetworkSource.of(model, scenario.programs)
+    source, exits = _source(scenario), scenario.training.exits
     return {
-        "source": asdict(source),
+        "source": {key: value for key, value in asdict(source).items() if key != "exits" or value},
+        **({} if exits is None else {"exit_epochs": exits.factory_epochs}),
         "version": source.version,
         "weights": model.weights and weights_digest(model.weights),
         "reset": model.reset,
         "factory": model.factory.model_dump(exclude={"transform"}),
         "transform": _by_content(model.factory.transform, scenario.programs),
     }
+
+
+def _source(scenario: Scenario) -> NetworkSource:
+    """The network that is shipped, with its exits."""
+    source, exits = NetworkSource.of(scenario.model, scenario.programs), scenario.training.exits
+    return source if exits is None else replace(source, exits=WithExits(exits.where, exits.channels))
 
 
 def _by_content(reference: str, programs: Programs) -> object:
@@ -307,11 +321,18 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
             train(model, told, optimizer=optimizer, task=task)
         accuracy = _finite_accuracy(model, shard, choice, epoch, task)
         tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
-    state = {name: tensor.contiguous() for name, tensor in on_cpu(model.state_dict()).items()}
+    shipped, prior = model, ()
+    if scenario.training.exits is not None:
+        shipped = exits_trained(
+            model, shard, scenario, task, transform, seed=partial(derive_seed, scenario.world, "factory")
+        )
+        prior = label_shares(shard)
+    state = {name: tensor.contiguous() for name, tensor in on_cpu(shipped.state_dict()).items()}
     save_file(state, folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),
-        network=NetworkSource.of(scenario.model, scenario.programs),
+        network=_source(scenario),
+        factory_prior=prior,
         num_classes=shard.num_classes,
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -339,7 +360,7 @@ def initial_model(
     the file, will not do.
     """
     channels, height, width = shape
-    network = NetworkSource.of(scenario.model, scenario.programs)
+    network = _source(scenario).trunk
     check_network(network, scenario, num_classes, (channels, height, width), task_named(task))
     seed = derive_seed(scenario.world, "factory", "weights")
     model = network.build(num_classes, (channels, height, width), seed=seed)

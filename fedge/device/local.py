@@ -5,7 +5,8 @@ mini-batches, losses, rates and answers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from fedge.data.shard import Batch, Shard
 from fedge.data.transform import Transform
+from fedge.device.early_exits.labels import withheld
 from fedge.device.methods import made_for, settings_decay, settings_optimizer
 from fedge.network.objective import trained_by, transform_named
 from fedge.prepare import Prepared
@@ -22,6 +24,8 @@ from fedge.references import Programs
 from fedge.scenario.training import Training
 from fedge.training.among import Among
 from fedge.training.batches import Batches
+from fedge.training.exits.network import ExitNetwork
+from fedge.training.exits.task import ExitTask
 from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
@@ -36,7 +40,8 @@ Drawn = Callable[[np.ndarray], None]
 
 @dataclass(frozen=True)
 class Local:
-    """seed: of a purpose in this (run, client, round). round: from 1, of `rounds`, over which a rate may fall."""
+    """seed: of a purpose in this (run, client, round). round: from 1, of `rounds`, over which a rate may fall.
+    known_N: which training rows have a label that the device knows; None: all."""
 
     training: Training
     prepared: Prepared
@@ -47,12 +52,24 @@ class Local:
     round: int
     rounds: int
     drawn: Drawn | None = None
+    known_N: np.ndarray | None = None
 
     @property
     def task(self) -> Task:
         """What the network is asked for, with the loss that the settings name."""
         task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
+        if (exits := self.training.exits) is not None:
+            teach = "labels" if exits.teach == "none" else exits.teach
+            return ExitTask(
+                task, teach, temperature=exits.temperature, whole=exits.needs_teacher, among=classes
+            )
         return task if classes is None else Among(task, classes)
+
+    @property
+    def whole_task(self) -> Task:
+        """The same where all of the network learns: of one with exits, the last too."""
+        task = self.task
+        return replace(task, whole=True, trains_last=True) if isinstance(task, ExitTask) else task
 
     @property
     def answers(self) -> tuple[int, ...] | None:
@@ -77,15 +94,19 @@ class Local:
         transform: Transform | None = None,
     ) -> Iterator[Batch]:
         """The training rows once, shuffled by the purpose's seed. transform: in place of the settings'."""
-        return self.shard.batches(
+        told = self.drawn if purpose == "shuffle" else None
+        batches = partial(
+            self.shard.batches,
             "train",
             self.training.batch_size,
             seed=self.seed(purpose, *parts),
             transform=transform or self.transform,
             order=order,
             device=self.torch_device,
-            drawn=self.drawn if purpose == "shuffle" else None,
         )
+        if self.known_N is None:
+            return batches(drawn=told)
+        return withheld(lambda drawn: batches(drawn=drawn), self.known_N, told)
 
     def epochs(
         self,
@@ -137,4 +158,5 @@ class Local:
         """The model's answers on one part of the shard (train, validation or test), among these classes alone; None:
         among all."""
         batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)
-        return evaluate(model, batches, classes=classes, task=self.prepared.asked)
+        with model.answering_among(classes) if isinstance(model, ExitNetwork) else nullcontext():
+            return evaluate(model, batches, classes=classes, task=self.prepared.asked)

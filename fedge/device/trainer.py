@@ -14,6 +14,7 @@ from fedge.data.shard import Batch
 from fedge.data.transform import Transform
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.budget.pace import Pace
+from fedge.device.early_exits.personal import Personal, personal_of, require_none_beside
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, filter_word, made_for, optimizer_word, score_word
@@ -82,7 +83,12 @@ class Trainer:
         if self.round.idle:
             return
         make = make_optimizer or self.round.methods.optimizer
+        personal = personal_of(self.round)
+        if personal is not None:
+            require_none_beside(instance_filter, error_maps, quantization, loss)
         with self.round.uncounted():
+            if personal is not None:
+                self._prepare_exits(personal, make, transform)
             self._fit_to_memory(made_for(network.model, make))
             self.adopted(instance_filter)
             optimizer = made_for(network.model, make)
@@ -100,18 +106,49 @@ class Trainer:
             }
             if self._pace is not None:
                 methods |= {"within": self._pace.within, "told": self._tell}
-            local = self.round.local
-            for stats in local.epochs(
-                network.model, optimizer, "shuffle", task=task, transform=transform, **methods
-            ):
-                require_not_negative(stats.loss)
-                if stats.samples_kept and not math.isfinite(stats.loss):
-                    raise DeviceFailure(
-                        Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
+            if personal is None or personal.trains:
+                local = self.round.local
+                self._take_epochs(
+                    local.epochs(
+                        network.model, optimizer, "shuffle", task=task, transform=transform, **methods
                     )
-                self.epochs.append(stats)
-                self._running = TrainStats()
+                )
+            if personal is not None:
+                personal.choose_thresholds()
         network.accept()
+
+    def _take_epochs(self, epochs: Iterator[TrainStats]) -> None:
+        for stats in epochs:
+            require_not_negative(stats.loss)
+            if stats.samples_kept and not math.isfinite(stats.loss):
+                raise DeviceFailure(
+                    Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
+                )
+            self.epochs.append(stats)
+            self._running = TrainStats()
+
+    def _prepare_exits(self, personal: Personal, make: MakeOptimizer, transform: Transform | None) -> None:
+        """The whole network where it has just been cut and is to be retrained; the person's prior with the trunk that
+        will stand still then; and how far a training pass of the exits goes."""
+        model, local, epochs = personal.model, self.round.local, personal.exits.retrain_epochs
+        if personal.retrains:
+            model.thaw_trunk()
+            model.whole = True
+            self._fit_to_memory(made_for(model, make), may_prune=False)
+            self._take_epochs(
+                self.round.local.epochs(
+                    model,
+                    made_for(model, make),
+                    "retrain",
+                    task=local.whole_task,
+                    transform=transform,
+                    last=epochs,
+                    of=epochs,
+                )
+            )
+            model.freeze_trunk()
+        self.epochs.append(personal.find_prior())
+        model.whole = personal.exits.needs_teacher
 
     def _tell(self, stats: TrainStats) -> None:
         self._running += stats
