@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MODULES = {
     "adapt": "accuracy.adapt",
     "eif_emp": "accuracy.eif_emp",
+    "exits": "accuracy.exits",
     "noise": "accuracy.noise",
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",

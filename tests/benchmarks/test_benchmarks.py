@@ -26,7 +26,8 @@ def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-SLOW = {"deployment"}  # it starts a SuperLink and a SuperNode, which take as long as half of all others
+# a SuperLink and a SuperNode take as long to start as half of all others; exits: three runs of a fleet
+SLOW = {"deployment", "exits"}
 RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODULES]
 
 
