@@ -79,7 +79,7 @@ def run(options: Options, results: Results) -> None:
         for seed in options.seeds:
             for arm in options.arms:
                 if (options.world, seed, arm) not in done:
-                    for row in _rows(Cell(options.world, seed, arm), factory, options, Path(folder)):
+                    for row in list(_rows(Cell(options.world, seed, arm), factory, options, Path(folder))):
                         results.add(row)
 
 
@@ -162,15 +162,15 @@ def _rows(cell: Cell, factory: Sequence[str], options: Options, folder: Path) ->
     scenario = load_scenario(name, changes)
     out = folder / f"{cell.world}-{cell.seed}-{cell.arm}"
     result = run_checked(scenario, out, resume=False, overwrite=True, observer=Observer())
+    prepared_at = Path(prepare(scenario).folder)
     for report in result.reports():
         if report["status"] != "ok":
             raise UserError(f"{cell.arm}: client {report['client']} ended with {report['status']}")
-        yield {**vars(cell), "client": report["client"], **_of_client(scenario, out, report)}
+        yield {**vars(cell), "client": report["client"], **_of_client(scenario, prepared_at, out, report)}
 
 
-def _of_client(scenario: Scenario, out: Path, report: Row) -> dict[str, Any]:
+def _of_client(scenario: Scenario, prepared_at: Path, out: Path, report: Row) -> dict[str, Any]:
     client = report["client"]
-    prepared_at = Path(prepare(scenario).folder)
     location = Location(
         client, client, prepared_at, out / "devices" / str(client), Simulated.of(scenario, client)
     )

@@ -7,6 +7,7 @@ macs     per answered sample: mean, worst, and trunk, the factory's network with
 time_s   virtual, per answered sample: mean and worst
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def exits(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
                 "trunk": sum(row["test_count"] * row["trunk_macs"] for row in told) / count,
             },
             "time_s": {
-                "mean": sum(row["test_count"] * row["answer_s"] for row in told) / count,
+                "mean": math.fsum(row["test_count"] * row["answer_s"] for row in told) / count,
                 "worst": max(row["answer_worst_s"] for row in told),
             },
         }

@@ -18,7 +18,7 @@ from fedge.data.shard import Batch, Shard
 from fedge.data.transform import Transform
 from fedge.device.early_exits.labels import withheld
 from fedge.device.methods import made_for, settings_decay, settings_optimizer
-from fedge.network.objective import trained_by, transform_named
+from fedge.network.objective import taught_by, trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.references import Programs
 from fedge.scenario.training import Training
@@ -58,11 +58,8 @@ class Local:
     def task(self) -> Task:
         """What the network is asked for, with the loss that the settings name."""
         task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
-        if (exits := self.training.exits) is not None:
-            teach = "labels" if exits.teach == "none" else exits.teach
-            return ExitTask(
-                task, teach, temperature=exits.temperature, whole=exits.needs_teacher, among=classes
-            )
+        if self.training.exits is not None:
+            return taught_by(task, self.training.exits, classes)
         return task if classes is None else Among(task, classes)
 
     @property
