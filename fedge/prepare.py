@@ -269,7 +269,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
             prepared = replace(prepared, overlap=dataset.overlap)
         write_arrivals(partial, stream, scenario.clients)
         # Under its final name: equal preparations leave equal files.
-        (partial / "prepared.json").write_text(json.dumps(asdict(replace(prepared, folder=folder.name))))
+        (partial / "prepared.json").write_text(_facts(replace(prepared, folder=folder.name)))
         write_digests(partial)
         shutil.rmtree(folder, ignore_errors=True)  # left by a crash, or by an older format
         partial.rename(folder)
@@ -279,6 +279,14 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _facts(prepared: Prepared) -> str:
+    """As JSON; what is of exits stands there where there are any."""
+    facts = asdict(prepared)
+    if prepared.network.exits is None:
+        del facts["factory_prior"], facts["network"]["exits"]
+    return json.dumps(facts)
 
 
 def _no_factory_rows(scenario: Scenario, rows: int) -> str:

@@ -1,7 +1,8 @@
 """Personal early exits beside what would beat them: accuracy, MACs of training, MACs of an answer.
 
-    cifar100   ResNet-20 of half its width, trained on 30,000 pictures of 100 classes; persons of 2 classes (eight), 5
-               (six) and 10 (four), none of them twice; 100 training pictures a class, 50 validation, 50 test
+    cifar100   the factory model of the scenario cifar100-subsets, or a deeper one by `--net`; persons of 2 classes
+               (four), 5 (three) and 10 (two), none of them twice, whose pictures that model has not seen: 100 of a
+               class to train on, 50 for validation, 50 for the test
     har        HAR CNN; thirty persons of UCI HAR, whole runs trained or tested on, never both
     digits     a few of scikit-learn's digits, for a smoke run
 
@@ -33,6 +34,7 @@ from benchmarks.measure.table import markdown
 from fedge.console.observer import Observer
 from fedge.coordinator.schedule import plan_round
 from fedge.data.datasets import load_dataset
+from fedge.data.partition import divide
 from fedge.device.device import Device
 from fedge.device.early_exits.personal import personal_of
 from fedge.device.location import Location
@@ -48,9 +50,8 @@ from fedge.training.exits.leaving import chosen_thresholds
 from fedge.training.macs import count_forward
 
 SLACKS = (0.0, 0.02, 0.05, 0.1, 0.2)
-PERSONS = (2,) * 8 + (5,) * 6 + (10,) * 4  # classes of each
-PER_CLASS = {"train": 100, "validation": 50, "test": 150}
-TESTED = 50  # of a class's test rows; the others are nobody's, and none is the factory's
+PERSONS = (2,) * 4 + (5,) * 3 + (10,) * 2  # classes of each
+PER_CLASS = {"train": 100, "validation": 50, "test": 50}
 PLAIN = ("training.pruning.level=0.0", "training.instance_filter.kind=none", "training.error_maps.keep=1.0")
 EXITS = {
     "generic": ("training.exits.teach=none", "training.answers=own"),
@@ -84,19 +85,29 @@ def run(options: Options, results: Results) -> None:
 
 
 def _factory(options: Options, folder: Path) -> list[str]:
-    """Changes by which every arm ships the same trunk, trained once."""
-    base = _world(options, folder / "all.csv", TESTED_ALL)
-    prepared = prepare(load_scenario(str(base[0]), base[1:]))
-    shipped = _world(options, folder / "persons.csv", TESTED)
+    """A scenario's name and changes by which every arm ships the same trunk, trained once."""
+    seed = f"data.seed={options.data_seed}"
+    if options.world != "cifar100":
+        shipped = _world(options)
+        prepared = prepare(load_scenario(shipped[0], shipped[1:]))
+    else:
+        base = load_scenario("cifar100-subsets", [seed, f"model.name={options.net}"])
+        prepared = prepare(base)
+        _write_persons(folder / "persons.csv", base)
+        shipped = [
+            "cifar100-subsets",
+            *_common(options),
+            f"data.partition={{kind='given', file='{folder / 'persons.csv'}'}}",
+            f"model.name={options.net}",
+            f"fleet=[{{device='jetson-tx2', count={len(PERSONS)}}}]",
+            "training.answers=all",
+            "training.batch_size=32",
+        ]
     return [*shipped, f"model.weights={prepared.folder}/factory.safetensors", "model.factory.epochs=0"]
 
 
-TESTED_ALL = PER_CLASS["test"]
-
-
-def _world(options: Options, file: Path, tested: int) -> list[str]:
-    """A scenario's name, and the changes that make it the world."""
-    common = [
+def _common(options: Options) -> list[str]:
+    return [
         *PLAIN,
         "rounds=1",
         "engine.kind=inline",
@@ -104,40 +115,27 @@ def _world(options: Options, file: Path, tested: int) -> list[str]:
         f"training.epochs={options.epochs}",
         f"data.seed={options.data_seed}",
     ]
+
+
+def _world(options: Options) -> list[str]:
     if options.world == "har":
-        return ["har-subjects", *common, "training.batch_size=16"]
-    if options.world == "digits":
-        return [
-            "quickstart",
-            *common,
-            "data.partition={kind='pathological', classes=2}",
-            "model.factory.epochs=1",
-        ]
-    _write_persons(file, options.data_seed, tested)
-    return [
-        "cifar100-subsets",
-        *common,
-        f"data.partition={{kind='given', file='{file}'}}",
-        "model.name=resnet20",
-        f"model.args.width={options.width}",
-        f"model.factory.epochs={options.factory_epochs}",
-        f"fleet=[{{device='jetson-tx2', count={len(PERSONS)}}}]",
-        "training.answers=all",
-        "training.batch_size=32",
-    ]
+        return ["har-subjects", *_common(options), "training.batch_size=16"]
+    two = "data.partition={kind='pathological', classes=2}"
+    return ["quickstart", *_common(options), two, "model.factory.epochs=1"]
 
 
-def _write_persons(file: Path, seed: int, tested: int) -> None:
-    """row,client,part: each person's classes are nobody else's."""
-    labels_N = load_dataset("cifar100", data_root(None)).y
-    chance, start = np.random.default_rng(seed), 0
-    classes, rows = chance.permutation(100), []
+def _write_persons(file: Path, base: Scenario) -> None:
+    """row,client,part: each person's classes are nobody else's, and no row is the factory's."""
+    dataset = load_dataset("cifar100", data_root(base.data.root))
+    free_N = np.ones(len(dataset), dtype=bool)
+    free_N[divide(dataset, base.data, clients=base.clients, seed=base.world).factory.train] = False
+    chance, start = np.random.default_rng(base.world), 0
+    classes, rows = chance.permutation(dataset.num_classes), []
+    parts = [part for part, size in PER_CLASS.items() for _ in range(size)]
     for client, count in enumerate(PERSONS):
         for own in classes[start : start + count]:
-            chosen = chance.permutation(np.flatnonzero(labels_N == own))[: sum(PER_CLASS.values())]
-            parts = [part for part, size in PER_CLASS.items() for _ in range(size)]
-            kept = sum(PER_CLASS.values()) - PER_CLASS["test"] + tested
-            rows += [(int(row), client, part) for row, part in zip(chosen[:kept], parts, strict=False)]
+            chosen = chance.permutation(np.flatnonzero(free_N & (dataset.y == own)))[: len(parts)]
+            rows += [(int(row), client, part) for row, part in zip(chosen, parts, strict=True)]
         start += count
     with file.open("w", newline="") as out:
         csv.writer(out).writerows([("row", "client", "part"), *sorted(rows)])
@@ -308,11 +306,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=5, help="local epochs")
     parser.add_argument("--rate", type=float, default=0.02, help="learning rate of networks")
     parser.add_argument("--exits-rate", type=float, default=0.05, help="learning rate of exits")
-    parser.add_argument("--factory-epochs", type=int, default=8, help="of the factory model on CIFAR-100")
+    parser.add_argument("--net", default="resnet8", help="on CIFAR-100: resnet8, resnet20, ...")
     parser.add_argument("--exit-epochs", type=int, default=3, help="of its exits")
-    parser.add_argument(
-        "--width", type=float, default=0.5, help="of the ResNet-20, of its published channels"
-    )
     parser.add_argument("--channels", type=int, default=32, help="of an exit's convolution")
     parser.add_argument("--data-seed", type=int, default=7, help="who holds what")
 
@@ -320,7 +315,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 BENCHMARK = Benchmark(
     name="exits",
     purpose="Personal early exits beside what would beat them",
-    takes="ten minutes on HAR; on CIFAR-100 twenty for the factory model and a quarter of an hour a seed; one core",
+    takes="five minutes of one core on HAR; three a seed on CIFAR-100 with ResNet-8, and ten for its factory model",
     key=("world", "seed", "arm", "client"),
     run=run,
     page=page,
