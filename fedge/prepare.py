@@ -39,9 +39,8 @@ from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.blank import blank
 from fedge.network.check import check_network
-from fedge.network.factory_exits import exits_trained, label_shares
+from fedge.network.factory_exits import annealed, exits_trained, label_shares
 from fedge.network.objective import task_named, trained_by, transform_named
-from fedge.network.source import WithExits
 from fedge.network.weights import load_weights, weights_digest
 from fedge.paths import data_root
 from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
@@ -222,7 +221,8 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
 def _network_key(scenario: Scenario) -> dict[str, object]:
     """What the factory model depends on, by content: a file's place plays no part."""
     model = scenario.model
-    source, exits = _source(scenario), scenario.training.exits
+    exits = scenario.training.exits
+    source = NetworkSource.of(model, scenario.programs, exits)
     return {
         "source": {key: value for key, value in asdict(source).items() if key != "exits" or value},
         **({} if exits is None else {"exit_epochs": exits.factory_epochs}),
@@ -232,12 +232,6 @@ def _network_key(scenario: Scenario) -> dict[str, object]:
         "factory": model.factory.model_dump(exclude={"transform"}),
         "transform": _by_content(model.factory.transform, scenario.programs),
     }
-
-
-def _source(scenario: Scenario) -> NetworkSource:
-    """The network that is shipped, with its exits."""
-    source, exits = NetworkSource.of(scenario.model, scenario.programs), scenario.training.exits
-    return source if exits is None else replace(source, exits=WithExits(exits.where, exits.channels))
 
 
 def _by_content(reference: str, programs: Programs) -> object:
@@ -304,43 +298,35 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     choice, device = scenario.model.factory, opened(scenario.engine.device)
     model.to(device)
     per_epoch = -(-shard.count("train") // choice.batch_size)
-    steps = choice.epochs * per_epoch
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=choice.learning_rate,
-        momentum=choice.momentum,
-        weight_decay=choice.weight_decay,
-    )
-    if steps:
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        optimizer.register_step_post_hook(lambda *_: decay.step())
+    optimizer = annealed(model, choice, steps=choice.epochs * per_epoch)
     order = fast_order(model, choice.batch_size, shard.shape)
     tolerance = _tolerances(scenario, shard)
     task = trained_by(task_named(shard.task, scale=shard.target_std, tolerance=tolerance), choice.loss)
     transform = transform_named(choice.transform, scenario.programs, key="model.factory.transform")
+    seed = partial(derive_seed, scenario.world, "factory")
     tell("factory", 0, choice.epochs * EPOCH)
     for epoch in range(choice.epochs):
-        seed = derive_seed(scenario.world, "factory", "shuffle", epoch)
         batches = shard.batches(
-            "train", choice.batch_size, seed=seed, transform=transform, order=order, device=device
+            "train",
+            choice.batch_size,
+            seed=seed("shuffle", epoch),
+            transform=transform,
+            order=order,
+            device=device,
         )
         told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
-        with drawing_from(derive_seed(scenario.world, "factory", "torch", epoch), device):
+        with drawing_from(seed("torch", epoch), device):
             train(model, told, optimizer=optimizer, task=task)
         accuracy = _finite_accuracy(model, shard, choice, epoch, task)
         tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
-    shipped, prior = model, ()
-    if scenario.training.exits is not None:
-        shipped = exits_trained(
-            model, shard, scenario, task, transform, seed=partial(derive_seed, scenario.world, "factory")
-        )
-        prior = label_shares(shard)
+    exits = scenario.training.exits
+    shipped = model if exits is None else exits_trained(model, shard, scenario, task, transform, seed=seed)
     state = {name: tensor.contiguous() for name, tensor in on_cpu(shipped.state_dict()).items()}
     save_file(state, folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),
-        network=_source(scenario),
-        factory_prior=prior,
+        network=NetworkSource.of(scenario.model, scenario.programs, exits),
+        factory_prior=() if exits is None else label_shares(shard),
         num_classes=shard.num_classes,
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -368,7 +354,7 @@ def initial_model(
     the file, will not do.
     """
     channels, height, width = shape
-    network = _source(scenario).trunk
+    network = NetworkSource.of(scenario.model, scenario.programs)
     check_network(network, scenario, num_classes, (channels, height, width), task_named(task))
     seed = derive_seed(scenario.world, "factory", "weights")
     model = network.build(num_classes, (channels, height, width), seed=seed)

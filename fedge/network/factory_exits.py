@@ -10,6 +10,7 @@ from fedge.data.shard import Shard
 from fedge.data.transform import Transform
 from fedge.errors import RunError
 from fedge.progress import EPOCH, tell
+from fedge.scenario.model import Factory
 from fedge.scenario.schema import Scenario
 from fedge.training.exits.network import ExitNetwork, with_exits
 from fedge.training.exits.task import ExitTask
@@ -42,16 +43,8 @@ def exits_trained(
     ).to(device)
     model.freeze_trunk()
     model.whole = False
-    optimizer = torch.optim.SGD(
-        model.exits.parameters(),
-        lr=choice.learning_rate,
-        momentum=choice.momentum,
-        weight_decay=choice.weight_decay,
-    )
-    steps = exits.factory_epochs * -(-shard.count("train") // choice.batch_size)
-    if steps:
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        optimizer.register_step_post_hook(lambda *_: decay.step())
+    per_epoch = -(-shard.count("train") // choice.batch_size)
+    optimizer = annealed(model.exits, choice, steps=exits.factory_epochs * per_epoch)
     order = fast_order(model, choice.batch_size, shard.shape)
     for epoch in range(exits.factory_epochs):
         tell("factory", epoch * EPOCH, exits.factory_epochs * EPOCH)
@@ -74,6 +67,20 @@ def exits_trained(
     for parameter in thawed:
         parameter.requires_grad_(True)
     return model
+
+
+def annealed(model: nn.Module, choice: Factory, *, steps: int) -> torch.optim.Optimizer:
+    """The factory's optimizer of the model's parameters, whose rate falls to 0 in so many steps."""
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=choice.learning_rate,
+        momentum=choice.momentum,
+        weight_decay=choice.weight_decay,
+    )
+    if steps:
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        optimizer.register_step_post_hook(lambda *_: decay.step())
+    return optimizer
 
 
 def label_shares(shard: Shard) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from fedge.models import build
 from fedge.network.arguments import arguments_of
 from fedge.network.sandbox import sandboxed
 from fedge.references import Programs, error_in, resolve_callable
+from fedge.scenario.exits import Exits
 from fedge.scenario.model import Model
 from fedge.seeding import derive_seed
 from fedge.torchvision_compat import with_torchvision
@@ -48,12 +49,13 @@ class NetworkSource:
     exits: WithExits | None = None
 
     @classmethod
-    def of(cls, model: Model, programs: Programs) -> Self:
-        """The scenario's; the same wherever its files lie."""
+    def of(cls, model: Model, programs: Programs, exits: Exits | None = None) -> Self:
+        """The scenario's; the same wherever its files lie. exits: that it is shipped with."""
         where, _, function = model.reference.rpartition(":")
         program = programs.get(where)
         name = model.reference if program is None else f"{PurePath(where).name}:{function}"
-        return cls(name, dict(model.args), program)
+        at = None if exits is None else WithExits(exits.where, exits.channels)
+        return cls(name, dict(model.args), program, at)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:

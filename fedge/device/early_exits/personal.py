@@ -1,11 +1,13 @@
 """What a device does to its exits around their training: before it the person's prior, after it the thresholds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
+from fedge.data.shard import Batch
 from fedge.device.early_exits.labels import known_labels, withheld
 from fedge.device.local import EVALUATION_BATCH
 from fedge.device.round import Round
@@ -81,17 +83,17 @@ class Personal:
         with self.model.answering_among(self.round.answers):
             return judged(self.model, self._batches(split))
 
-    def _batches(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches(self, split: str) -> Iterator[Batch]:
         round = self.round
         order = fast_order(self.model, EVALUATION_BATCH, round.prepared.input_shape)
 
-        def told(drawn):  # type: ignore[no-untyped-def]
+        def told(drawn: Callable[[np.ndarray], None] | None) -> Iterator[Batch]:
             return round.own_shard.batches(
                 split, EVALUATION_BATCH, order=order, device=round.torch_device, drawn=drawn
             )
 
         if split == "test":
-            return told(None)  # type: ignore[no-any-return]
+            return told(None)
         seed = derive_seed(round.simulated.seed, round.client, "labelled", split)
         return withheld(told, known_labels(round.own_shard.count(split), self.exits.known, seed))
 

@@ -104,8 +104,8 @@ def macs_to_leave(model: ExitNetwork, input_shape: Sequence[int]) -> list[int]:
     The last is the worst case: the whole trunk and all exits, more than the trunk without exits.
     """
     layers = count_forward(model, input_shape).layers
-    sums, done = [], 0
-    place = 0
+    sums: list[int] = []
+    done = place = 0
     for index, layer in enumerate(layers):
         done += layer.forward
         own = f"exits.{place}."

@@ -9,6 +9,7 @@ forward MACs are taken: an exit costs too, and is paid for by every sample that 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,7 +98,8 @@ def _chain(layer: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 
 def _halving(trunk: nn.Module, input_shape: Sequence[int], chain: Sequence[str]) -> list[str]:
     """Those that make the longer side of a map shorter by two fifths or more."""
-    shapes, before, found = _shapes(trunk, input_shape, chain), tuple(input_shape), []
+    shapes, before = _shapes(trunk, input_shape, chain), tuple(input_shape)
+    found: list[str] = []
     for name in chain:
         shape = shapes.get(name, ())
         if len(shape) == len(before) == 3 and max(shape[1:]) <= 0.6 * max(before[1:]):
@@ -108,7 +110,8 @@ def _halving(trunk: nn.Module, input_shape: Sequence[int], chain: Sequence[str])
 
 def _macs_done(trunk: nn.Module, input_shape: Sequence[int], chain: Sequence[str]) -> dict[str, int]:
     """The forward MACs that are done when each layer of the chain is through."""
-    table, done, sums = count_forward(trunk, input_shape), 0, {}
+    table, done = count_forward(trunk, input_shape), 0
+    sums: dict[str, int] = {}
     for name in chain:
         done += sum(
             layer.forward for layer in table.layers if layer.name == name or layer.name.startswith(f"{name}.")
@@ -119,16 +122,14 @@ def _macs_done(trunk: nn.Module, input_shape: Sequence[int], chain: Sequence[str
 
 def _shapes(trunk: nn.Module, input_shape: Sequence[int], names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """What these layers give for one instance, in the order in which they first run."""
-    layers, shapes = dict(trunk.named_modules()), {}
+    layers = dict(trunk.named_modules())
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str, output: Any) -> None:
+    def note(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
         if name not in shapes:
             shapes[name] = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
 
-    handles = [
-        layers[name].register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name in names
-    ]
+    handles = [layers[name].register_forward_hook(partial(note, name)) for name in names]
     try:
         with evaluating(trunk), torch.no_grad():
             trunk(one_instance(trunk, input_shape))
