@@ -24,6 +24,7 @@ MODULES = {
     "adapt": "accuracy.adapt",
     "adaptation": "adaptation.benchmark",
     "eif_emp": "accuracy.eif_emp",
+    "exits": "accuracy.exits",
     "noise": "accuracy.noise",
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",

@@ -23,7 +23,7 @@ from fedge.device.memory.fitting import Fit
 from fedge.device.methods import Methods, made_for
 from fedge.errors import UserError
 from fedge.launch import host_request
-from fedge.network.objective import task_named, trained_by
+from fedge.network.objective import task_named, taught_by, trained_by
 from fedge.prepare import initial_model
 from fedge.privacy.leaving import sent_bytes
 from fedge.privacy.noise.forecast import expected
@@ -31,10 +31,12 @@ from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.budget import bits_at_most
 from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS
+from fedge.scenario.exits import Exits
 from fedge.scenario.fleet import HOUR_S
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.seeding import derive_seed
+from fedge.training.exits.network import with_exits
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import CRITERIA, macs_per_sample
@@ -72,7 +74,10 @@ def _plan_class(
     dense_macs = count_macs(model, shape).training
     parameters = _parameters(model)
     model = copy.deepcopy(model)
-    freeze(model, training.what, shape)
+    if training.exits is None:
+        freeze(model, training.what, shape)
+    else:
+        model, task = _exits(model, training.exits, facts), taught_by(task, training.exits)
     fit = fit_to_memory(
         model,
         training,
@@ -126,6 +131,7 @@ def _plan_class(
             served=0 if training.serve == "last" else scenario.all_rounds,
             frames=scenario.stream_frames,
             detecting=scenario.schedule.detector is not None,
+            exits=scenario.training.exits is not None,
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
@@ -143,6 +149,14 @@ def _looked_at(scenario: Scenario, samples: int) -> int:
     if scenario.data.stream is None:
         rows = round(samples * (split.train + split.validation) / split.train)
     return rows if most is None else min(rows, most)
+
+
+def _exits(trunk: nn.Module, exits: Exits, facts: DatasetFacts) -> nn.Module:
+    """The network with its exits, which alone are trained: a round without retraining or a look for the prior."""
+    model = with_exits(trunk, facts.shape, facts.num_classes, where=exits.where, channels=exits.channels)
+    model.freeze_trunk()
+    model.whole = exits.needs_teacher
+    return model
 
 
 def _noise(scenario: Scenario) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.blank import blank
 from fedge.network.check import check_network
+from fedge.network.factory_exits import annealed, exits_trained, label_shares
 from fedge.network.objective import task_named, trained_by, transform_named
 from fedge.network.shipped import shipped_bytes, write_shipped
 from fedge.network.weights import load_weights, weights_digest
@@ -80,6 +82,9 @@ class Prepared:
     task: TaskName = "classes"
     target_std: tuple[float, ...] = ()  # of task numbers, per number and in its unit, over the factory's rows
     tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
+    factory_prior: tuple[
+        float, ...
+    ] = ()  # of a network with exits: how often the factory's rows are of each class
     overlap: int = 0  # of a recorded stream: how many of a client's next rows share samples with a row
 
     @classmethod
@@ -93,6 +98,7 @@ class Prepared:
             "notices": tuple(facts.get("notices", ())),
             "target_std": tuple(facts.get("target_std", ())),
             "tolerance": tuple(facts.get("tolerance", ())),
+            "factory_prior": tuple(facts.get("factory_prior", ())),
         }
         return cls(**facts | own)
 
@@ -231,9 +237,11 @@ def _content_hash(scenario: Scenario, dataset: DataSet) -> str:
 def _network_key(scenario: Scenario) -> dict[str, object]:
     """What the factory model depends on, by content: a file's place plays no part."""
     model = scenario.model
-    source = NetworkSource.of(model, scenario.programs)
+    exits = scenario.training.exits
+    source = NetworkSource.of(model, scenario.programs, exits)
     return {
-        "source": asdict(source),
+        "source": {key: value for key, value in asdict(source).items() if key != "exits" or value},
+        **({} if exits is None else {"exit_epochs": exits.factory_epochs}),
         "version": source.version,
         "weights": model.weights and weights_digest(model.weights),
         "reset": model.reset,
@@ -271,7 +279,7 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
             prepared = replace(prepared, overlap=dataset.overlap)
         write_arrivals(partial, stream, scenario.clients)
         # Under its final name: equal preparations leave equal files.
-        (partial / "prepared.json").write_text(json.dumps(asdict(replace(prepared, folder=folder.name))))
+        (partial / "prepared.json").write_text(_facts(replace(prepared, folder=folder.name)))
         write_digests(partial)
         shutil.rmtree(folder, ignore_errors=True)  # left by a crash, or by an older format
         partial.rename(folder)
@@ -281,6 +289,14 @@ def _write(scenario: Scenario, dataset: DataSet, folder: Path) -> None:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _facts(prepared: Prepared) -> str:
+    """As JSON; what is of exits stands there where there are any."""
+    facts = asdict(prepared)
+    if prepared.network.exits is None:
+        del facts["factory_prior"], facts["network"]["exits"]
+    return json.dumps(facts)
 
 
 def _no_factory_rows(scenario: Scenario, rows: int) -> str:
@@ -298,36 +314,35 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     choice, device = scenario.model.factory, opened(scenario.engine.device)
     model.to(device)
     per_epoch = -(-shard.count("train") // choice.batch_size)
-    steps = choice.epochs * per_epoch
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=choice.learning_rate,
-        momentum=choice.momentum,
-        weight_decay=choice.weight_decay,
-    )
-    if steps:
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        optimizer.register_step_post_hook(lambda *_: decay.step())
+    optimizer = annealed(model, choice, steps=choice.epochs * per_epoch)
     order = fast_order(model, choice.batch_size, shard.shape)
     tolerance = _tolerances(scenario, shard)
     task = trained_by(task_named(shard.task, scale=shard.target_std, tolerance=tolerance), choice.loss)
     transform = transform_named(choice.transform, scenario.programs, key="model.factory.transform")
+    seed = partial(derive_seed, scenario.world, "factory")
     tell("factory", 0, choice.epochs * EPOCH)
     for epoch in range(choice.epochs):
-        seed = derive_seed(scenario.world, "factory", "shuffle", epoch)
         batches = shard.batches(
-            "train", choice.batch_size, seed=seed, transform=transform, order=order, device=device
+            "train",
+            choice.batch_size,
+            seed=seed("shuffle", epoch),
+            transform=transform,
+            order=order,
+            device=device,
         )
         told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
-        with drawing_from(derive_seed(scenario.world, "factory", "torch", epoch), device):
+        with drawing_from(seed("torch", epoch), device):
             train(model, told, optimizer=optimizer, task=task)
         accuracy = _finite_accuracy(model, shard, choice, epoch, task)
         tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
-    state = {name: tensor.contiguous() for name, tensor in on_cpu(model.state_dict()).items()}
+    exits = scenario.training.exits
+    shipped = model if exits is None else exits_trained(model, shard, scenario, task, transform, seed=seed)
+    state = {name: tensor.contiguous() for name, tensor in on_cpu(shipped.state_dict()).items()}
     save_file(state, folder / "factory.safetensors")
     return Prepared(
         folder=str(folder),
-        network=NetworkSource.of(scenario.model, scenario.programs),
+        network=NetworkSource.of(scenario.model, scenario.programs, exits),
+        factory_prior=() if exits is None else label_shares(shard),
         num_classes=shard.num_classes,
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fedge.coordinator.exits import exits
 from fedge.coordinator.paired import hurt, mean, worst_decile
 from fedge.fleet.selection import Closing
 from fedge.protocol.figures import PREFIX
@@ -41,6 +42,7 @@ def summarise_round(round: int, rows: Sequence[Row], *, online: int, closing: Cl
         **served(ok),
         "validation": spread(accuracies(ok, "validation_correct", "validation_count")),
         **own_figures(ok),
+        **exits(ok),
         "parameters_left": parameters_left(ok),
         "time_s": closing.time_s,
         "energy_j": math.fsum(row["energy_j"] for row in ok),

@@ -5,7 +5,8 @@ mini-batches, losses, rates and answers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,16 @@ from torch import nn
 from fedge.data.shard import Batch, Shard
 from fedge.data.transform import Transform
 from fedge.device.adaptation.prior import LabelPrior
+from fedge.device.early_exits.labels import withheld
 from fedge.device.methods import made_for, settings_decay, settings_optimizer
-from fedge.network.objective import trained_by, transform_named
+from fedge.network.objective import taught_by, trained_by, transform_named
 from fedge.prepare import Prepared
 from fedge.references import Programs
 from fedge.scenario.training import Training
 from fedge.training.among import Among
 from fedge.training.batches import Batches
+from fedge.training.exits.network import ExitNetwork
+from fedge.training.exits.task import ExitTask
 from fedge.training.loop import evaluate, train
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import Evaluation, TrainStats
@@ -37,7 +41,8 @@ Drawn = Callable[[np.ndarray], None]
 
 @dataclass(frozen=True)
 class Local:
-    """seed: of a purpose in this (run, client, round). round: from 1, of `rounds`, over which a rate may fall."""
+    """seed: of a purpose in this (run, client, round). round: from 1, of `rounds`, over which a rate may fall.
+    known_N: which training rows have a label that the device knows; None: all."""
 
     training: Training
     prepared: Prepared
@@ -49,13 +54,22 @@ class Local:
     rounds: int
     drawn: Drawn | None = None
     prior: LabelPrior | None = None
+    known_N: np.ndarray | None = None
 
     @property
     def task(self) -> Task:
         """What the network is asked for, with the loss that the settings name; corrected by the label prior."""
         task, classes = trained_by(self.prepared.asked, self.training.loss), self.answers
         task = task if self.prior is None else self.prior.corrected(task)
+        if self.training.exits is not None:
+            return taught_by(task, self.training.exits, classes)
         return task if classes is None else Among(task, classes)
+
+    @property
+    def whole_task(self) -> Task:
+        """The same where all of the network learns: of one with exits, the last too."""
+        task = self.task
+        return replace(task, whole=True, trains_last=True) if isinstance(task, ExitTask) else task
 
     @property
     def answers(self) -> tuple[int, ...] | None:
@@ -80,15 +94,19 @@ class Local:
         transform: Transform | None = None,
     ) -> Iterator[Batch]:
         """The training rows once, shuffled by the purpose's seed. transform: in place of the settings'."""
-        return self.shard.batches(
+        told = self.drawn if purpose == "shuffle" else None
+        batches = partial(
+            self.shard.batches,
             "train",
             self.training.batch_size,
             seed=self.seed(purpose, *parts),
             transform=transform or self.transform,
             order=order,
             device=self.torch_device,
-            drawn=self.drawn if purpose == "shuffle" else None,
         )
+        if self.known_N is None:
+            return batches(drawn=told)
+        return withheld(lambda drawn: batches(drawn=drawn), self.known_N, told)
 
     def epochs(
         self,
@@ -154,4 +172,5 @@ class Local:
         batches = self.shard.batches(split, EVALUATION_BATCH, order=order, device=self.torch_device)
         task = self.prepared.asked
         task = self.prior.corrected(task) if corrected and self.prior is not None else task
-        return evaluate(model, batches, classes=classes, task=task)
+        with model.answering_among(classes) if isinstance(model, ExitNetwork) else nullcontext():
+            return evaluate(model, batches, classes=classes, task=task)

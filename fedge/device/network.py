@@ -11,6 +11,7 @@ from fedge.device.state import DeviceState, KeptNetwork
 from fedge.errors import UserError
 from fedge.prepare import Prepared
 from fedge.protocol.report import LAYERS, OWN
+from fedge.training.exits.network import ExitNetwork
 from fedge.training.pruning.one_shot import prune
 from fedge.training.pruning.topology import Topology
 from fedge.training.update.what import What, freeze, trained
@@ -34,6 +35,8 @@ class Network:
     def cut(self, level: float, **how: Any) -> None:
         """Remove the share `level` of the parameters; `how`: the arguments of `prune`."""
         before = list(self.model.parameters())
+        if isinstance(self.model, ExitNetwork):
+            self.model.rule.forget()
         self.topology = prune(self.model, level, **how).after(self.topology)
         self._replaced(before)
 
@@ -55,7 +58,11 @@ class Network:
         self.accept()
 
     def freeze(self, what: What, input_shape: tuple[int, int, int]) -> None:
-        """Leave `what` of it to be trained."""
+        """Leave `what` of it to be trained; of a network with exits, these."""
+        if isinstance(self.model, ExitNetwork):
+            self.model.freeze_trunk()
+            self._what = LAYERS, trained(self.model)
+            return
         freeze(self.model, what, input_shape)
         self._what = (what if isinstance(what, str) else LAYERS), trained(self.model)
 

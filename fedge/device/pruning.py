@@ -1,6 +1,7 @@
 """A device cuts its own network: by which ranking, to which level, and what looking at its data costs."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from fedge.device.memory.demand import peak_bytes
 from fedge.device.methods import criterion_word
 from fedge.device.round import Round
 from fedge.protocol.report import one_word
+from fedge.training.exits.network import ExitNetwork
 from fedge.training.macs import count_macs
 from fedge.training.pruning.criteria import Criterion, macs_per_sample
 from fedge.training.pruning.level_search import Found
@@ -49,7 +51,7 @@ class Cutter:
         round.require_counted()
         if round.idle:
             return Found(0.0)
-        with round.uncounted():
+        with round.uncounted(), _all_exits(round.network.model):
             ranking = self._ranking(criterion)
             bounds = Bounds(
                 batch_size=round.batch_size,
@@ -73,7 +75,8 @@ class Cutter:
 
     def cut_further(self, level: float) -> None:
         """Cut the network as it stands so that it fits; ranked as the settings say."""
-        self._cut(level, self._ranking(None))
+        with _all_exits(self.round.network.model):
+            self._cut(level, self._ranking(None))
 
     def _ranking(self, criterion: Criterion | None) -> Ranking:
         """By a criterion of the program's own, else by the settings'."""
@@ -85,7 +88,7 @@ class Cutter:
             batches=lambda: DrawnWhenLookedAt(partial(self._ranking_batches, known)),
             example_input=torch.zeros(1, *self.round.prepared.input_shape),
             seed=self.round.seed("prune"),
-            task=self.round.task,
+            task=self.round.local.whole_task,
         )
 
     def _cut(self, level: float, ranking: Ranking) -> None:
@@ -115,3 +118,8 @@ class Cutter:
             left -= len(y_B)
             if not left:
                 return
+
+
+def _all_exits(model: nn.Module) -> AbstractContextManager[None]:
+    """Channels are ranked by what all exits make of them, and a cut is held against all that they say."""
+    return model.telling_all() if isinstance(model, ExitNetwork) else nullcontext()

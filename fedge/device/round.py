@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+import numpy as np
 from torch import Tensor, nn
 
 from fedge.cache import hold
 from fedge.data.shard import Batch, Shard
 from fedge.device.adaptation.prior import LabelPrior, estimated_prior, kept_prior
+from fedge.device.early_exits.labels import known_labels
 from fedge.device.local import EVALUATION_BATCH, Drawn, Local
 from fedge.device.location import Location
 from fedge.device.methods import Methods
@@ -135,7 +137,16 @@ class Round:
             rounds=self.simulated.rounds,
             drawn=drawn,
             prior=prior,
+            known_N=self._known(shard),
         )
+
+    def _known(self, shard: Shard) -> np.ndarray | None:
+        """Which training rows have a label that the device knows; None: all."""
+        exits = self.training.exits
+        if exits is None or exits.known == 1:
+            return None
+        seed = derive_seed(self.simulated.seed, self.client, "labelled", "train")
+        return known_labels(shard.count("train"), exits.known, seed)
 
     @property
     def task(self) -> Task:

@@ -15,6 +15,7 @@ from fedge.data.transform import Transform
 from fedge.device.adaptation.head import HeadTraining
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.budget.pace import Pace
+from fedge.device.early_exits.personal import Personal, personal_of, require_none_beside
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, filter_word, made_for, optimizer_word, score_word
@@ -83,7 +84,12 @@ class Trainer:
         if self.round.idle or self._head_stays(instance_filter, error_maps, quantization, transform):
             return
         make = make_optimizer or self.round.methods.optimizer
+        personal = personal_of(self.round)
+        if personal is not None:
+            require_none_beside(instance_filter, error_maps, quantization, loss)
         with self.round.uncounted():
+            if personal is not None:
+                self._prepare_exits(personal, make, transform)
             self._fit_to_memory(made_for(network.model, make))
             self.adopted(instance_filter)
             optimizer = made_for(network.model, make)
@@ -101,22 +107,28 @@ class Trainer:
             }
             if self._pace is not None:
                 methods |= {"within": self._pace.within, "told": self._tell}
-            local, model = self.round.local, network.model
-            head = None if self.round.training.source is None else HeadTraining(self.round)
-            if head is not None:
-                model, methods["epoch_of"] = head.head, head.epoch
-            for stats in local.epochs(model, optimizer, "shuffle", task=task, transform=transform, **methods):
-                stats += TrainStats() if head is None else head.made()
-                require_not_negative(stats.loss)
-                if stats.samples_kept and not math.isfinite(stats.loss):
-                    raise DeviceFailure(
-                        Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
-                    )
-                self.epochs.append(stats)
-                self._running = TrainStats()
-            if head is not None:
-                self.round.head_was_trained()
+            if personal is None or personal.trains:
+                self._take_epochs(self._planned_epochs(optimizer, task, transform, methods))
+            if personal is not None:
+                personal.choose_thresholds()
         network.accept()
+
+    def _planned_epochs(
+        self,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        transform: Transform | None,
+        methods: dict[str, Any],
+    ) -> Iterator[TrainStats]:
+        """Of the network, or of its head on features."""
+        local, model = self.round.local, self.round.network.model
+        head = None if self.round.training.source is None else HeadTraining(self.round)
+        if head is not None:
+            model, methods = head.head, methods | {"epoch_of": head.epoch}
+        for stats in local.epochs(model, optimizer, "shuffle", task=task, transform=transform, **methods):
+            yield stats + (TrainStats() if head is None else head.made())
+        if head is not None:
+            self.round.head_was_trained()
 
     def _head_stays(self, *brought: object) -> bool:
         """Whether the head is trained on features, and the label prior has not moved enough for that. UserError for
@@ -131,6 +143,39 @@ class Trainer:
             )
         prior, least = self.round.label_prior, training.adaptation.moved
         return prior is not None and least > 0 and prior.moved <= least
+
+    def _take_epochs(self, epochs: Iterator[TrainStats]) -> None:
+        for stats in epochs:
+            require_not_negative(stats.loss)
+            if stats.samples_kept and not math.isfinite(stats.loss):
+                raise DeviceFailure(
+                    Status.DIVERGED, f"loss {stats.loss} in local epoch {len(self.epochs) + 1}"
+                )
+            self.epochs.append(stats)
+            self._running = TrainStats()
+
+    def _prepare_exits(self, personal: Personal, make: MakeOptimizer, transform: Transform | None) -> None:
+        """The whole network where it has just been cut and is to be retrained; the person's prior with the trunk that
+        will stand still then; and how far a training pass of the exits goes."""
+        model, local, epochs = personal.model, self.round.local, personal.exits.retrain_epochs
+        if personal.retrains:
+            model.thaw_trunk()
+            model.whole = True
+            self._fit_to_memory(made_for(model, make), may_prune=False)
+            self._take_epochs(
+                self.round.local.epochs(
+                    model,
+                    made_for(model, make),
+                    "retrain",
+                    task=local.whole_task,
+                    transform=transform,
+                    last=epochs,
+                    of=epochs,
+                )
+            )
+            model.freeze_trunk()
+        self.epochs.append(personal.find_prior())
+        model.whole = personal.exits.needs_teacher
 
     def _tell(self, stats: TrainStats) -> None:
         self._running += stats

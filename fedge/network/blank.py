@@ -9,7 +9,7 @@ import functools
 
 from torch import nn
 
-from fedge.network.source import NetworkSource, Shape
+from fedge.network.source import NetworkSource, Shape, WithExits
 from fedge.training.pruning.topology import Topology
 
 _KEPT = 512  # shapes of networks; each device of a fleet may have its own
@@ -23,16 +23,21 @@ def blank(source: NetworkSource, num_classes: int, shape: Shape, topology: str |
     """
     if source.is_own:
         return _built(source, num_classes, shape, topology)
-    key = source.name, tuple(sorted(source.args.items()))
+    key = source.name, tuple(sorted(source.args.items())), source.exits
     return copy.deepcopy(_layers(*key, num_classes, shape, topology)).to_empty(device="cpu")
 
 
 @functools.lru_cache(_KEPT)
 def _layers(
-    name: str, args: tuple[tuple[str, object], ...], num_classes: int, shape: Shape, topology: str | None
+    name: str,
+    args: tuple[tuple[str, object], ...],
+    exits: WithExits | None,
+    num_classes: int,
+    shape: Shape,
+    topology: str | None,
 ) -> nn.Module:
     """Of a word of fedge's, whose state is all that its tensors are."""
-    return _built(NetworkSource(name, dict(args)), num_classes, shape, topology).to("meta")
+    return _built(NetworkSource(name, dict(args), exits=exits), num_classes, shape, topology).to("meta")
 
 
 def _built(source: NetworkSource, num_classes: int, shape: Shape, topology: str | None) -> nn.Module:

@@ -6,7 +6,7 @@ on Flower's own runtime make the same network from it.
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Self
 
@@ -19,34 +19,59 @@ from fedge.models import build
 from fedge.network.arguments import arguments_of
 from fedge.network.sandbox import sandboxed
 from fedge.references import Programs, error_in, resolve_callable
+from fedge.scenario.exits import Exits
 from fedge.scenario.model import Model
 from fedge.seeding import derive_seed
 from fedge.torchvision_compat import with_torchvision
+from fedge.training.exits.network import with_exits
 
 Shape = tuple[int, int, int]  # C, H, W of one sample
 
 
 @dataclass(frozen=True)
+class WithExits:
+    """Early exits behind the layers of these names (none: the family's own places), that many channels each."""
+
+    where: tuple[str, ...]
+    channels: int
+
+
+@dataclass(frozen=True)
 class NetworkSource:
-    """name: a word, `package.module:function`, or `net.py:build` with the text of that file as `program`."""
+    """name: a word, `package.module:function`, or `net.py:build` with the text of that file as `program`.
+
+    exits: that the network is given, as a trunk; None: it is as its function made it.
+    """
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
     program: Program | None = None
+    exits: WithExits | None = None
 
     @classmethod
-    def of(cls, model: Model, programs: Programs) -> Self:
-        """The scenario's; the same wherever its files lie."""
+    def of(cls, model: Model, programs: Programs, exits: Exits | None = None) -> Self:
+        """The scenario's; the same wherever its files lie. exits: that it is shipped with."""
         where, _, function = model.reference.rpartition(":")
         program = programs.get(where)
         name = model.reference if program is None else f"{PurePath(where).name}:{function}"
-        return cls(name, dict(model.args), program)
+        at = None if exits is None else WithExits(exits.where, exits.channels)
+        return cls(name, dict(model.args), program, at)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
         """What `dataclasses.asdict` made, read back from JSON."""
-        program = table["program"]
-        return cls(table["name"], dict(table["args"]), None if program is None else Program(**program))
+        program, exits = table["program"], table.get("exits")
+        return cls(
+            table["name"],
+            dict(table["args"]),
+            None if program is None else Program(**program),
+            None if exits is None else WithExits(tuple(exits["where"]), exits["channels"]),
+        )
+
+    @property
+    def trunk(self) -> Self:
+        """The same without exits."""
+        return replace(self, exits=None)
 
     @property
     def is_own(self) -> bool:
@@ -68,6 +93,14 @@ class NetworkSource:
 
         UserError, in one line, where it cannot be had.
         """
+        trunk = self._built(num_classes, shape, seed)
+        return (
+            trunk
+            if self.exits is None
+            else with_exits(trunk, shape, num_classes, seed=seed, **vars(self.exits))
+        )
+
+    def _built(self, num_classes: int, shape: Shape, seed: int) -> nn.Module:
         channels, height, width = shape
         facts = {"num_classes": num_classes, "in_channels": channels, "image_size": (height, width)}
         if not self.is_own:

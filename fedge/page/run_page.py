@@ -8,7 +8,7 @@ from typing import Any
 
 from fedge.console.phases import percent
 from fedge.console.table import points
-from fedge.page import clients, costs, html, stream, sums
+from fedge.page import clients, costs, exits, html, stream, sums
 from fedge.page.content import RunContent
 from fedge.page.egress import left
 from fedge.page.gantt import MOST_ROUNDS, gantt
@@ -36,6 +36,7 @@ def run_page(folder: Path, *audited: str) -> str:
         *_unseen(run),
         *_rounds(run),
         *stream.section(run),
+        *exits.left_early(run),
         *_time(run),
         *(sums.left(run) if sums.is_by_sums(run) else left(run)),
         *record(run),

@@ -3,12 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedge.protocol.report import STREAM_FIELDS, RoundReport
+from fedge.protocol.report import EXIT_FIELDS, STREAM_FIELDS, RoundReport
 
 
-def can_be(report: RoundReport, *, frames: int | None, detecting: bool = False) -> bool:
-    """frames: the most that a stream has brought; None: no stream. detecting: whether devices look for drift in it."""
-    return tallies_agree(report) and counts_agree(report.row(), frames, detecting)
+def can_be(report: RoundReport, *, frames: int | None, detecting: bool = False, exits: bool = False) -> bool:
+    """frames: the most that a stream has brought; None: no stream. detecting: whether devices look for drift in it.
+    exits: whether networks have exits."""
+    agree = counts_agree(report.row(), frames, detecting)
+    return agree and tallies_agree(report) and exits_agree(report, exits)
+
+
+def exits_agree(report: RoundReport, exits: bool) -> bool:
+    """Whether its counts of exits can be: every test sample leaves at one of them, where there are any at all."""
+    held = [getattr(report, name) for name in EXIT_FIELDS]
+    if not exits:
+        return held == [None] * len(EXIT_FIELDS)
+    if None in held:
+        return False
+    left, right, alone, macs = held[:4]
+    return (
+        2 <= len(left) == len(right) == len(alone) == len(macs)
+        and sum(left) == report.test_count
+        and sum(right) == report.test_correct
+        and all(one <= of <= report.test_count for one, of in zip(right, alone, strict=True))
+        and all(one <= of for one, of in zip(right, left, strict=True))
+        and macs == sorted(macs)
+    )
 
 
 def tallies_agree(report: RoundReport) -> bool:

@@ -15,7 +15,7 @@ from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.facts import DatasetFacts, Task
 from fedge.errors import UserError
 from fedge.protocol.figures import Figures
-from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS, WORDS, RoundReport
+from fedge.protocol.report import EXIT_FIELDS, MOST_EPOCHS, MOST_EXITS, STREAM_FIELDS, WORDS, RoundReport
 from fedge.protocol.rounding import COARSE, FINE
 from fedge.scenario.report import figure_bits
 
@@ -25,7 +25,7 @@ KNOWN = frozenset(
     {
         "round", "client", "macs_dense", "validation_count", "test_count", "factory_correct", "told_correct",
         "test_lost", "parameters_dense", "memory_limit_bytes", "decisions", "factory_error_sum", "down_s", "up_s",
-        "arrived", "labelled", "stored", "ttt_count", "blind_correct", "future_count", "past_count",
+        "arrived", "labelled", "stored", "ttt_count", "blind_correct", "future_count", "past_count", "trunk_macs",
     }
 )  # fmt: skip
 """macs_dense: samples_seen times a constant. test_lost: follows from test_correct, factory_correct and test_gained."""
@@ -33,7 +33,7 @@ KNOWN = frozenset(
 COUNTED = frozenset(
     {
         "macs_done", "macs_filter", "bit_operations", "parameters", "level_tries", "batch_size", "memory_bytes",
-        "memory_asked_bytes", "time_s", "energy_j", "wall_s", "trained",
+        "memory_asked_bytes", "time_s", "energy_j", "wall_s", "trained", "exit_macs", "answer_worst_s",
     }
 )  # fmt: skip
 
@@ -41,6 +41,7 @@ _OF_ROWS = frozenset(
     ("validation_correct", "test_correct", "test_gained", "test_better", "test_worse")
 )  # counts of the client's own rows, or of the decisions on them
 _OF_FRAMES = frozenset(("ttt_correct", "future_correct", "past_correct"))  # counts of the frames asked about
+_PER_EXIT = frozenset(("exit_left", "exit_right", "exit_alone"))
 _OF_NUMBERS = frozenset(("validation_error_sum", "test_error_sum"))
 _OF_OTHERS = frozenset(("test_better", "test_worse"))  # of labels and numbers
 
@@ -66,15 +67,25 @@ def kind_of(field: str) -> Kind:
 
 
 def free_bits(
-    epochs: int, facts: DatasetFacts, served: int = 0, *, frames: int | None = None, detecting: bool = False
+    epochs: int,
+    facts: DatasetFacts,
+    served: int = 0,
+    *,
+    frames: int | None = None,
+    detecting: bool = False,
+    exits: bool = False,
 ) -> dict[str, int]:
     """The bits of each field that is free in a report on such data, in which no client has more rows than there are.
 
     epochs: as planned. served: the last round whose network may serve; 0: the gate lets no word of that pass.
     frames: the most that a stream brings, of which there may be more than rows; None: no stream. detecting: whether
-    drift in it is looked for.
+    drift in it is looked for. exits: whether networks have exits.
     """
-    left_out = {*(STREAM_FIELDS if frames is None else ()), *(() if detecting else ("alarms",))}
+    left_out = {
+        *(STREAM_FIELDS if frames is None else ()),
+        *(() if detecting else ("alarms",)),
+        *(() if exits else EXIT_FIELDS),
+    }
     schema = RoundReport.model_json_schema()["properties"]
     bits = {}
     for field in RoundReport.model_fields:
@@ -87,6 +98,8 @@ def free_bits(
             bits[field] = (facts.size * per_row).bit_length()
         elif field in _OF_FRAMES:
             bits[field] = (frames or 0).bit_length()
+        elif field in _PER_EXIT:
+            bits[field] = MOST_EXITS * facts.size.bit_length()
         elif field == "served":
             bits[field] = (served + 1).bit_length()  # not said, or a round from 0
         elif field == "epoch_loss":
@@ -106,12 +119,13 @@ def bits_at_most(
     served: int = 0,
     frames: int | None = None,
     detecting: bool = False,
+    exits: bool = False,
 ) -> int:
     """What a client program can choose of one report at most, the scenario's own figures included.
 
     Arguments as of `free_bits`.
     """
-    free = free_bits(epochs, facts, served, frames=frames, detecting=detecting)
+    free = free_bits(epochs, facts, served, frames=frames, detecting=detecting, exits=exits)
     return sum(free.values()) + figure_bits(figures)
 
 

@@ -16,6 +16,7 @@ _UNSET = (
     "prior",
     "source",
     "adaptation",
+    "exits",
 )  # options of training that are not sent where they are not used
 
 

@@ -36,6 +36,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
 LAYERS = "layers"  # those that the settings name were trained
 MOST_EPOCHS = 3  # whose losses are reported
+MOST_EXITS = 9  # of a network, the last among them
 MOST_ALARMS = 15  # that are told of in a round
 
 
@@ -119,6 +120,15 @@ class RoundReport(BaseModel):
     future_count: Tally | None = None
     past_correct: Tally | None = None  # held-out frames of the first intervals, after training
     past_count: Tally | None = None
+    # of early exits, each list with an entry per exit, the last one last (fedge.device.early_exits.figures); None, and
+    # not sent, where there are none
+    exit_left: Annotated[list[Tally], Field(max_length=MOST_EXITS)] | None = None
+    exit_right: Annotated[list[Tally], Field(max_length=MOST_EXITS)] | None = None
+    exit_alone: Annotated[list[Tally], Field(max_length=MOST_EXITS)] | None = None
+    exit_macs: Annotated[list[Macs], Field(max_length=MOST_EXITS)] | None = None
+    trunk_macs: Macs | None = None
+    answer_s: Amount | None = None
+    answer_worst_s: Amount | None = None
     # of a drift detector: how often the device's errors changed for the worse; None, and not sent, where there is none
     alarms: Annotated[int, Field(ge=0, le=MOST_ALARMS)] | None = None
     time_s: Amount = 0.0  # virtual: down, compute, up
@@ -190,6 +200,11 @@ STREAM_FIELDS = (
     "future_correct", "future_count", "past_correct", "past_count",
 )  # fmt: skip
 """The fields of a report that only a scenario with `[data.stream]` has."""
+
+EXIT_FIELDS = (
+    "exit_left", "exit_right", "exit_alone", "exit_macs", "trunk_macs", "answer_s", "answer_worst_s",
+)  # fmt: skip
+"""The fields of a report that only a scenario with `[training.exits]` has."""
 
 TIMING_FIELDS = ("wall_s",)  # the fields of a report that two equal runs may differ in
 

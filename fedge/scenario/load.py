@@ -77,6 +77,10 @@ def _check_task(scenario: Scenario, facts: DatasetFacts) -> None:
                 f"{' or '.join(LOSSES[facts.task])}, or leave loss out"
             )
     _check_answers(scenario, facts)
+    if facts.task != "classes" and scenario.training.exits is not None:
+        raise UserError(
+            f"training.exits is for task 'classes', and {facts.name!r} has task {facts.task!r}: leave it out"
+        )
     tolerance = scenario.data.tolerance
     if tolerance is not None and facts.task != "numbers":
         raise UserError(

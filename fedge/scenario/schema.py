@@ -318,8 +318,33 @@ class Scenario(Section):
                 f"{whose}training.pruning.level searches by accuracy and data.split.validation is 0; "
                 "it needs validation data: raise data.split.validation, or search by memory or macs"
             )
+        self._require_exits_possible(training, whose)
         if training.serve != "last" and not self.data.split.validation:
             raise ValueError(
                 f"{whose}training.serve is {training.serve!r}, which goes by validation data, and "
                 "data.split.validation is 0: raise that, or take 'last'"
+            )
+
+    def _require_exits_possible(self, training: Training, whose: str) -> None:
+        exits, of_all = training.exits, self.training.exits
+        if (exits and exits.shape) != (of_all and of_all.shape):
+            raise ValueError(
+                f"{whose}training.exits has another where, channels or factory_epochs than training.exits: one factory "
+                "model is shipped to all; change teach, labelled or thresholds alone"
+            )
+        if exits is None:
+            return
+        others = {
+            "data.stream is given": self.data.stream is not None,
+            "privacy keeps reports from the coordinator": not self.privacy.whole_reports,
+            "privacy.least_count is above 1": self.privacy.least_count > 1,
+        }
+        if refused := [said for said, holds in others.items() if holds]:
+            raise ValueError(
+                f"{whose}training.exits is given and {refused[0]}, which does not go with it: leave one out"
+            )
+        if exits.threshold is None and not self.data.split.validation:
+            raise ValueError(
+                f"{whose}training.exits chooses thresholds by validation samples and data.split.validation is 0: raise "
+                "that, or give exits.threshold"
             )

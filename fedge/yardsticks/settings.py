@@ -42,6 +42,8 @@ def refusal(name: str, scenario: Scenario) -> str | None:
     """Why the yardstick of that name would not be itself with these settings; None where it is."""
     if scenario.data.stream is not None:
         return f"yardstick {name!r} has no stream: leave data.stream out of the study"
+    if any(each.exits is not None for each in _trainings(scenario)):
+        return f"yardstick {name!r} trains networks without exits: leave training.exits out of the study, or of its arm"
     if name == "fedavg_finetune" and any(each.decay.per == "run" for each in _trainings(scenario)):
         return (
             f"yardstick {name!r} serves what the last round trains, and a learning rate that falls over the run is "

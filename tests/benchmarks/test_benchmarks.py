@@ -26,7 +26,8 @@ def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-SLOW = {"deployment", "adaptation"}  # the first starts a SuperLink and a SuperNode, half of the others' time
+# a SuperLink and a SuperNode take as long to start as half of all others; exits: three runs of a fleet
+SLOW = {"deployment", "adaptation", "exits"}
 RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODULES]
 
 

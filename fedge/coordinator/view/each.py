@@ -80,7 +80,12 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
     except (ValidationError, KeyError, TypeError, AttributeError, DeviceFailure):
         return row | {"status": Status.CORRUPT_REPORT.value}
     looked_for = scenario.schedule.detector is not None
-    agree = can_be(report, frames=scenario.stream_frames, detecting=looked_for)
+    agree = can_be(
+        report,
+        frames=scenario.stream_frames,
+        detecting=looked_for,
+        exits=scenario.training.exits is not None,
+    )
     if (report.round, report.client) != (round, client) or not agree:
         return row | {"status": Status.CORRUPT_REPORT.value}
     return row | {"status": Status.OK.value} | report.row()

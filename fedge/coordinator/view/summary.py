@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedge.coordinator import streams
+from fedge.coordinator.exits import exits
 from fedge.coordinator.metrics import accuracy, errors, macs, own_figures, parameters_left, served
 from fedge.coordinator.paired import gain, hurt
 from fedge.coordinator.view.adaptation import adaptation
@@ -108,6 +109,7 @@ def _outcome(
         "time_s": sum(figures["time_s"] for figures in own),
         "energy_j": sum(figures["energy_j"] for figures in own),
         **own_figures(rows),
+        **exits(rows),
         "failures": sum(figures["clients"] - figures["ok"] for figures in own),
         "never_reported": clients - len(rows),
     }
@@ -132,6 +134,7 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
         served=served,
         frames=scenario.stream_frames,
         detecting=scenario.schedule.detector is not None,
+        exits=scenario.training.exits is not None,
     )
 
 

@@ -9,6 +9,7 @@ from flwr.app import Message
 
 from fedge.device.answers.factory import FactoryAnswers
 from fedge.device.answers.serving import Serving
+from fedge.device.early_exits.figures import exit_figures
 from fedge.device.pruning import Cutter
 from fedge.device.round import Round
 from fedge.device.trainer import Trainer
@@ -47,6 +48,7 @@ def report_of(
         parameters_dense=round.prepared.parameters,
         level_tries=cutter.tries,
         **(round.intake.report() if round.intake is not None else {}),
+        **exit_figures(round),
         **_memory_figures(trainer),
         **coded(**_words(cutter, trainer)),
         wall_s=wall_s,

@@ -1,0 +1,122 @@
+"""What a device does to its exits around their training: before it the person's prior, after it the thresholds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedge.data.shard import Batch
+from fedge.device.early_exits.labels import known_labels, withheld
+from fedge.device.local import EVALUATION_BATCH
+from fedge.device.round import Round
+from fedge.errors import UserError
+from fedge.scenario.exits import Exits
+from fedge.seeding import derive_seed
+from fedge.training.exits.leaving import Judged, chosen_thresholds, judged
+from fedge.training.exits.network import ExitNetwork
+from fedge.training.label_prior.em import em_prior, log_ratio
+from fedge.training.loop import FLOAT_BIT_OPERATIONS
+from fedge.training.macs import count_forward, evaluating
+from fedge.training.memory_format import fast_order
+from fedge.training.stats import TrainStats
+
+_LEAST_SHIFT = -30.0
+"""Of a logit: a class that this person never meets."""
+
+
+@dataclass(frozen=True)
+class Personal:
+    """The exits of a round's network, and what `[training.exits]` wants of them."""
+
+    round: Round
+    exits: Exits
+    model: ExitNetwork
+
+    @property
+    def trains(self) -> bool:
+        """Whether exits are trained, or stay as they were shipped."""
+        return self.exits.teach != "none"
+
+    @property
+    def retrains(self) -> bool:
+        """Whether the whole network is trained first, as it was cut in this round."""
+        return bool(self.exits.retrain_epochs) and self.round.course.cut == self.round.plan.round
+
+    def find_prior(self) -> TrainStats:
+        """How often this person meets each class, from the last exit's answers to the training samples without their
+        labels; found once, and again when the trunk has changed. Returns what looking at them cost."""
+        if self.exits.prior == "none" or bool(self.model.rule.knows_prior):
+            return TrainStats()
+        own = self.round.answers
+        own_O = torch.arange(self.round.prepared.num_classes) if own is None else torch.tensor(own)
+        factory_O = torch.tensor(self.round.prepared.factory_prior, dtype=torch.float64)[own_O]
+        factory_O = factory_O / factory_O.sum()
+        parts, seen = [torch.empty(0, len(own_O))], 0
+        with evaluating(self.model), torch.no_grad():
+            for x_BCHW, _ in self._batches("train"):
+                parts.append(self.model.trunk(x_BCHW).cpu().index_select(1, own_O).softmax(1))
+                seen += len(x_BCHW)
+        prior_O = em_prior(torch.cat(parts), factory_O, self.exits.pseudo_count)
+        rule = self.model.rule
+        rule.log_shift_C[own_O.to(rule.log_shift_C.device)] = (
+            log_ratio(prior_O, factory_O).clamp(min=_LEAST_SHIFT).to(rule.log_shift_C)
+        )
+        rule.knows_prior.fill_(1)
+        macs = seen * count_forward(self.model.trunk, self.round.prepared.input_shape).forward
+        return TrainStats(macs_forward=macs, bit_operations=FLOAT_BIT_OPERATIONS * macs)
+
+    def choose_thresholds(self) -> None:
+        """The settings' own, or by the validation samples as far as their labels are known."""
+        thresholds_K = self.model.rule.thresholds_K
+        if self.exits.threshold is not None:
+            thresholds_K.fill_(self.exits.threshold)
+            return
+        chosen_K = chosen_thresholds(
+            self.judged("validation"), accuracy=self.exits.accuracy, slack=self.exits.slack
+        )
+        thresholds_K.copy_(chosen_K)
+
+    def judged(self, split: str) -> Judged:
+        """What every exit says to one part of the shard: to train and validation samples as far as labels are known."""
+        with self.model.answering_among(self.round.answers):
+            return judged(self.model, self._batches(split))
+
+    def _batches(self, split: str) -> Iterator[Batch]:
+        round = self.round
+        order = fast_order(self.model, EVALUATION_BATCH, round.prepared.input_shape)
+
+        def told(drawn: Callable[[np.ndarray], None] | None) -> Iterator[Batch]:
+            return round.own_shard.batches(
+                split, EVALUATION_BATCH, order=order, device=round.torch_device, drawn=drawn
+            )
+
+        if split == "test":
+            return told(None)
+        seed = derive_seed(round.simulated.seed, round.client, "labelled", split)
+        return withheld(told, known_labels(round.own_shard.count(split), self.exits.known, seed))
+
+
+def personal_of(round: Round) -> Personal | None:
+    """None where the settings give the network no exits."""
+    exits, model = round.training.exits, round.network.model
+    return None if exits is None else Personal(round, exits, exit_network(model))
+
+
+def exit_network(model: nn.Module) -> ExitNetwork:
+    """`model`, which must be one."""
+    if not isinstance(model, ExitNetwork):
+        raise UserError(
+            "training.exits: device.model is no network with exits any more: change its weights only"
+        )
+    return model
+
+
+def require_none_beside(*methods: object) -> None:
+    """UserError where a program of one's own brings a method or a loss to train exits by."""
+    if brought := [type(method).__name__ for method in methods if method is not None]:
+        raise UserError(
+            f"device.train: a {brought[0]} came, and training.exits trains exits on a trunk that stands still, without "
+            "filter, error maps, quantization or another loss: leave it or training.exits out"
+        )

@@ -1,0 +1,89 @@
+"""The exits of a factory model, trained on the factory's rows when the network itself has been: it does not move."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedge.data.shard import Shard
+from fedge.data.transform import Transform
+from fedge.errors import RunError
+from fedge.progress import EPOCH, tell
+from fedge.scenario.model import Factory
+from fedge.scenario.schema import Scenario
+from fedge.training.exits.network import ExitNetwork, with_exits
+from fedge.training.exits.task import ExitTask
+from fedge.training.loop import train
+from fedge.training.memory_format import fast_order
+from fedge.training.outputs import finite_weights
+from fedge.training.task import Task
+from fedge.training.torch_device import device_of, drawing_from
+
+
+def exits_trained(
+    trunk: nn.Module,
+    shard: Shard,
+    scenario: Scenario,
+    task: Task,
+    transform: Transform | None,
+    *,
+    seed: Callable[..., int],
+) -> ExitNetwork:
+    """`trunk` with the exits of `[training.exits]`, trained from labels as `[model.factory]` says, for
+    `factory_epochs`; the trunk is as it was, bit for bit.
+
+    seed: of a purpose in the factory. RunError where an exit diverges.
+    """
+    exits, choice, device = scenario.training.exits, scenario.model.factory, device_of(trunk)
+    assert exits is not None
+    thawed = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
+    model = with_exits(
+        trunk, shard.shape, shard.num_classes, where=exits.where, channels=exits.channels, seed=seed("exits")
+    ).to(device)
+    model.freeze_trunk()
+    model.whole = False
+    per_epoch = -(-shard.count("train") // choice.batch_size)
+    optimizer = annealed(model.exits, choice, steps=exits.factory_epochs * per_epoch)
+    order = fast_order(model, choice.batch_size, shard.shape)
+    for epoch in range(exits.factory_epochs):
+        tell("factory", epoch * EPOCH, exits.factory_epochs * EPOCH)
+        batches = shard.batches(
+            "train",
+            choice.batch_size,
+            seed=seed("exits shuffle", epoch),
+            transform=transform,
+            order=order,
+            device=device,
+        )
+        with drawing_from(seed("exits torch", epoch), device):
+            train(model, batches, optimizer=optimizer, task=ExitTask(task, whole=False))
+        if not finite_weights(model):
+            raise RunError(
+                f"the factory model's exits diverged in epoch {epoch + 1} of {exits.factory_epochs} with "
+                f"model.factory.learning_rate {choice.learning_rate:g}: lower model.factory.learning_rate"
+            )
+    model.whole = True
+    for parameter in thawed:
+        parameter.requires_grad_(True)
+    return model
+
+
+def annealed(model: nn.Module, choice: Factory, *, steps: int) -> torch.optim.Optimizer:
+    """The factory's optimizer of the model's parameters, whose rate falls to 0 in so many steps."""
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=choice.learning_rate,
+        momentum=choice.momentum,
+        weight_decay=choice.weight_decay,
+    )
+    if steps:
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        optimizer.register_step_post_hook(lambda *_: decay.step())
+    return optimizer
+
+
+def label_shares(shard: Shard) -> tuple[float, ...]:
+    """How often the factory's rows are of each class, a row of each added so that none is impossible: sums to 1."""
+    counts_C = np.bincount(shard.labels("train").astype(np.int64), minlength=shard.num_classes) + 1
+    return tuple((counts_C / counts_C.sum()).tolist())

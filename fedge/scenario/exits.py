@@ -1,0 +1,72 @@
+"""`[training.exits]`: early exits along the network, trained in the factory and again on a device for its person."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fedge.scenario.section import Count, Fraction, NotNegative, Positive, Probability, Section, Share
+
+FROM_LIST = Field(strict=False)  # as in training.py
+
+
+class Exits(Section):
+    """Only the exits are trained, on a trunk that stands still; a sample leaves at the first that is sure enough.
+
+    teach: from labels; from the last exit's answers (hard) or its probabilities (soft); none: exits stay as they were
+    shipped, and thresholds alone are chosen. Under hard and soft the share `labelled` of a device's samples has labels
+    all the same. prior: em corrects the last exit by how often this person meets each class, found without labels.
+    """
+
+    where: Annotated[
+        tuple[str, ...], FROM_LIST
+    ] = ()  # layers behind which exits stand; none: the family's own places
+    channels: Count = 48  # of an exit's convolution
+    factory_epochs: Count = 5  # of the exits in the factory, when the network has had its own
+    teach: Literal["labels", "hard", "soft", "none"] = "labels"
+    labelled: Probability | None = None  # 1 where labels teach, else 0
+    temperature: Positive = 1.0  # of soft
+    prior: Literal["em", "none"] = "em"
+    pseudo_count: NotNegative = 1.0  # per class, of the prior's estimate
+    accuracy: Share | None = (
+        None  # that those who leave must reach on validation samples; None: the last exit's
+    )
+    slack: Fraction = 0.0  # that they may be below the last exit's
+    threshold: NotNegative | None = None  # of every exit, in place of one chosen; above 1 nobody leaves early
+    retrain_epochs: Annotated[int, Field(ge=0)] = 0  # of the whole network, after a cut, before its exits'
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What the factory model depends on, and so is the same for a whole fleet."""
+        return self.where, self.channels, self.factory_epochs
+
+    @property
+    def known(self) -> float:
+        """The share of samples whose labels the device knows."""
+        return self.labelled if self.labelled is not None else float(self.teach in ("labels", "none"))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a training pass goes on to the last exit."""
+        return self.teach in ("hard", "soft") and self.known < 1
+
+    @model_validator(mode="after")
+    def _can_be(self) -> "Exits":
+        if self.teach == "labels" and not self.known:
+            raise ValueError(
+                "teach is 'labels' and labelled 0: nothing teaches; take 'soft', or raise labelled"
+            )
+        if self.retrain_epochs and not self.known:
+            raise ValueError(
+                "retrain_epochs trains the whole network from labels, and labelled is 0: raise labelled"
+            )
+        if len(set(self.where)) < len(self.where) or not all(self.where):
+            raise ValueError(f"where is {list(self.where)}; name each layer once")
+        if self.threshold is not None and (self.accuracy is not None or self.slack):
+            raise ValueError(
+                "threshold is given, and accuracy or slack by which one is chosen: leave one out"
+            )
+        if self.accuracy is not None and self.slack:
+            raise ValueError(
+                "accuracy and slack are both given: slack is below the last exit's; leave one out"
+            )
+        return self
