@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MODULES = {
     "adapt": "accuracy.adapt",
     "eif_emp": "accuracy.eif_emp",
+    "gradients": "accuracy.gradients",
     "noise": "accuracy.noise",
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",

@@ -1,0 +1,144 @@
+"""Convolutions whose error is pruned without bias, number by number (element.py) or unit by unit (units.py).
+
+The error is pruned at the convolution's output, behind the backward pass of its norm, which is dense; a bias takes the
+exact error, which costs it no product. What is counted is what hardware must multiply that skips what was dropped:
+
+    each product's MACs  =  numbers that stay * kernel          element: those that are not zero
+                                                                pixel, map: those of the kept units, zero or not
+
+Rounding in quantised training comes after, and leaves a zero a zero.
+Shapes: B instances, C channels out, I in, H x W pixels.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fedge.training.error_map.backward import Rounding, conv_gradients
+from fedge.training.error_map.channels import CHANNELS_LAST
+from fedge.training.error_map.convolution import convolve
+from fedge.training.error_map.element import prune_elements
+from fedge.training.error_map.geometry import Geometry
+from fedge.training.error_map.threshold import Predicted
+from fedge.training.error_map.units import draw, kept_units, map_norms, pixel_norms, spread_units
+from fedge.training.macs import BackwardCost, kernel_macs
+from fedge.training.torch_private import FakeTensor
+
+
+class Pruned(NamedTuple):
+    """An error, and what it costs. numbers: how many are to be multiplied; adds: additions and comparisons to choose."""
+
+    error_BCHW: Tensor
+    numbers: int
+    adds: int
+
+
+Prune = Callable[[Tensor], Pruned]
+"""Of the error of one layer and mini-batch, in channels-last order."""
+
+
+class SampledLayer(NamedTuple):
+    """A convolution as its backward needs it, its tensors aside; fields as in PrunedLayer."""
+
+    geometry: Geometry
+    prune: Prune
+    record: Callable[[BackwardCost], None]
+    roundings: tuple[Rounding, Rounding] | None = None
+
+
+class _Context(Protocol):
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[Tensor, Tensor, Tensor | None]
+    layer: SampledLayer
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+
+
+class SampledConv(torch.autograd.Function):
+    """Convolution whose backward multiplies a pruned error. x is in channels-last order, and padded already where zeros
+    do not do."""
+
+    @staticmethod
+    def forward(
+        ctx: _Context, x_BIHW: Tensor, weight_CIJL: Tensor, bias_C: Tensor | None, layer: SampledLayer
+    ) -> Tensor:
+        ctx.save_for_backward(x_BIHW, weight_CIJL, bias_C)
+        ctx.layer = layer
+        return convolve(x_BIHW, weight_CIJL, bias_C, layer.geometry)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Context, error_BCHW: Tensor) -> tuple[Tensor | None, ...]:
+        x_BIHW, weight_CIJL, bias_C = ctx.saved_tensors
+        layer, (for_x, for_weight, for_bias, _) = ctx.layer, ctx.needs_input_grad
+        error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
+        bias = error_BCHW.sum((0, 2, 3)) if for_bias else None
+        pruned = layer.prune(error_BCHW)
+        del error_BCHW
+        macs = pruned.numbers * kernel_macs(weight_CIJL)
+        layer.record(BackwardCost(macs * for_x, macs * for_weight, pruned.adds))
+        gradients = conv_gradients(
+            pruned.error_BCHW,
+            torch.arange(len(weight_CIJL), device=x_BIHW.device),
+            (x_BIHW, weight_CIJL, None),
+            layer.geometry,
+            layer.roundings and _sparse(layer.roundings),
+            (for_x, for_weight, False),
+        )
+        return *gradients[:2], bias, None
+
+
+def _sparse(roundings: tuple[Rounding, Rounding]) -> tuple[Rounding, Rounding]:
+    narrow, wide = (partial(_rounded_but_zeros, rounding) for rounding in roundings)
+    return narrow, wide
+
+
+def _rounded_but_zeros(rounding: Rounding, error: Tensor) -> Tensor:
+    """Even steps from the least to the largest number need not meet zero."""
+    return rounding(error) * (error != 0)
+
+
+class Sampler:
+    """Prunes the errors of a network's layers by one of the unbiased kinds.
+
+    share: kept, by layer; of `element` with threshold "normal", 1 - p. density: the share that stayed in the latest
+    backward pass, by layer.
+    """
+
+    def __init__(self, kind: str, threshold: str, generator: torch.Generator) -> None:
+        self._prune = {"element": self._elements, "pixel": self._pixels, "map": self._maps}[kind]
+        self._normal = threshold == "normal"
+        self._tau = Predicted(threshold)
+        self._generator = generator
+        self.density: dict[str, float] = {}
+
+    def __call__(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
+        """The pruned error of a layer, which is in channels-last order."""
+        pruned = self._prune(name, share, error_BCHW)
+        self.density[name] = pruned.numbers / max(1, error_BCHW.numel())
+        return pruned
+
+    def _elements(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
+        magnitude, fake = error_BCHW.abs(), isinstance(error_BCHW, FakeTensor)
+        tau = 1.0 if fake else self._tau(name, magnitude, 1 - share if self._normal else share)
+        pruned_BCHW = prune_elements(error_BCHW, magnitude, tau, self._generator)
+        numbers = error_BCHW.numel() if fake else int(torch.count_nonzero(pruned_BCHW))
+        return Pruned(pruned_BCHW, numbers, 2 * error_BCHW.numel())  # into a mean, and against tau
+
+    def _pixels(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
+        instances, channels, height, width = error_BCHW.shape
+        pixels = instances * height * width
+        drawn = draw(pixel_norms(error_BCHW), kept_units(pixels, share), self._generator)
+        weight_B1HW = spread_units(drawn, pixels).view(instances, 1, height, width)
+        return Pruned(error_BCHW * weight_B1HW, len(drawn.unit_K) * channels, error_BCHW.numel() + pixels)
+
+    def _maps(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
+        instances, channels, height, width = error_BCHW.shape
+        maps = instances * channels
+        drawn = draw(map_norms(error_BCHW), kept_units(maps, share), self._generator)
+        weight_BC11 = spread_units(drawn, maps).view(instances, channels, 1, 1)
+        return Pruned(error_BCHW * weight_BC11, len(drawn.unit_K) * height * width, error_BCHW.numel() + maps)
