@@ -6,7 +6,7 @@ Ye, Dai, Luo, Guo, Qi, Yang, Chen, "Accelerating CNN training by pruning activat
     |g| >= tau      g
     |g| <  tau      sign(g) tau   with probability |g| / tau,   else 0                      so that  E[pruned g] = g
 
-Both backward products read the pruned numbers, the forward pass reads none of them. The backward pass is linear in g, so
+Both backward products read the pruned numbers; the forward pass stays as it is. The backward pass is linear in g, so
 every weight's gradient keeps its mean. tau: threshold.py.
 
 Which numbers stay has no pattern, and dense kernels multiply a zero as they multiply any number: what is saved is

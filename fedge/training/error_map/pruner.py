@@ -55,8 +55,8 @@ class ErrorMapPruner(BlockPasses):
         All else (other convolutions, Conv2d subclasses with a forward of their own, attention, recurrence) is left
         dense, and counted. None: 0.25.
     score: of channels: "error", "paper", "product", "random", or a function like them (scores.py).
-    kind: what is kept or dropped as one: a "channel" for all instances (EMP), or without bias, at random, a single number
-        ("element"), a "pixel" or a "map" of one instance. keep is the share of these that stays.
+    kind: what is kept or dropped as one: a "channel" for all instances (EMP), or, at random and without bias, a single
+        number ("element"), a "pixel" or a "map" of one instance. keep is the share of these that stays.
     threshold: of "element", how tau is solved for `keep`: "sampled" or "lognormal" (threshold.py).
     target: of "element", in place of keep: the paper's p, 0 <= p < 1, the share of numbers below tau. Of those many are
         raised to tau: at p = 0.9 46 % of normal numbers stay, and fewer of heavier tails. 0 prunes nothing.

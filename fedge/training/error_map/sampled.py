@@ -24,13 +24,13 @@ from fedge.training.error_map.convolution import convolve
 from fedge.training.error_map.element import prune_elements
 from fedge.training.error_map.geometry import Geometry
 from fedge.training.error_map.threshold import Predicted
-from fedge.training.error_map.units import draw, kept_units, map_norms, pixel_norms, spread_units
+from fedge.training.error_map.units import Drawn, draw, kept_units, map_norms, pixel_norms, spread_units
 from fedge.training.macs import BackwardCost, kernel_macs
 from fedge.training.torch_private import FakeTensor
 
 
 class Pruned(NamedTuple):
-    """An error, and what it costs. numbers: how many are to be multiplied; adds: additions and comparisons to choose."""
+    """An error, and what it costs. numbers: how many are multiplied; adds: additions and comparisons made to choose."""
 
     error_BCHW: Tensor
     numbers: int
@@ -73,7 +73,7 @@ class SampledConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, error_BCHW: Tensor) -> tuple[Tensor | None, ...]:
-        x_BIHW, weight_CIJL, bias_C = ctx.saved_tensors
+        x_BIHW, weight_CIJL, _ = ctx.saved_tensors
         layer, (for_x, for_weight, for_bias, _) = ctx.layer, ctx.needs_input_grad
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         bias = error_BCHW.sum((0, 2, 3)) if for_bias else None
@@ -114,6 +114,7 @@ class Sampler:
         self._normal = threshold == "normal"
         self._tau = Predicted(threshold)
         self._generator = generator
+        self._orders: dict[int, Tensor] = {}
         self.density: dict[str, float] = {}
 
     def __call__(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
@@ -131,14 +132,24 @@ class Sampler:
 
     def _pixels(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
         instances, channels, height, width = error_BCHW.shape
-        pixels = instances * height * width
-        drawn = draw(pixel_norms(error_BCHW), kept_units(pixels, share), self._generator)
-        weight_B1HW = spread_units(drawn, pixels).view(instances, 1, height, width)
-        return Pruned(error_BCHW * weight_B1HW, len(drawn.unit_K) * channels, error_BCHW.numel() + pixels)
+        drawn, weight_N = self._units(pixel_norms(error_BCHW), share)
+        weight_B1HW = weight_N.view(instances, 1, height, width)
+        return Pruned(
+            error_BCHW * weight_B1HW, len(drawn.unit_K) * channels, error_BCHW.numel() + len(weight_N)
+        )
 
     def _maps(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
         instances, channels, height, width = error_BCHW.shape
-        maps = instances * channels
-        drawn = draw(map_norms(error_BCHW), kept_units(maps, share), self._generator)
-        weight_BC11 = spread_units(drawn, maps).view(instances, channels, 1, 1)
-        return Pruned(error_BCHW * weight_BC11, len(drawn.unit_K) * height * width, error_BCHW.numel() + maps)
+        drawn, weight_N = self._units(map_norms(error_BCHW), share)
+        weight_BC11 = weight_N.view(instances, channels, 1, 1)
+        return Pruned(
+            error_BCHW * weight_BC11, len(drawn.unit_K) * height * width, error_BCHW.numel() + len(weight_N)
+        )
+
+    def _units(self, norm_N: Tensor, share: float) -> tuple[Drawn, Tensor]:
+        """Those drawn, and 1 / q of the kept, 0 of the others, [N]."""
+        units = len(norm_N)
+        if units not in self._orders:
+            self._orders[units] = torch.randperm(units, generator=self._generator).to(norm_N.device)
+        drawn = draw(norm_N, kept_units(units, share), self._orders[units], self._generator)
+        return drawn, spread_units(drawn, units)

@@ -1,16 +1,18 @@
 """Below which threshold tau a number of an activation's gradient is left to chance: three ways to find it.
 
-    normal      tau = Phi^-1((1 + p) / 2) sigma,   sigma = sqrt(pi / 2) mean |g|            g ~ N(0, sigma^2)
-    lognormal   the tau of   Z = Phi(z) - exp(mu + s^2 / 2) / tau Phi(z - s),   z = (ln tau - mu) / s     ln|g| ~ N(mu, s^2)
-    sampled     the tau of   sum over i of min(1, |g_i| / tau) = keep n,   over a sample of the g themselves
+    normal      tau = Phi^-1((1 + p) / 2) sigma,   sigma = sqrt(pi / 2) mean |g|                   g ~ N(0, sigma^2)
+    lognormal   the tau of   Z = Phi(z) - exp(mu + s^2 / 2) / tau Phi(z - s),   z = (ln tau - mu) / s
+                                                                                             ln |g| ~ N(mu, s^2)
+    sampled     the tau of   sum over i of min(1, |g_i| / tau) = keep n,   over a sample of n of the g themselves
 
 `normal` is Ye et al.'s (ECCV 2020, arXiv 1908.00173), its p the share of numbers *below* tau, and not the share that
 becomes zero: of those below, many are raised to tau (element.py). For a normal g, with t = tau / sigma, there stay
 
     non-zeros = (1 - p) + (2 / t) (phi(0) - phi(t)):     46 % at p = 0.9, and 24 % at p = 0.999.
 
-The other two are solved for the share that stays, which is what a user can count on: Z = 1 - keep. The lognormal's tails
-are nearer to those of real gradients (Chmiel et al., ICLR 2021, arXiv 2006.08173); `sampled` supposes no distribution.
+The other two are solved for the share that stays, which is what a user can count on: Z = 1 - keep. The lognormal's
+tails are nearer to those of real gradients (Chmiel et al., ICLR 2021, arXiv 2006.08173); `sampled` supposes no
+distribution.
 
 A layer's tau is predicted: the mean of its last few mini-batches' own, first in, first out, so that a device need not
 go through a gradient twice. A tau that is off costs no bias, only zeros.

@@ -6,12 +6,13 @@
     kept with probability   q = min(1, c ||delta of the unit||_2),   then divided by q           E[pruned delta] = delta
 
 with c such that K = keep N of the N units are kept. That is column-row sampling of a matrix product (Adelman, Levy,
-Hakimi, Silberstein, "Faster neural network training with approximate tensor operations", NeurIPS 2021), for the q of the
+Hakimi, Silberstein, "Faster neural network training with approximate tensor operations", NeurIPS 2021), with q from the
 error alone; with one number as its unit it is Ye et al.'s rule, c = 1 / tau.
 
-Units are drawn systematically: with one u from [0, 1) for all, those are kept at which u + q_1 + q_2 + ... passes a whole
-number. Each is kept with its own q exactly, and K of them in every mini-batch, not only in the mean: memory and
-multiply-accumulates are known beforehand.
+Units are drawn systematically: with one u from [0, 1) for all, those are kept at which u + q_1 + q_2 + ... passes a
+whole number. Each is kept with its own q exactly, and K of them in every mini-batch, not only in the mean: memory and
+multiply-accumulates are known beforehand. They are summed up in an order that is shuffled once, for neighbours, and an
+instance's channels, are much alike: every second one of them would be kept.
 
 Shapes: B instances, C channels, H x W pixels; N units, K kept.
 """
@@ -26,6 +27,8 @@ from fedge.training.torch_private import FakeTensor
 
 ROUNDS = 12
 """Of looking for c; each finds more of the units that are kept for certain."""
+LEAST = 1e-280
+"""Sum of norms: an error of zeros keeps no unit."""
 
 
 class Drawn(NamedTuple):
@@ -51,26 +54,29 @@ def kept_units(units: int, keep: float) -> int:
 
 
 def probabilities(norm_N: Tensor, kept: int) -> Tensor:
-    """q = min(1, c norm), [N], in float64; their sum is `kept`, or the units that are not zero where these are fewer."""
+    """q = min(1, c norm), [N], in float64; they sum up to `kept`, or to the units that are not zero if fewer."""
     norm_N = norm_N.double()
     certain_N = torch.zeros_like(norm_N, dtype=torch.bool)
-    c = torch.zeros((), dtype=norm_N.dtype, device=norm_N.device)
     for _ in range(ROUNDS):  # c grows towards its own, never beyond: the sum of the q's is at most `kept`
-        rest = norm_N.masked_fill(certain_N, 0.0).sum().clamp(min=torch.finfo(norm_N.dtype).tiny)
-        c = torch.maximum(c, (kept - certain_N.sum()) / rest)
-        certain_N = c * norm_N >= 1
-    return (c * norm_N).clamp(max=1.0)
+        rest = norm_N.masked_fill(certain_N, 0.0).sum().clamp(min=LEAST)
+        share_N = ((kept - certain_N.sum()) / rest * norm_N).masked_fill_(certain_N, 1.0)
+        before_N, certain_N = certain_N, share_N >= 1
+        if not isinstance(norm_N, FakeTensor) and torch.equal(before_N, certain_N):
+            break
+    return share_N.clamp_(max=1.0)
 
 
-def draw(norm_N: Tensor, kept: int, generator: torch.Generator) -> Drawn:
-    """At most `kept` units; on fake tensors, which have shapes only, `kept`."""
+def draw(norm_N: Tensor, kept: int, order_N: Tensor, generator: torch.Generator) -> Drawn:
+    """At most `kept` units; on fake tensors, which have shapes only, `kept`. order_N: the units, shuffled."""
     share_N = probabilities(norm_N, kept)
     first = torch.rand((), generator=generator, dtype=torch.float64).to(norm_N.device)
     if isinstance(norm_N, FakeTensor):
         unit_K = torch.arange(kept, device=norm_N.device)
     else:
-        passed_N = (share_N.cumsum(0) + first).floor()
-        unit_K = (passed_N.diff(prepend=passed_N.new_zeros(1)) > 0).nonzero().flatten()[:kept]
+        passed_N = (share_N.index_select(0, order_N).cumsum(0) + first).floor()
+        passes_N = torch.empty_like(norm_N, dtype=torch.bool)
+        passes_N[order_N] = passed_N.diff(prepend=passed_N.new_zeros(1)) > 0
+        unit_K = passes_N.nonzero().flatten()[:kept]
     return Drawn(unit_K, share_N.index_select(0, unit_K).reciprocal().to(norm_N.dtype))
 
 
