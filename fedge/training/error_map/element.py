@@ -17,12 +17,16 @@ import torch
 from torch import Tensor
 
 
-def prune_elements(error: Tensor, magnitude: Tensor, tau: float, generator: torch.Generator) -> Tensor:
-    """The pruned gradient, of the error's shape and order in memory.
+def prune_elements(
+    error: Tensor, magnitude: Tensor, tau: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The pruned gradient, of the error's shape and order in memory; and how many of its numbers are not zero.
 
     magnitude: |error|, used up. Where a number is not finite, tau is not, and nothing of the result is.
     """
     # Two buffers in all: a gradient is as large as a layer's output. A product with 0 or 1 is the fast way to choose.
     limit = torch.empty_like(error, device=generator.device).uniform_(generator=generator).to(error.device)
     stays = torch.gt(magnitude, limit.mul_(tau), out=limit)
-    return magnitude.clamp_(min=tau).copysign_(error).mul_(stays)
+    # Sums of ones: exact in float32 for a row of up to 2^24, and far faster than count_nonzero.
+    left = stays.sum(tuple(range(1, stays.dim()))).sum(dtype=torch.float64)
+    return magnitude.clamp_(min=tau).copysign_(error).mul_(stays), left

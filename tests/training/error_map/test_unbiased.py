@@ -121,7 +121,8 @@ def test_what_stays_of_a_normal_gradient_at_a_target(target: float, density: flo
     error = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
     tau = normal(error.abs(), target)
     assert float((error.abs() < tau).float().mean()) == pytest.approx(target, abs=0.004)
-    pruned = prune_elements(error, error.abs(), tau, torch.Generator().manual_seed(2))
+    pruned, left = prune_elements(error, error.abs(), tau, torch.Generator().manual_seed(2))
+    assert int(left) == torch.count_nonzero(pruned)
     assert float((pruned != 0).float().mean()) == pytest.approx(density, abs=0.005)
     small = error.abs() < tau
     torch.testing.assert_close(pruned[~small], error[~small])
