@@ -32,8 +32,12 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard; a `serve` or `regrow` that changes nothing weighs nothing."""
-        usual: dict[str, Any] = {"training": {"serve"}} if self.training.serve == "last" else {}
+        coordinator has heard; a `serve` or `regrow` that changes nothing weighs nothing, nor does a `kind` of error
+        maps."""
+        unset: dict[str, Any] = {"serve": True} if self.training.serve == "last" else {}
+        if self.training.error_maps.kind == "channel":
+            unset["error_maps"] = {"kind", "target", "threshold"}
+        usual: dict[str, Any] = {"training": unset} if unset else {}
         if not self.regrow:
             usual["regrow"] = True
         record = ConfigRecord(

@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from fedge.catalog.devices import DeviceProfile
 from fedge.device.memory.fitting import Fit, Policy, fit
 from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits
-from fedge.scenario.training import Training
+from fedge.scenario.training import ErrorMaps, Training
 from fedge.training.pruning.one_shot import prune
 from fedge.training.task import Classes, Task
 from fedge.training.update.what import trained
@@ -38,8 +39,9 @@ def peak_bytes(
     if copies is None:
         copies = training.optimizer.copies
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
-    keep = training.error_maps.keep
-    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies, task
+    choice = training.error_maps
+    what = choice.kind, choice.keep, choice.target, choice.threshold
+    key = type(model), layers, trained(model), what, batch_size, input_shape, copies, task
     if key not in _PEAKS:
         known = min(copies, len(_OPTIMIZERS) - 1)
         _PEAKS[key] = peak_training_memory(
@@ -47,12 +49,21 @@ def peak_bytes(
             batch_size=batch_size,
             input_shape=input_shape,
             optimizer=_OPTIMIZERS[known],
-            error_maps=keep if keep < 1 else None,
+            error_maps=_pruning(choice) if choice.prunes else None,
             task=task,
         ) + (copies - known) * sum(
             parameter.nbytes for parameter in model.parameters() if parameter.requires_grad
         )
     return _PEAKS[key]
+
+
+def _pruning(choice: ErrorMaps) -> float | dict[str, Any]:
+    """What of it decides how much memory a step takes."""
+    if choice.kind == "channel":
+        return choice.keep
+    if choice.target:
+        return {"kind": choice.kind, "target": choice.target}
+    return {"kind": choice.kind, "keep": choice.keep, "threshold": choice.threshold}
 
 
 def state_copies(optimizer: torch.optim.Optimizer) -> int:

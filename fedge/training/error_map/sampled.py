@@ -124,10 +124,10 @@ class Sampler:
         return pruned
 
     def _elements(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
-        magnitude, fake = error_BCHW.abs(), isinstance(error_BCHW, FakeTensor)
-        tau = 1.0 if fake else self._tau(name, magnitude, 1 - share if self._normal else share)
+        magnitude = error_BCHW.abs()
+        tau = self._tau(name, magnitude, 1 - share if self._normal else share)
         pruned_BCHW, left = prune_elements(error_BCHW, magnitude, tau, self._generator)
-        numbers = error_BCHW.numel() if fake else int(left)
+        numbers = error_BCHW.numel() if isinstance(left, FakeTensor) else int(left)
         return Pruned(pruned_BCHW, numbers, 2 * error_BCHW.numel())  # into a mean, and against tau
 
     def _pixels(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:

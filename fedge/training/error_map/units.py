@@ -70,12 +70,13 @@ def draw(norm_N: Tensor, kept: int, order_N: Tensor, generator: torch.Generator)
     """At most `kept` units; on fake tensors, which have shapes only, `kept`. order_N: the units, shuffled."""
     share_N = probabilities(norm_N, kept)
     first = torch.rand((), generator=generator, dtype=torch.float64).to(norm_N.device)
+    passed_N = share_N.index_select(0, order_N).cumsum(0).add_(first).floor_()
+    passes_N = torch.empty_like(norm_N, dtype=torch.bool)
+    passes_N[order_N] = passed_N.diff(prepend=passed_N.new_zeros(1)) > 0
+    del passed_N
     if isinstance(norm_N, FakeTensor):
         unit_K = torch.arange(kept, device=norm_N.device)
     else:
-        passed_N = (share_N.index_select(0, order_N).cumsum(0) + first).floor()
-        passes_N = torch.empty_like(norm_N, dtype=torch.bool)
-        passes_N[order_N] = passed_N.diff(prepend=passed_N.new_zeros(1)) > 0
         unit_K = passes_N.nonzero().flatten()[:kept]
     return Drawn(unit_K, share_N.index_select(0, unit_K).reciprocal().to(norm_N.dtype))
 
