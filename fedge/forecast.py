@@ -32,7 +32,7 @@ from fedge.protocol.budget import bits_at_most
 from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS
 from fedge.scenario.fleet import HOUR_S
 from fedge.scenario.schema import DeviceClass, Scenario
-from fedge.scenario.training import LevelSearch, Pruning
+from fedge.scenario.training import LevelSearch, Pruning, Training
 from fedge.seeding import derive_seed
 from fedge.training.loop import train
 from fedge.training.macs import count_macs
@@ -131,7 +131,14 @@ def _plan_class(
         **keeping_up,
         **regrowing,
         **_noise(scenario),
+        **_estimated(training),
     }
+
+
+def _estimated(training: Training) -> dict[str, Any]:
+    """Whether the data decide how much is multiplied: of elements, as many stay as the errors' numbers make it."""
+    of_elements = training.error_maps.kind == "element" and training.error_maps.prunes
+    return {"macs_estimated": True} if of_elements else {}
 
 
 def _noise(scenario: Scenario) -> dict[str, Any]:

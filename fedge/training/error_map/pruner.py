@@ -35,6 +35,7 @@ from fedge.training.error_map.attach import BlockPasses, padded
 from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding, apply
 from fedge.training.error_map.blocks import computes_as
 from fedge.training.error_map.channels import CHANNELS_LAST
+from fedge.training.error_map.gathered import pays
 from fedge.training.error_map.sampled import SampledConv, SampledLayer, Sampler
 from fedge.training.error_map.scores import SCORES, Score, keep_best, kept_channels
 from fedge.training.macs import COUNTED, BackwardCost, Counted, count_macs, has_plain_layers, kernel_macs
@@ -194,7 +195,9 @@ class ErrorMapPruner(BlockPasses):
         _refuse_autocast(x_BIHW)
         x_BIHW, geometry = padded(layer, x_BIHW)
         x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
-        how = SampledLayer(geometry, partial(self._sampler, name, keep), self._record, self.roundings)
+        gather = self.kind == "pixel" and self.roundings is None and pays(layer.weight, geometry)
+        prune = partial(self._sampler, name, keep, gather=gather)
+        how = SampledLayer(geometry, prune, self._record, self.roundings)
         return apply(SampledConv, x_BIHW, layer.weight, layer.bias, how)
 
     def _keep(self, name: str) -> float:

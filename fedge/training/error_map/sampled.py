@@ -22,6 +22,7 @@ from fedge.training.error_map.backward import Rounding, conv_gradients
 from fedge.training.error_map.channels import CHANNELS_LAST
 from fedge.training.error_map.convolution import convolve
 from fedge.training.error_map.element import prune_elements
+from fedge.training.error_map.gathered import gathered_gradients
 from fedge.training.error_map.geometry import Geometry
 from fedge.training.error_map.threshold import Predicted
 from fedge.training.error_map.units import Drawn, draw, kept_units, map_norms, pixel_norms, spread_units
@@ -30,11 +31,15 @@ from fedge.training.torch_private import FakeTensor
 
 
 class Pruned(NamedTuple):
-    """An error, and what it costs. numbers: how many are multiplied; adds: additions and comparisons made to choose."""
+    """An error, and what it costs. numbers: how many are multiplied; adds: additions and comparisons made to choose.
+
+    pixels: those that are to be gathered of an error that is whole still; None: what is dropped is zero in it.
+    """
 
     error_BCHW: Tensor
     numbers: int
     adds: int
+    pixels: Drawn | None = None
 
 
 Prune = Callable[[Tensor], Pruned]
@@ -81,15 +86,26 @@ class SampledConv(torch.autograd.Function):
         del error_BCHW
         macs = pruned.numbers * kernel_macs(weight_CIJL)
         layer.record(BackwardCost(macs * for_x, macs * for_weight, pruned.adds))
-        gradients = conv_gradients(
-            pruned.error_BCHW,
-            torch.arange(len(weight_CIJL), device=x_BIHW.device),
-            (x_BIHW, weight_CIJL, None),
-            layer.geometry,
-            layer.roundings and _sparse(layer.roundings),
-            (for_x, for_weight, False),
+        return *_products(pruned, x_BIHW, weight_CIJL, layer, (for_x, for_weight)), bias, None
+
+
+def _products(
+    pruned: Pruned, x_BIHW: Tensor, weight_CIJL: Tensor, layer: SampledLayer, wants: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of x and weight, those of them that `wants` a gradient."""
+    if pruned.pixels is not None:
+        return gathered_gradients(
+            pruned.error_BCHW, pruned.pixels, x_BIHW, weight_CIJL, layer.geometry, wants
         )
-        return *gradients[:2], bias, None
+    grad_x, grad_weight, _ = conv_gradients(
+        pruned.error_BCHW,
+        torch.arange(len(weight_CIJL), device=x_BIHW.device),
+        (x_BIHW, weight_CIJL, None),
+        layer.geometry,
+        layer.roundings and _sparse(layer.roundings),
+        (*wants, False),
+    )
+    return grad_x, grad_weight
 
 
 def _sparse(roundings: tuple[Rounding, Rounding]) -> tuple[Rounding, Rounding]:
@@ -110,16 +126,16 @@ class Sampler:
     """
 
     def __init__(self, kind: str, threshold: str, generator: torch.Generator) -> None:
-        self._prune = {"element": self._elements, "pixel": self._pixels, "map": self._maps}[kind]
+        self._prune = {"element": self._elements, "pixel": self._pixels_in_place, "map": self._maps}[kind]
         self._normal = threshold == "normal"
         self._tau = Predicted(threshold)
         self._generator = generator
         self._orders: dict[int, Tensor] = {}
         self.density: dict[str, float] = {}
 
-    def __call__(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
-        """The pruned error of a layer, which is in channels-last order."""
-        pruned = self._prune(name, share, error_BCHW)
+    def __call__(self, name: str, share: float, error_BCHW: Tensor, *, gather: bool = False) -> Pruned:
+        """The pruned error of a layer, which is in channels-last order. gather: the kept pixels will be."""
+        pruned = self._pixels(share, error_BCHW, gather) if gather else self._prune(name, share, error_BCHW)
         self.density[name] = pruned.numbers / max(1, error_BCHW.numel())
         return pruned
 
@@ -130,26 +146,27 @@ class Sampler:
         numbers = error_BCHW.numel() if isinstance(left, FakeTensor) else int(left)
         return Pruned(pruned_BCHW, numbers, 2 * error_BCHW.numel())  # into a mean, and against tau
 
-    def _pixels(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
+    def _pixels_in_place(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
+        return self._pixels(share, error_BCHW, gather=False)
+
+    def _pixels(self, share: float, error_BCHW: Tensor, gather: bool) -> Pruned:
         instances, channels, height, width = error_BCHW.shape
-        drawn, weight_N = self._units(pixel_norms(error_BCHW), share)
-        weight_B1HW = weight_N.view(instances, 1, height, width)
-        return Pruned(
-            error_BCHW * weight_B1HW, len(drawn.unit_K) * channels, error_BCHW.numel() + len(weight_N)
-        )
+        pixels = instances * height * width
+        drawn = self._drawn(pixel_norms(error_BCHW), share)
+        cost = len(drawn.unit_K) * channels, error_BCHW.numel() + pixels
+        if gather:
+            return Pruned(error_BCHW, *cost, drawn)
+        return Pruned(error_BCHW * spread_units(drawn, pixels).view(instances, 1, height, width), *cost)
 
     def _maps(self, name: str, share: float, error_BCHW: Tensor) -> Pruned:
         instances, channels, height, width = error_BCHW.shape
-        drawn, weight_N = self._units(map_norms(error_BCHW), share)
-        weight_BC11 = weight_N.view(instances, channels, 1, 1)
-        return Pruned(
-            error_BCHW * weight_BC11, len(drawn.unit_K) * height * width, error_BCHW.numel() + len(weight_N)
-        )
+        maps = instances * channels
+        drawn = self._drawn(map_norms(error_BCHW), share)
+        cost = len(drawn.unit_K) * height * width, error_BCHW.numel() + maps
+        return Pruned(error_BCHW * spread_units(drawn, maps).view(instances, channels, 1, 1), *cost)
 
-    def _units(self, norm_N: Tensor, share: float) -> tuple[Drawn, Tensor]:
-        """Those drawn, and 1 / q of the kept, 0 of the others, [N]."""
+    def _drawn(self, norm_N: Tensor, share: float) -> Drawn:
         units = len(norm_N)
         if units not in self._orders:
             self._orders[units] = torch.randperm(units, generator=self._generator).to(norm_N.device)
-        drawn = draw(norm_N, kept_units(units, share), self._orders[units], self._generator)
-        return drawn, spread_units(drawn, units)
+        return draw(norm_N, kept_units(units, share), self._orders[units], self._generator)

@@ -17,6 +17,7 @@ instance's channels, are much alike: every second one of them would be kept.
 Shapes: B instances, C channels, H x W pixels; N units, K kept.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -68,6 +69,10 @@ def probabilities(norm_N: Tensor, kept: int) -> Tensor:
 
 def draw(norm_N: Tensor, kept: int, order_N: Tensor, generator: torch.Generator) -> Drawn:
     """At most `kept` units; on fake tensors, which have shapes only, `kept`. order_N: the units, shuffled."""
+    if not isinstance(norm_N, FakeTensor) and not bool(norm_N.sum().isfinite()):
+        return Drawn(
+            order_N[:kept].sort().values, norm_N.new_full((kept,), math.nan)
+        )  # diverged, and to be seen
     share_N = probabilities(norm_N, kept)
     first = torch.rand((), generator=generator, dtype=torch.float64).to(norm_N.device)
     passed_N = share_N.index_select(0, order_N).cumsum(0).add_(first).floor_()

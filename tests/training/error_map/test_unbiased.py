@@ -12,6 +12,8 @@ from fedge.errors import UserError
 from fedge.models import build
 from fedge.training.error_map import ErrorMapPruner
 from fedge.training.error_map.element import prune_elements
+from fedge.training.error_map.gathered import gathered_gradients
+from fedge.training.error_map.geometry import geometry
 from fedge.training.error_map.sampled import Sampler
 from fedge.training.error_map.threshold import (
     Predicted,
@@ -258,6 +260,55 @@ def test_they_train_a_filtered_quantised_network(of: str) -> None:
         quantization=Quantization(model),
     )
     assert math.isfinite(stats.loss) and stats.saved > 0.5
+
+
+@st.composite
+def convolutions(draw_from: st.DrawFn) -> nn.Conv2d:
+    sizes, one_or_two = st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(1, 2)
+    return nn.Conv2d(
+        draw_from(st.integers(1, 4)),
+        draw_from(st.integers(1, 4)),
+        draw_from(sizes),
+        stride=draw_from(one_or_two),
+        padding=draw_from(st.integers(0, 2)),
+        dilation=draw_from(st.tuples(one_or_two, one_or_two)),
+    ).double()
+
+
+@settings(max_examples=25, deadline=None)
+@given(convolution=convolutions(), keep=st.sampled_from([0.05, 0.3, 0.9]), batch=st.integers(1, 3))
+def test_gathered_pixels_give_the_gradients_of_pixels_in_place(
+    convolution: nn.Conv2d, keep: float, batch: int
+) -> None:
+    """If this fails, wide layers train on other gradients than narrow ones, in some shape of convolution."""
+    x = torch.randn(batch, convolution.in_channels, 7, 8).double().requires_grad_()
+    x_BIHW = x.detach().contiguous(memory_format=torch.channels_last)
+    error = torch.randn_like(convolution(x)).contiguous(memory_format=torch.channels_last)
+    prune = Sampler("pixel", "sampled", torch.Generator().manual_seed(0))
+    in_place = prune("", keep, error).error_BCHW
+    again = Sampler("pixel", "sampled", torch.Generator().manual_seed(0))("", keep, error, gather=True)
+    convolution(x).backward(in_place)
+    how = convolution.kernel_size, convolution.stride, convolution.padding, convolution.dilation, 1
+    assert again.pixels is not None
+    grad_x, grad_weight = gathered_gradients(
+        again.error_BCHW, again.pixels, x_BIHW, convolution.weight.detach(),
+        geometry(*how, convolution.out_channels), (True, True),
+    )  # fmt: skip
+    torch.testing.assert_close(grad_x, x.grad, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(grad_weight, convolution.weight.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_a_wide_layer_is_gathered_and_counts_the_same() -> None:
+    """If this fails, the layers in which dropping pixels saves time do not save it."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1)), torch.randn(2, 256, 4, 4, requires_grad=True)
+    costs = []
+    for quantised in (False, True):  # which multiplies all of the error in place
+        pruner = ErrorMapPruner(model, kind="pixel", keep=0.5)
+        with Quantization(model).over(pruner) if quantised else pruner:
+            model(x).square().sum().backward()
+        costs.append(pruner.cost)
+    assert costs[0] == costs[1] == (16 * 256 * 256 * 9, 16 * 256 * 256 * 9, 2 * 16 * 257)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
