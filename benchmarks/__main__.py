@@ -29,6 +29,7 @@ MODULES = {
     "clock": "cost.clock",
     "frozen": "cost.frozen",
     "gpu": "cost.gpu",
+    "gradients_clock": "cost.gradients_clock",
     "heap": "cost.heap",
     "memory": "cost.memory",
     "memory_format": "cost.memory_format",

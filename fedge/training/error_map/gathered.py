@@ -30,11 +30,14 @@ CACHED_NUMBERS = 1 << 18
 """Of the patches of a few instances: 1 MB of floats."""
 LEAST_CHANNELS = 256
 """Of input and output, for gathering to pay."""
+MOST_KEPT = 0.6
+"""Share of pixels, likewise."""
 
 
-def pays(weight_CIJL: Tensor, geometry: Geometry) -> bool:
-    """Whether products of half of the pixels, gathered, are sooner done than dense ones, in such a convolution."""
-    return geometry.groups == 1 and min(weight_CIJL.shape[:2]) >= LEAST_CHANNELS
+def pays(keep: float, weight_CIJL: Tensor, geometry: Geometry) -> bool:
+    """Whether products of a share of the pixels, gathered, are sooner done than dense ones in such a convolution."""
+    wide = min(weight_CIJL.shape[:2]) >= LEAST_CHANNELS
+    return keep <= MOST_KEPT and geometry.groups == 1 and wide
 
 
 class _Places(NamedTuple):

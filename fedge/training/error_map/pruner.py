@@ -195,7 +195,7 @@ class ErrorMapPruner(BlockPasses):
         _refuse_autocast(x_BIHW)
         x_BIHW, geometry = padded(layer, x_BIHW)
         x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
-        gather = self.kind == "pixel" and self.roundings is None and pays(layer.weight, geometry)
+        gather = self.kind == "pixel" and self.roundings is None and pays(keep, layer.weight, geometry)
         prune = partial(self._sampler, name, keep, gather=gather)
         how = SampledLayer(geometry, prune, self._record, self.roundings)
         return apply(SampledConv, x_BIHW, layer.weight, layer.bias, how)
