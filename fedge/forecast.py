@@ -34,7 +34,7 @@ from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS
 from fedge.scenario.exits import Exits
 from fedge.scenario.fleet import HOUR_S
 from fedge.scenario.schema import DeviceClass, Scenario
-from fedge.scenario.training import LevelSearch, Pruning
+from fedge.scenario.training import LevelSearch, Pruning, Training
 from fedge.seeding import derive_seed
 from fedge.training.exits.network import with_exits
 from fedge.training.loop import train
@@ -139,6 +139,7 @@ def _plan_class(
         **keeping_up,
         **regrowing,
         **_noise(scenario),
+        **_estimated(training),
     }
 
 
@@ -157,6 +158,12 @@ def _exits(trunk: nn.Module, exits: Exits, facts: DatasetFacts) -> nn.Module:
     model.freeze_trunk()
     model.whole = exits.needs_teacher
     return model
+
+
+def _estimated(training: Training) -> dict[str, Any]:
+    """Whether the data decide how much is multiplied: of elements, as many stay as the errors' numbers make it."""
+    of_elements = training.error_maps.kind == "element" and training.error_maps.prunes
+    return {"macs_estimated": True} if of_elements else {}
 
 
 def _noise(scenario: Scenario) -> dict[str, Any]:

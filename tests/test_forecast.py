@@ -52,6 +52,18 @@ def test_a_forecast_counts_what_a_device_counts(small, tmp_path, methods: str) -
     assert sent == {forecast["sent_bytes"]}
 
 
+def test_a_forecast_counts_pixels_and_says_that_elements_are_an_estimate(small) -> None:
+    """Breaks if a plan with error maps drawn at random is priced as a dense one, or an estimate is told as a count."""
+    off = (*EXACT, "training.instance_filter.kind=none")
+    (pixels,) = plan_scenario(small(*off, "training.error_maps={kind='pixel', keep=0.25}", shape=()))
+    (channels,) = plan_scenario(small(*off, "training.error_maps.keep=0.25", shape=()))
+    (elements,) = plan_scenario(small(*off, "training.error_maps={kind='element', target=0.9}", shape=()))
+    assert "macs_estimated" not in pixels and "macs_estimated" not in channels
+    assert elements["macs_estimated"]
+    assert 0.95 < pixels["macs_done"] / channels["macs_done"] < 1.05
+    assert elements["macs_done"] < 0.8 * elements["macs_dense"]
+
+
 def test_a_forecast_knows_quantisation(small) -> None:
     """Breaks if `fedge plan` leaves a method out that a device runs: it must refuse what a device would refuse."""
     (plain,) = plan_scenario(small(*EXACT, *METHODS["error maps"], shape=()))

@@ -96,8 +96,8 @@ class Run:
     def _attach(self) -> None:
         """The methods that hold on to the network."""
         method = self.cell.method
-        options = {"keep": method.error_keep, "seed": self.cell.seed} | dict(method.error_options)
-        self.error_maps = ErrorMapPruner(self.model, **options) if method.error_keep < 1 else None
+        options = dict(method.error_options) | ({"keep": method.error_keep} if method.error_keep < 1 else {})
+        self.error_maps = ErrorMapPruner(self.model, seed=self.cell.seed, **options) if options else None
         self.quantization = Quantization(self.model) if method.quantised else None
 
     def cooled(self) -> "Run":

@@ -2,6 +2,8 @@
 
 import copy
 import gc
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -17,7 +19,7 @@ def allocator_peak(
     batch_size: int,
     input_shape: tuple[int, int, int],
     optimizer: Optimizer = "sgd",
-    error_maps: float | None = None,
+    error_maps: float | Mapping[str, Any] | None = None,
 ) -> int:
     """Bytes at the peak of really training a copy of `model` for two steps on the CPU, the copy included.
 

@@ -81,7 +81,7 @@ def arm(scenario: Scenario, name: str) -> Scenario:
     changes: dict[str, Any] = {
         "pruning": training.pruning.model_copy(update={"level": 0.0}),
         "instance_filter": OtherFilter(),
-        "error_maps": training.error_maps.model_copy(update={"keep": 1.0}),
+        "error_maps": training.error_maps.model_copy(update={"keep": 1.0, "target": 0.0}),
     }
     if name == "pruned":
         pruned = (

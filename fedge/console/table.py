@@ -287,7 +287,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "training samples": lambda row: f"{row['samples']:,}",
         "pruning level": lambda row: "found on the device" if row["level"] is None else f"{row['level']:.2f}",
         "parameters left": lambda row: percent(row["parameters_left"]),
-        "MACs": lambda row: f"{row['macs_done']:.3g}",
+        "MACs": lambda row: f"{'some ' if row.get('macs_estimated') else ''}{row['macs_done']:.3g}",
         "MACs, dense": lambda row: f"{row['macs_dense']:.3g}",
         "saved": lambda row: percent(1 - row["macs_done"] / row["macs_dense"]),
         "virtual time": lambda row: f"{row['time_s']:.3g} s",

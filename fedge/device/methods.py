@@ -14,7 +14,7 @@ from torch import nn
 from fedge.catalog import names
 from fedge.catalog.names import is_reference
 from fedge.errors import UserError
-from fedge.protocol.report import NONE, OWN
+from fedge.protocol.report import ELEMENT, NONE, OWN, SAMPLED
 from fedge.references import Programs, resolve_callable
 from fedge.scenario.training import Cosine, OtherFilter, Steps, Training
 from fedge.training.error_map.pruner import ErrorMapPruner, ScoreName
@@ -82,12 +82,13 @@ class Methods:
         """The pruner of the model's error maps; None where all are kept, or where what is frozen leaves no convolution
         a backward pass. `alternate` goes on from `epochs_before`."""
         choice = self.training.error_maps
-        if choice.keep == 1 or (self.training.what != "all" and not self._has_error_maps(model)):
+        if not choice.prunes or (self.training.what != "all" and not self._has_error_maps(model)):
             return None
         score: ScoreName | Score = cast(ScoreName, choice.score)  # the scenario has checked it
         if is_reference(choice.score):
             score = self._own("training.error_maps.score", choice.score)
-        options = choice.model_dump(exclude={"score"})
+        by = {"keep": None} if choice.target else {"target": None}
+        options = choice.model_dump(exclude={"score"}) | by
         pruner = ErrorMapPruner(model, **options, score=score, seed=self.seed("error_maps"))
         pruner.epoch = epochs_before
         return pruner
@@ -170,11 +171,14 @@ def filter_word(instance_filter: InstanceFilter | None) -> str:
 
 
 def score_word(error_maps: ErrorMapPruner | None) -> str:
-    """What a report calls the score that error maps are pruned by."""
+    """What a report calls the score that error maps are pruned by; or what is drawn at random."""
     if error_maps is None:
         return NONE
-    known = type(error_maps) is ErrorMapPruner and error_maps.score in names.SCORES
-    return str(error_maps.score) if known else OWN
+    if type(error_maps) is not ErrorMapPruner:
+        return OWN
+    if error_maps.kind != "channel":
+        return ELEMENT if error_maps.kind == "element" else SAMPLED
+    return str(error_maps.score) if error_maps.score in names.SCORES else OWN
 
 
 def optimizer_word(optimizer: torch.optim.Optimizer) -> str:

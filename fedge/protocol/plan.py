@@ -39,9 +39,14 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard; an option of _UNSET, or a `regrow`, that changes nothing weighs nothing."""
+        coordinator has heard; an option of _UNSET, or a `regrow`, that changes nothing weighs nothing, nor does a `kind`
+        of error maps."""
         plain = Training()
-        unset = {name for name in _UNSET if getattr(self.training, name) == getattr(plain, name)}
+        unset: dict[str, Any] = {
+            name: True for name in _UNSET if getattr(self.training, name) == getattr(plain, name)
+        }
+        if self.training.error_maps.kind == "channel":
+            unset["error_maps"] = {"kind", "target", "threshold"}
         usual: dict[str, Any] = {"training": unset} if unset else {}
         if not self.regrow:
             usual["regrow"] = True

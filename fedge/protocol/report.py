@@ -34,6 +34,7 @@ Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), AfterValida
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
+ELEMENT, SAMPLED = "element", "sampled"  # numbers of error maps were drawn at random; pixels or maps were
 LAYERS = "layers"  # those that the settings name were trained
 MOST_EPOCHS = 3  # whose losses are reported
 MOST_EXITS = 9  # of a network, the last among them
@@ -43,7 +44,7 @@ MOST_ALARMS = 15  # that are told of in a round
 WORDS: dict[str, tuple[str, ...]] = {
     "criterion": (NONE, OWN, *CRITERIA),
     "instance_filter": (NONE, OWN, *(name for name in FILTERS if name != NONE)),
-    "error_maps": (NONE, OWN, *SCORES),
+    "error_maps": (NONE, OWN, *SCORES, ELEMENT, SAMPLED),  # eight words, as many as fit 3 bits
     "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
     "what": (NONE, OWN, *WHAT, LAYERS),
     "loss": (NONE, OWN, *(kind for kinds in LOSSES.values() for kind in kinds)),

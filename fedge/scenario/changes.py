@@ -49,16 +49,19 @@ def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> Changes:
     result = dict(table)
     for key, value in changes.items():
         before: Any = result.get(key)
-        result[key] = merged(before, value) if _of_one_kind(before, value) else value
+        result[key] = merged(before, value) if _of_one_kind(key, before, value) else value
     return result
 
 
-def _of_one_kind(before: Any, value: Any) -> bool:
-    """Whether both are tables, and the second does not say that it is of another kind."""
+_ONE_TABLE = ("error_maps",)  # whose kinds have their keys in common
+
+
+def _of_one_kind(key: str, before: Any, value: Any) -> bool:
+    """Whether both are tables, and the second does not say that it is of another kind, with keys of its own."""
     if not (isinstance(before, Mapping) and isinstance(value, Mapping)):
         return False
     kind = before.get("kind")
-    return bool(value.get("kind", kind) == kind)
+    return key in _ONE_TABLE or bool(value.get("kind", kind) == kind)
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -226,13 +226,41 @@ InstanceFilter = Annotated[
 
 
 class ErrorMaps(Section):
-    """Error-map pruning in the backward pass. keep: the share of channels kept; 1: the exact gradient."""
+    """Error-map pruning in the backward pass. keep: the share of error maps kept; 1: the exact gradient.
 
+    kind: what is kept or dropped as one: a channel for all samples of a batch (EMP); or, at random and without bias, a
+    pixel or a map (a channel) of one sample, or an element, a single number. target: of elements, in place of keep, the
+    share of numbers below the threshold (Ye et al.'s p). It is no share of zeros: at 0.9 some 30 to 45 % of all stay.
+    """
+
+    kind: Literal["channel", "element", "pixel", "map"] = "channel"
     keep: Share = 1.0
+    target: Fraction = 0.0  # 0: by keep
+    threshold: Literal["sampled", "lognormal"] = "sampled"  # of elements: how it is found for keep
     score: Annotated[str, Word(tuple(SCORES)), Beside(".py")] = "error"  # or one's own, as file.py:name
     dense_first: Annotated[int, Field(ge=0)] = 0  # the first n convolutions stay exact
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # the first n steps of each round stay exact
     alternate: bool = False  # every other local epoch stays exact
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is left out."""
+        return self.keep < 1 or self.target > 0
+
+    @model_validator(mode="after")
+    def _of_this_kind(self) -> "ErrorMaps":
+        if self.kind != "channel" and self.score != "error":
+            raise ValueError(
+                f"score is {self.score!r}, which ranks channels, and kind is {self.kind!r}, drawn at random: "
+                "leave score out"
+            )
+        if self.kind != "element" and (self.target or self.threshold != "sampled"):
+            raise ValueError(
+                f"target and threshold are of kind 'element', and kind is {self.kind!r}: leave them out"
+            )
+        if self.target and (self.keep < 1 or self.threshold != "sampled"):
+            raise ValueError("target sets the threshold by itself: leave keep and threshold out, or target")
+        return self
 
 
 class Quantization(Section):

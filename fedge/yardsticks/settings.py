@@ -11,7 +11,7 @@ NAMES = ("fedavg", "fedavg_finetune", "fedbn", "fedrep", "ditto")  # fedge.yards
 _METHODS: dict[str, Callable[[Training], bool]] = {  # of fedge's: whether it is on
     "training.pruning": lambda training: training.pruning.level != 0,
     "training.instance_filter": lambda training: training.instance_filter.kind != "none",
-    "training.error_maps": lambda training: training.error_maps.keep < 1,
+    "training.error_maps": lambda training: training.error_maps.prunes,
     "training.quantization": lambda training: training.quantization is not None,
     "training.serve": lambda training: training.serve != "last",
     "training.prior": lambda training: training.prior != "none",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import fedge
+from fedge.device.methods import score_word
 from fedge.device.state import StateFolder
 from fedge.protocol import RoundReport
 from fedge.protocol.report import OWN, WORDS, coded, one_word
@@ -88,9 +89,18 @@ def test_what_ran_is_on_record_by_name(opened) -> None:
     assert words(other) == ("l1", "none", "paper", "adamw")
 
 
+@pytest.mark.parametrize(("kind", "word"), [("element", "element"), ("pixel", "sampled"), ("map", "sampled")])
+def test_what_is_drawn_at_random_is_on_record(kind: str, word: str) -> None:
+    """Breaks if a report says that channels were ranked where none was."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
+    assert score_word(ErrorMapPruner(model, keep=0.5, kind=kind)) == word
+    assert (len(WORDS["error_maps"]) - 1).bit_length() == 3
+
+
 def test_every_method_has_a_word() -> None:
     """Breaks if a method that scenarios can name is reported as somebody's own."""
-    known = {"criterion": CRITERIA, "instance_filter": FILTERS, "error_maps": SCORES}
+    at_random = ("element", "sampled")
+    known = {"criterion": CRITERIA, "instance_filter": FILTERS, "error_maps": (*SCORES, *at_random)}
     for kind, names in known.items():
         assert set(WORDS[kind]) == {"none", OWN, *names}
         assert all(WORDS[kind][coded(**{kind: name})[kind]] == name for name in names)

@@ -1,8 +1,12 @@
 """Changes per device class, client arguments and declared figures, as far as reading a scenario goes."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from fedge.coordinator.schedule import plan_round
 from fedge.errors import UserError
+from fedge.protocol import RoundPlan
 from fedge.scenario.changes import flat, merged, nested
 from fedge.scenario.file import parse_scenario, scenario_toml
 from fedge.scenario.load import load_scenario
@@ -76,3 +80,27 @@ def test_dotted_and_nested_changes_say_the_same() -> None:
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
     with pytest.raises(ValueError, match="goes into a value"):
         nested({"training.epochs": 1, "training.epochs.more": 2})
+
+
+def test_another_kind_of_error_map_keeps_the_share() -> None:
+    """Breaks if `--set training.error_maps.kind=pixel` turns the pruning off, for `keep` is lost with the kind."""
+    changed = load_scenario("quickstart", ["training.error_maps.keep=0.3", "training.error_maps.kind=pixel"])
+    assert (changed.training.error_maps.kind, changed.training.error_maps.keep) == ("pixel", 0.3)
+    of_class = load_scenario(
+        "quickstart",
+        ["training.error_maps.keep=0.3", "fleet.0.training={error_maps={kind='map'}}"],
+    )
+    error_maps = of_class.training_of(of_class.fleet[0]).error_maps
+    assert (error_maps.kind, error_maps.keep) == ("map", 0.3)
+
+
+def test_a_kind_that_changes_nothing_weighs_nothing() -> None:
+    """Breaks if messages grow, and with them the virtual time of every run, where no kind is chosen."""
+    usual, chosen = (
+        plan_round(load_scenario("quickstart", [f"training.error_maps.kind={kind}"]), 2)
+        for kind in ("channel", "pixel")
+    )
+    text = str(usual.content())
+    assert "threshold" not in text and "target" not in text and "threshold" in str(chosen.content())
+    for plan in (usual, chosen):
+        assert RoundPlan.from_message(SimpleNamespace(content=plan.content())) == plan  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from fedge.device.memory.features import peak_head_memory
 from fedge.device.memory.fitting import Fit, Policy, fit
 from fedge.device.memory.peak import Optimizer, peak_training_memory
 from fedge.scenario.schema import Limits
-from fedge.scenario.training import Training
+from fedge.scenario.training import ErrorMaps, Training
 from fedge.training.features import Trunk
 from fedge.training.pruning.one_shot import prune
 from fedge.training.task import Classes, Task
@@ -43,9 +43,10 @@ def peak_bytes(
     if copies is None:
         copies = training.optimizer.copies
     layers = tuple((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
-    keep = training.error_maps.keep
+    choice = training.error_maps
+    what = choice.kind, choice.keep, choice.target, choice.threshold
     source = training.source and (training.source, training.adaptation.replayed, samples)
-    key = type(model), layers, trained(model), keep, batch_size, input_shape, copies, task, source
+    key = type(model), layers, trained(model), what, batch_size, input_shape, copies, task, source
     if key not in _PEAKS:
         known = min(copies, len(_OPTIMIZERS) - 1)
         how: dict[str, Any] = {
@@ -55,13 +56,23 @@ def peak_bytes(
             "task": task,
         }
         if source is None:
-            peak = peak_training_memory(lambda: model, error_maps=keep if keep < 1 else None, **how)
+            pruning = _pruning(choice) if choice.prunes else None
+            peak = peak_training_memory(lambda: model, error_maps=pruning, **how)
         else:
             peak = peak_head_memory(Trunk.of(model, input_shape), training, samples=samples, **how)
         _PEAKS[key] = peak + (copies - known) * sum(
             parameter.nbytes for parameter in model.parameters() if parameter.requires_grad
         )
     return _PEAKS[key]
+
+
+def _pruning(choice: ErrorMaps) -> float | dict[str, Any]:
+    """What of it decides how much memory a step takes."""
+    if choice.kind == "channel":
+        return choice.keep
+    if choice.target:
+        return {"kind": choice.kind, "target": choice.target}
+    return {"kind": choice.kind, "keep": choice.keep, "threshold": choice.threshold}
 
 
 def state_copies(optimizer: torch.optim.Optimizer) -> int:

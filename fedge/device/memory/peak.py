@@ -19,7 +19,7 @@ import copy
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -57,16 +57,16 @@ def peak_training_memory(
     batch_size: int,
     input_shape: tuple[int, ...],
     optimizer: Optimizer = "sgd",
-    error_maps: float | None = None,
+    error_maps: float | Mapping[str, Any] | None = None,
     task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> int:
     """Bytes at the peak of training `make_model()` on batches [batch_size, *input_shape] of its own floats: C, H, W of
     samples, or F of features.
 
     The model may be any, pruned or not, or frozen in parts; it is neither changed nor run. `error_maps` is the share of
-    error-map channels kept (None or 1: all). `task`: whose loss is part of the step. A few seconds at most for the
-    networks of fedge.models. UserError: an unknown optimiser, a batch below 1, a network that cannot train on it or
-    whose outputs are not the task's.
+    error-map channels kept (None or 1: all), or the options of an ErrorMapPruner. `task`: whose loss is part of the
+    step. A few seconds at most for the networks of fedge.models. UserError: an unknown optimiser, a batch below 1, a
+    network that cannot train on it or whose outputs are not the task's.
     """
     if optimizer not in OPTIMIZERS:
         raise UserError(f"optimizer is '{optimizer}'; there are {', '.join(OPTIMIZERS)}")
@@ -82,7 +82,10 @@ def peak_training_memory(
             with live:
                 update = OPTIMIZERS[optimizer](model.parameters())
                 _make_state(update, model)
-                train_steps(1, model, update, batch_size, input_shape, error_maps, order, task)
+                steps = (
+                    2 if isinstance(error_maps, Mapping) else 1
+                )  # the unbiased kinds keep something for the next
+                train_steps(steps, model, update, batch_size, input_shape, error_maps, order, task)
             return live.peak
 
     # what an LSTM keeps for its backward pass has no shape on a fake tensor
@@ -109,7 +112,7 @@ def train_steps(
     update: torch.optim.Optimizer,
     batch_size: int,
     input_shape: tuple[int, ...],
-    error_maps: float | None,
+    error_maps: float | Mapping[str, Any] | None,
     order: torch.memory_format,
     task: Task = Classes(),  # noqa: B008 - it has no state
 ) -> None:
@@ -119,7 +122,8 @@ def train_steps(
     y_B = torch.zeros(batch_size, dtype=torch.long)  # there before the network runs
     with contextlib.ExitStack() as stack:
         if error_maps is not None:
-            stack.enter_context(ErrorMapPruner(model, keep=error_maps))
+            options = error_maps if isinstance(error_maps, Mapping) else {"keep": error_maps}
+            stack.enter_context(ErrorMapPruner(model, **options))
         if batch_size == 1:
             stack.enter_context(norms_for_one(model))
         for _ in range(steps):

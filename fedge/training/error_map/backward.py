@@ -97,8 +97,9 @@ class PrunedConv(torch.autograd.Function):
         error_BCHW = error_BCHW.contiguous(memory_format=CHANNELS_LAST)
         channel_K = ctx.layer.select(error_BCHW, norm_per_channel)
         error_BKHW = gather(error_BCHW, channel_K)
-        gradients = conv_gradients(error_BKHW, channel_K, *ctx.saved_tensors, ctx.layer, ctx.needs_input_grad)
-        return *gradients, None
+        return *_kept_gradients(
+            error_BKHW, channel_K, ctx.saved_tensors, ctx.layer, ctx.needs_input_grad
+        ), None
 
 
 class PrunedBlock(torch.autograd.Function):
@@ -132,7 +133,7 @@ class PrunedBlock(torch.autograd.Function):
         channel_K = ctx.layer.select(error_BCHW, partial(block_norms, norm=ctx.norm))
         error_BKHW, *gammas = norm_backward(error_BCHW, y_BCHW, gamma_C, channel_K, ctx.norm)
         convolution = x_BIHW, weight_CIJL, bias_C
-        gradients = conv_gradients(error_BKHW, channel_K, *convolution, ctx.layer, ctx.needs_input_grad)
+        gradients = _kept_gradients(error_BKHW, channel_K, convolution, ctx.layer, ctx.needs_input_grad)
         return *gradients, *(gammas if gamma_C is not None else (None, None)), *(None,) * 3
 
 
@@ -148,29 +149,44 @@ def norm_after(y_BCHW: Tensor, norm: nn.BatchNorm2d) -> Tensor | None:
     return apply(PrunedBlock, x_BIHW, weight_CIJL, bias_C, *own, context.layer, norm)
 
 
+Convolution = tuple[Tensor, Tensor, Tensor | None]
+"""x [B, I, H, W], weight [C, I, J, L], bias [C]."""
+
+
+def _kept_gradients(
+    error_BKHW: Tensor,
+    channel_K: Tensor,
+    convolution: Convolution,
+    layer: PrunedLayer,
+    wants: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Of x, weight and bias, from the kept maps; counted."""
+    weight_CIJL = convolution[1]
+    macs = error_BKHW.numel() * kernel_macs(weight_CIJL)
+    ranked = 0 if layer.best is None else error_BKHW.numel() // len(channel_K) * len(weight_CIJL)
+    layer.record(BackwardCost(macs * wants[0], macs * wants[1], ranked))
+    return conv_gradients(error_BKHW, channel_K, convolution, layer.geometry, layer.roundings, wants)
+
+
 def conv_gradients(
     error_BKHW: Tensor,
     channel_K: Tensor,
-    x_BIHW: Tensor,
-    weight_CIJL: Tensor,
-    bias_C: Tensor | None,
-    layer: PrunedLayer,
+    convolution: Convolution,
+    geometry: Geometry,
+    roundings: tuple[Rounding, Rounding] | None,
     wants: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Of x, weight and bias, those of them that `wants` a gradient."""
+    x_BIHW, weight_CIJL, _ = convolution
     error_BKHW = error_BKHW.contiguous(memory_format=CHANNELS_LAST)
-    channels, kept = len(weight_CIJL), len(channel_K)
-    macs = error_BKHW.numel() * kernel_macs(weight_CIJL)
-    ranked = 0 if layer.best is None else error_BKHW.numel() // kept * channels
-    layer.record(BackwardCost(macs * wants[0], macs * wants[1], ranked))
-    for_x, for_weight = layer.roundings or (_as_it_is, _as_it_is)
+    for_x, for_weight = roundings or (_as_it_is, _as_it_is)
     grad_x = grad_weight = grad_bias = None
     if wants[0]:
-        grad_x = propagate(for_x(error_BKHW), x_BIHW, weight_CIJL, channel_K, layer.geometry)
+        grad_x = propagate(for_x(error_BKHW), x_BIHW, weight_CIJL, channel_K, geometry)
     if wants[1]:
-        grad_weight = weight_gradient(for_weight(error_BKHW), x_BIHW, weight_CIJL, channel_K, layer.geometry)
+        grad_weight = weight_gradient(for_weight(error_BKHW), x_BIHW, weight_CIJL, channel_K, geometry)
     if wants[2]:
-        grad_bias = spread(error_BKHW.sum((0, 2, 3)), channel_K, channels)
+        grad_bias = spread(error_BKHW.sum((0, 2, 3)), channel_K, len(weight_CIJL))
     return grad_x, grad_weight, grad_bias
 
 

@@ -17,6 +17,7 @@ What we changed, and why:
   channel whose gamma is near zero would never be kept and so never grow, and norms that start at zero would stay there.
 - Options the paper leaves open: the first layers dense, a dense warm-up, alternating dense and pruned calls of `train`
   (ssProp, arXiv 2408.12561), keep per layer.
+- Other kinds, which prune without bias: single numbers (Ye et al., element.py), pixels, maps of instances (units.py).
 
 Attached to a model by attach.py.
 """
@@ -34,12 +35,18 @@ from fedge.training.error_map.attach import BlockPasses, padded
 from fedge.training.error_map.backward import PrunedLayer, RoundedLinear, Rounding, apply
 from fedge.training.error_map.blocks import computes_as
 from fedge.training.error_map.channels import CHANNELS_LAST
+from fedge.training.error_map.gathered import pays
+from fedge.training.error_map.sampled import SampledConv, SampledLayer, Sampler
 from fedge.training.error_map.scores import SCORES, Score, keep_best, kept_channels
 from fedge.training.macs import COUNTED, BackwardCost, Counted, count_macs, has_plain_layers, kernel_macs
 from fedge.training.torch_device import brought_to
 from fedge.training.torch_private import FakeTensor
 
 ScoreName = Literal["error", "paper", "product", "random"]
+Kind = Literal["channel", "element", "pixel", "map"]
+Threshold = Literal["sampled", "lognormal"]
+KINDS = ("channel", "element", "pixel", "map")
+KEEP = 0.25
 
 
 class ErrorMapPruner(BlockPasses):
@@ -47,23 +54,32 @@ class ErrorMapPruner(BlockPasses):
 
     keep: 0 < keep <= 1, or {layer name: keep} (layers not named are dense). 1 leaves PyTorch's own backward in place.
         All else (other convolutions, Conv2d subclasses with a forward of their own, attention, recurrence) is left
-        dense, and counted.
-    score: "error", "paper", "product", "random", or a function like them (scores.py).
+        dense, and counted. None: 0.25.
+    score: of channels: "error", "paper", "product", "random", or a function like them (scores.py).
+    kind: what is kept or dropped as one: a "channel" for all instances (EMP), or, at random and without bias, a single
+        number ("element"), a "pixel" or a "map" of one instance. keep is the share of these that stays.
+    threshold: of "element", how tau is solved for `keep`: "sampled" or "lognormal" (threshold.py).
+    target: of "element", in place of keep: the paper's p, 0 <= p < 1, the share of numbers below tau. Of those many are
+        raised to tau: at p = 0.9 46 % of normal numbers stay, and fewer of heavier tails. 0 prunes nothing.
     dense_first: how many of the first Conv2d stay dense; 0 prunes all.
     warmup_steps: forward passes in training before pruning begins.
     alternate: even epochs dense, odd ones pruned; `epoch` is counted up by `train` and may be set.
     seed: of the score "random".
 
     `.cost` counts what backward passes have done while attached, all that is dense included; `.kept` holds the channels
-    of the latest backward pass by layer name. Pruned passes refuse `torch.autocast` (UserError).
+    of the latest backward pass by layer name, `.density` the share of numbers that stayed, of the other kinds. Pruned
+    passes refuse `torch.autocast` (UserError).
     """
 
     def __init__(
         self,
         model: nn.Module,
-        keep: float | Mapping[str, float] = 0.25,
+        keep: float | Mapping[str, float] | None = None,
         score: ScoreName | Score = "error",
         *,
+        kind: Kind = "channel",
+        threshold: Threshold = "sampled",
+        target: float | None = None,
         dense_first: int = 0,
         warmup_steps: int = 0,
         alternate: bool = False,
@@ -71,10 +87,13 @@ class ErrorMapPruner(BlockPasses):
     ) -> None:
         if not callable(score) and score not in SCORES:
             raise UserError(f"error maps: score is '{score}'; take one of {', '.join(SCORES)}, or a function")
+        _require_fitting(kind, keep, score, threshold, target)
         _require_least("dense_first", dense_first, 0)
         _require_least("warmup_steps", warmup_steps, 0)
         super().__init__(model)
-        self.keep = _keep_by_layer(model, keep, dense_first)
+        self.kind = kind
+        share = (KEEP if keep is None else keep) if target is None else 1 - target
+        self.keep = _keep_by_layer(model, share, dense_first)
         self.score = score
         self.warmup_steps = warmup_steps
         self.alternate = alternate
@@ -83,6 +102,8 @@ class ErrorMapPruner(BlockPasses):
         self.roundings: tuple[Rounding, Rounding] | None = None
         self.kept: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(seed)
+        how = threshold if target is None else "normal"
+        self._sampler = None if kind == "channel" else Sampler(kind, how, self.generator)
         self.cost = BackwardCost()
         self._own = {name for name, layer in model.named_modules() if _is_counted_here(layer)}
         self._only_plain_layers = has_plain_layers(model) and all(
@@ -95,6 +116,11 @@ class ErrorMapPruner(BlockPasses):
         """Whether a forward pass now will be followed by a pruned backward."""
         resting = self.alternate and self.epoch % 2 == 0
         return self.steps >= self.warmup_steps and not resting
+
+    @property
+    def density(self) -> dict[str, float]:
+        """Of the latest backward pass, by layer: the share of numbers that stayed; of `channel`, nothing."""
+        return self._sampler.density if self._sampler else {}
 
     def __enter__(self) -> Self:
         if self.entered:
@@ -160,12 +186,28 @@ class ErrorMapPruner(BlockPasses):
         self.cost += cost
 
     def _block_passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
-        return None if self.roundings else self._passes(name, layer, x_BIHW)
+        return None if self.roundings or self._sampler else self._passes(name, layer, x_BIHW)
+
+    def _conv(self, name: str, layer: nn.Conv2d, dense: Callable[[Tensor], Tensor], x_BIHW: Tensor) -> Tensor:
+        keep = self._keep(name)
+        if self._sampler is None or keep == 1 or in_dry_run() or not _is_trained(x_BIHW):
+            return super()._conv(name, layer, dense, x_BIHW)
+        _refuse_autocast(x_BIHW)
+        x_BIHW, geometry = padded(layer, x_BIHW)
+        x_BIHW = x_BIHW.contiguous(memory_format=CHANNELS_LAST)
+        gather = self.kind == "pixel" and self.roundings is None and pays(keep, layer.weight, geometry)
+        prune = partial(self._sampler, name, keep, gather=gather)
+        how = SampledLayer(geometry, prune, self._record, self.roundings)
+        return apply(SampledConv, x_BIHW, layer.weight, layer.bias, how)
+
+    def _keep(self, name: str) -> float:
+        """Of a layer, now."""
+        return self.keep.get(name, 1.0) if self.pruning else 1.0
 
     def _passes(self, name: str, layer: nn.Conv2d, x_BIHW: Tensor) -> tuple[Tensor, PrunedLayer] | None:
-        keep = self.keep.get(name, 1.0) if self.pruning else 1.0
+        keep = self._keep(name)
         plain = keep == 1 and self.roundings is None
-        if plain or not torch.is_grad_enabled() or x_BIHW.dim() != 4:
+        if plain or not _is_trained(x_BIHW):
             return None
         _refuse_autocast(x_BIHW)
         x_BIHW, geometry = padded(layer, x_BIHW)
@@ -202,11 +244,48 @@ def _is_counted_here(layer: nn.Module) -> TypeGuard[Counted]:
     return any(computes_as(layer, kind) for kind in COUNTED)
 
 
+def _is_trained(x_BIHW: Tensor) -> bool:
+    """Whether a backward pass may follow, of a batch of maps."""
+    return torch.is_grad_enabled() and x_BIHW.dim() == 4
+
+
 def _refuse_autocast(x: Tensor) -> None:
     if torch.is_autocast_enabled(x.device.type):
         raise UserError(
             "error maps: torch.autocast is on; pruned and quantised backward passes run in the dtype of the parameters "
             "only: train outside autocast, or with keep = 1 and without quantization"
+        )
+
+
+def _require_fitting(
+    kind: Kind,
+    keep: float | Mapping[str, float] | None,
+    score: ScoreName | Score,
+    threshold: Threshold,
+    target: float | None,
+) -> None:
+    """UserError for options that say nothing together."""
+    if kind not in KINDS:
+        raise UserError(f"error maps: kind is '{kind}'; take one of {', '.join(KINDS)}")
+    if kind != "channel" and score != "error":
+        raise UserError(
+            f"error maps: score ranks channels, and kind is '{kind}', drawn at random: leave score out"
+        )
+    if kind != "element" and (threshold != "sampled" or target is not None):
+        raise UserError(
+            f"error maps: threshold and target are of kind 'element', and kind is '{kind}': leave them out"
+        )
+    if threshold not in ("sampled", "lognormal"):
+        raise UserError(f"error maps: threshold is '{threshold}'; take sampled or lognormal")
+    if target is None:
+        return
+    if keep not in (None, 1) or threshold != "sampled":
+        raise UserError(
+            "error maps: target sets the threshold by itself: leave keep and threshold out, or target"
+        )
+    if not 0 <= target < 1:
+        raise UserError(
+            f"error maps: target is {target}; it is the share of numbers below the threshold, 0 <= target < 1"
         )
 
 
@@ -226,7 +305,7 @@ def _keep_by_layer(model: nn.Module, keep: float | Mapping[str, float], dense_fi
     for name, share in by_layer.items():
         if not 0 < share <= 1:
             raise UserError(
-                f"error maps: keep is {share} for '{name}'; it is the share of channels kept, above 0 and at most 1 "
+                f"error maps: keep is {share} for '{name}'; it is the share kept, above 0 and at most 1 "
                 "(1: dense)"
             )
         if name not in convolutions or (share < 1 and name not in names):
