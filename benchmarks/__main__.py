@@ -26,6 +26,7 @@ MODULES = {
     "noise": "accuracy.noise",
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",
+    "fingerprint": "cost.fingerprint",
     "frozen": "cost.frozen",
     "gpu": "cost.gpu",
     "heap": "cost.heap",

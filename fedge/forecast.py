@@ -20,6 +20,7 @@ from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import Methods, made_for
+from fedge.device.time.pricing import StepTime, learnt_s
 from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.network.objective import task_named, trained_by
@@ -94,6 +95,7 @@ def _plan_class(
         memory_bytes=int(scenario.limits.overhead * peak),
         received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
         sent_bytes=_report_bytes(scenario),
+        learnt_s=learnt_s(device, pruned, shape, macs=macs_done, stats=stats, batch_size=fit.batch_size),
     )
     cost = round_cost(device, work, scenario.clock)
     keeping_up = _keeping_up(scenario, samples, seen / cost.compute_s)
@@ -167,7 +169,9 @@ def _regrowing(
     seen = after.steps * fit.batch_size
     macs = stats.macs_done / stats.samples_seen * seen + ranking * min(training.pruning.ranking_samples, seen)
     peak = peak_bytes(model, training, fit.batch_size, shape, task=task)
-    most = replace(after, macs=round(macs), memory_bytes=int(scenario.limits.overhead * peak))
+    learnt = learnt_s(device, model, shape, macs=round(macs), stats=stats, batch_size=fit.batch_size)
+    memory_bytes = int(scenario.limits.overhead * peak)
+    most = replace(after, macs=round(macs), memory_bytes=memory_bytes, learnt_s=learnt)
     most = _in_time(scenario, device, most)
     cost = round_cost(device, most, scenario.clock)
     return {"regrow_macs": most.macs, "regrow_time_s": cost.time_s, "regrow_energy_j": cost.energy_j}
@@ -176,9 +180,10 @@ def _regrowing(
 def _in_time(scenario: Scenario, device: DeviceProfile, work: Work) -> Work:
     """What of it is done when the next round begins."""
     share = _share_in_time(scenario, round_cost(device, work, scenario.clock).compute_s)
-    return (
-        work if share == 1 else replace(work, macs=round(share * work.macs), steps=round(share * work.steps))
-    )
+    if share == 1:
+        return work
+    learnt = None if work.learnt_s is None else share * work.learnt_s
+    return replace(work, macs=round(share * work.macs), steps=round(share * work.steps), learnt_s=learnt)
 
 
 def _share_in_time(scenario: Scenario, compute_s: float) -> float:
@@ -227,11 +232,24 @@ def _level(
         example_input=torch.zeros(1, *shape),
         seed=scenario.seed,
     )
+    device = scenario.profile_of(device_class)
     bounds = Bounds(
         batch_size=batch_size,
-        memory_bytes=scenario.profile_of(device_class).memory_bytes,
+        memory_bytes=device.memory_bytes,
         peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape, task=task),
         dense_macs=dense_macs,
+        step_s=StepTime(
+            profile=device,
+            clock=scenario.clock,
+            training=training,
+            input_shape=shape,
+            batch_size=batch_size,
+            slowness=1.0,
+            peak_bytes=lambda cut: int(
+                scenario.limits.overhead * peak_bytes(cut, training, batch_size, shape, task=task)
+            ),
+        ),
+        steps=-(-samples // batch_size) * training.epochs,
         accuracy=lambda cut: 0.0,
         retrain=lambda cut: 0.0,
     )
