@@ -5,7 +5,9 @@ run of a few batches of noise through the very methods that the scenario names, 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.devices import DeviceProfile
 from fedge.catalog.facts import DatasetFacts
+from fedge.catalog.fingerprint import parse_fingerprint
 from fedge.coordinator.schedule import plan_round
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.level import Bounds, Ranking, find_level
@@ -46,8 +49,11 @@ from fedge.training.update.what import freeze
 DRY_BATCHES = 8
 
 
-def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
-    """One row per device class: what a mean client of it needs and spends in a round after pruning."""
+def plan_scenario(scenario: Scenario, here: str | None = None) -> list[dict[str, Any]]:
+    """One row per device class: what a mean client of it needs and spends in a round after pruning.
+
+    here: the text of a fingerprint of the machine that will simulate, whose seconds stand beside.
+    """
     facts = dataset_facts(scenario.data.dataset)
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
@@ -58,12 +64,17 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     rows = []
     for index, device_class in enumerate(scenario.fleet):
         tell("forecast", index, len(scenario.fleet))
-        rows.append(_plan_class(scenario, device_class, model, facts, samples))
+        rows.append(_plan_class(scenario, device_class, model, facts, samples, here))
     return rows
 
 
 def _plan_class(
-    scenario: Scenario, device_class: DeviceClass, model: nn.Module, facts: DatasetFacts, samples: int
+    scenario: Scenario,
+    device_class: DeviceClass,
+    model: nn.Module,
+    facts: DatasetFacts,
+    samples: int,
+    here: str | None,
 ) -> dict[str, Any]:
     scenario = scenario.model_copy(update={"training": scenario.training_of(device_class)})
     training, device, shape = scenario.training, scenario.profile_of(device_class), facts.shape
@@ -89,13 +100,16 @@ def _plan_class(
     seen = samples * training.epochs
     macs_done = round(stats.macs_done / stats.samples_seen * seen)
     peak = peak_bytes(pruned, training, fit.batch_size, shape, task=task)
+    full = samples / (-(-samples // fit.batch_size) * fit.batch_size)
+    about = {"stats": stats, "batch_size": fit.batch_size, "fill": full}
+    timed = partial(learnt_s, model=pruned, input_shape=shape, **about)
     work = Work(
         macs=macs_done,
         steps=-(-samples // fit.batch_size) * training.epochs,
         memory_bytes=int(scenario.limits.overhead * peak),
         received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
         sent_bytes=_report_bytes(scenario),
-        learnt_s=learnt_s(device, pruned, shape, macs=macs_done, stats=stats, batch_size=fit.batch_size),
+        learnt_s=timed(device, macs=macs_done),
     )
     cost = round_cost(device, work, scenario.clock)
     keeping_up = _keeping_up(scenario, samples, seen / cost.compute_s)
@@ -130,10 +144,24 @@ def _plan_class(
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
+        **_learnt(device, here, partial(timed, macs=macs_done)),
         **keeping_up,
         **regrowing,
         **_noise(scenario),
     }
+
+
+def _learnt(
+    device: DeviceProfile, here: str | None, timed: Callable[[DeviceProfile], float | None]
+) -> dict[str, Any]:
+    """Whose fingerprint the class's time goes by, and what its round takes on the machine of `here`."""
+    row: dict[str, Any] = {}
+    if device.fingerprint is not None:
+        machine = parse_fingerprint(device.fingerprint).machine
+        row["time_learnt_on"] = str(machine.get("processor"))
+    if here is not None:
+        row["here_s"] = timed(replace(device, fingerprint=here))
+    return row
 
 
 def _noise(scenario: Scenario) -> dict[str, Any]:

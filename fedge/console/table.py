@@ -293,6 +293,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "virtual time": lambda row: f"{row['time_s']:.3g} s",
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
         "program's choice of a report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
+        **_learnt(rows),
         **_keeping_up(rows),
         **_regrowing(rows),
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
@@ -300,6 +301,16 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name, cell in lines.items():
         table.add_row(name, *(cell(row) for row in rows))
     return table
+
+
+def _learnt(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Where a class's seconds come from, and those of the machine that simulates; nothing without a fingerprint."""
+    lines: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+    if any("time_learnt_on" in row for row in rows):
+        lines["its seconds learnt on"] = lambda row: str(row.get("time_learnt_on", "nothing: two constants"))
+    if any("here_s" in row for row in rows):
+        lines["processor time to simulate it"] = lambda row: f"{row['here_s']:.3g} s"
+    return lines
 
 
 def _keeping_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:

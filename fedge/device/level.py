@@ -87,8 +87,7 @@ def _target(model: nn.Module, choice: LevelSearch, ranking: Ranking, bounds: Bou
         step_macs = int(choice.share * bounds.dense_macs * bounds.batch_size)
         return StepMacs(step_macs, bounds.batch_size, tuple(ranking.example_input.shape[1:]))
     if choice.search == "time":
-        limit_s = (
-            choice.share * bounds.step_s(model) if choice.limit_s is None else choice.limit_s / bounds.steps
-        )
-        return StepSeconds(limit_s, bounds.step_s)
+        if choice.limit_s is None:
+            return StepSeconds(choice.share * bounds.step_s(model), bounds.step_s)
+        return StepSeconds(choice.limit_s / bounds.steps, bounds.step_s, at_best=True)
     return Accuracy(bounds.accuracy(model) - choice.slack, bounds.retrain)

@@ -147,7 +147,7 @@ class LevelSearch(Section):
     accuracy: on its validation data, after `training.epochs` of retraining, not more than `slack` below the unpruned
     network's. memory: peak training memory at most `share` of the device's. macs: a training step at most `share` of
     the unpruned network's multiply-accumulates. time: a training step at most `share` of the unpruned network's
-    seconds, or, where `limit_s` is given, the round's training at most that many virtual seconds.
+    seconds, or, where `limit_s` is given, the round's training at most that many virtual seconds, or as near as can be.
     """
 
     search: Literal["accuracy", "memory", "macs", "time"]

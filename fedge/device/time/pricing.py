@@ -45,16 +45,17 @@ def learnt_s(
     macs: float,
     stats: TrainStats,
     batch_size: int,
+    fill: float = 1.0,
 ) -> float | None:
     """Seconds that `macs` take on the device; None: its profile has no fingerprint.
 
     stats: of what was trained on in this round, which says what its steps were; nothing was: dense steps of
-    `batch_size`.
+    `batch_size`. fill: how full the round's mini-batches are in the mean, where `stats` are of full ones.
     """
     predictor = predictor_for(profile)
     if predictor is None or not macs:
         return None if predictor is None else 0.0
-    step = typical_step(model, input_shape, stats, batch_size)
+    step = typical_step(model, input_shape, stats, batch_size).on(fill)
     return predictor.step_s(step) * macs / step.macs
 
 

@@ -93,10 +93,14 @@ class StepMacs:
 
 @dataclass(frozen=True)
 class StepSeconds:
-    """At most `limit_s` seconds for a training step, as `step_s` foresees it from the network's shape."""
+    """At most `limit_s` seconds for a training step, as `step_s` foresees it from the network's shape.
+
+    at_best: where no level that the floors allow is so fast, the fastest will do.
+    """
 
     limit_s: float
     step_s: Callable[[nn.Module], float]
+    at_best: bool = False
     holds_below = False
 
     def holds(self, pruned: nn.Module) -> bool:
@@ -170,6 +174,8 @@ def search_level(
     candidates = [0.0, *levels]
     found = bisect_left(candidates, True, key=is_beyond)
     if found == len(candidates) or candidates[found] in out_of_reach:
+        if isinstance(target, StepSeconds) and target.at_best:
+            return Found(candidates[found - 1], tried)
         raise UserError(
             f"no pruning level that the floors allow meets the target of {target}: "
             "take a smaller model or batch, or a larger device"

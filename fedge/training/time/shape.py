@@ -92,6 +92,10 @@ class StepShape:
         """Of the step."""
         return self.batch * self.loose + sum(map(self.products, self.layers))
 
+    def on(self, share: float) -> "StepShape":
+        """The step on that share of its batch."""
+        return replace(self, batch=share * self.batch)
+
     def with_backward(self, macs: float) -> "StepShape":
         """The step whose backward pass makes `macs` in all: what error-map pruning left was counted."""
         pruned = sum(layer.backward for layer in self.layers if layer.convolution)
