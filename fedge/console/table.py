@@ -307,9 +307,9 @@ def _learnt(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[st
     """Where a class's seconds come from, and those of the machine that simulates; nothing without a fingerprint."""
     lines: dict[str, Callable[[Mapping[str, Any]], str]] = {}
     if any("time_learnt_on" in row for row in rows):
-        lines["its seconds learnt on"] = lambda row: str(row.get("time_learnt_on", "nothing: two constants"))
+        lines["time learnt on"] = lambda row: str(row.get("time_learnt_on", "nothing: two constants"))
     if any("here_s" in row for row in rows):
-        lines["processor time to simulate it"] = lambda row: f"{row['here_s']:.3g} s"
+        lines["takes here"] = lambda row: f"{row['here_s']:.3g} s"
     return lines
 
 
