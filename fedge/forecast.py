@@ -7,7 +7,6 @@ run of a few batches of noise through the very methods that the scenario names, 
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -101,15 +100,18 @@ def _plan_class(
     macs_done = round(stats.macs_done / stats.samples_seen * seen)
     peak = peak_bytes(pruned, training, fit.batch_size, shape, task=task)
     full = samples / (-(-samples // fit.batch_size) * fit.batch_size)
-    about = {"stats": stats, "batch_size": fit.batch_size, "fill": full}
-    timed = partial(learnt_s, model=pruned, input_shape=shape, **about)
+
+    def timed(on: DeviceProfile) -> float | None:
+        size = fit.batch_size
+        return learnt_s(on, pruned, shape, macs=macs_done, stats=stats, batch_size=size, fill=full)
+
     work = Work(
         macs=macs_done,
         steps=-(-samples // fit.batch_size) * training.epochs,
         memory_bytes=int(scenario.limits.overhead * peak),
         received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
         sent_bytes=_report_bytes(scenario),
-        learnt_s=timed(device, macs=macs_done),
+        learnt_s=timed(device),
     )
     cost = round_cost(device, work, scenario.clock)
     keeping_up = _keeping_up(scenario, samples, seen / cost.compute_s)
@@ -144,7 +146,7 @@ def _plan_class(
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
-        **_learnt(device, here, partial(timed, macs=macs_done)),
+        **_learnt(device, here, timed),
         **keeping_up,
         **regrowing,
         **_noise(scenario),
@@ -250,21 +252,41 @@ def _level(
     task: Task,
 ) -> float | None:
     """The level of the class: the scenario's, or what its search would find; None where only data can tell."""
-    pruning, training = scenario.training.pruning, scenario.training
+    pruning = scenario.training.pruning
     if isinstance(pruning.level, LevelSearch) and pruning.level.search == "accuracy":
         return None
-    batch_size = min(training.batch_size, samples)
     ranking = Ranking(
         criterion=CRITERIA["l1"],  # a forecast has no data to rank by
         batches=lambda: (),
         example_input=torch.zeros(1, *shape),
         seed=scenario.seed,
     )
-    device = scenario.profile_of(device_class)
-    bounds = Bounds(
+    bounds = _bounds(scenario, device_class, shape, samples, dense_macs, task)
+    try:
+        return find_level(model, pruning, ranking, bounds).level
+    except UserError as error:
+        raise UserError(f"device class {device_class.label!r}: {error}") from None
+
+
+def _bounds(
+    scenario: Scenario,
+    device_class: DeviceClass,
+    shape: tuple[int, int, int],
+    samples: int,
+    dense_macs: int,
+    task: Task,
+) -> Bounds:
+    """What the class's search holds networks against, but for accuracy, which only data can tell."""
+    training, device = scenario.training, scenario.profile_of(device_class)
+    batch_size = min(training.batch_size, samples)
+
+    def peak(cut: nn.Module) -> int:
+        return peak_bytes(cut, training, batch_size, shape, task=task)
+
+    return Bounds(
         batch_size=batch_size,
         memory_bytes=device.memory_bytes,
-        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape, task=task),
+        peak_bytes=peak,
         dense_macs=dense_macs,
         step_s=StepTime(
             profile=device,
@@ -273,18 +295,12 @@ def _level(
             input_shape=shape,
             batch_size=batch_size,
             slowness=1.0,
-            peak_bytes=lambda cut: int(
-                scenario.limits.overhead * peak_bytes(cut, training, batch_size, shape, task=task)
-            ),
+            peak_bytes=lambda cut: int(scenario.limits.overhead * peak(cut)),
         ),
         steps=-(-samples // batch_size) * training.epochs,
         accuracy=lambda cut: 0.0,
         retrain=lambda cut: 0.0,
     )
-    try:
-        return find_level(model, pruning, ranking, bounds).level
-    except UserError as error:
-        raise UserError(f"device class {device_class.label!r}: {error}") from None
 
 
 def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], pruning: Pruning) -> nn.Module:

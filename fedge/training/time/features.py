@@ -93,8 +93,9 @@ class _Sides:
         self.e = layer.in_channels / layer.groups
         self.k = math.sqrt(layer.kernel)
         self.p, self.q = math.sqrt(layer.read), math.sqrt(layer.written)
-        self.error = step.keep * layer.error_propagation / layer.forward
-        self.gradient = step.keep * layer.weight_gradient / layer.forward
+        forward = max(1, layer.forward)
+        self.error = step.keep * layer.error_propagation / forward
+        self.gradient = step.keep * layer.weight_gradient / forward
 
 
 def _tensors(s: _Sides) -> list[float]:
