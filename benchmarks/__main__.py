@@ -29,6 +29,7 @@ MODULES = {
     "noise": "accuracy.noise",
     "scenarios": "accuracy.scenarios",
     "clock": "cost.clock",
+    "fingerprint": "cost.fingerprint",
     "frozen": "cost.frozen",
     "gpu": "cost.gpu",
     "gradients_clock": "cost.gradients_clock",

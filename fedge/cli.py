@@ -15,6 +15,7 @@ from fedge.commands.attempt import try_command
 from fedge.commands.audit import audit_command
 from fedge.commands.cache import cache_app
 from fedge.commands.export import export_command
+from fedge.commands.fingerprint import fingerprint_command
 from fedge.commands.import_data import import_app
 from fedge.commands.listing import list_command
 from fedge.commands.new import new_command
@@ -46,6 +47,7 @@ app.command("study", cls=PlainCommand)(study_command)
 app.command("report", cls=PlainCommand)(report_command)
 app.command("audit", cls=PlainCommand)(audit_command)
 app.command("export", cls=PlainCommand)(export_command)
+app.command("fingerprint", cls=PlainCommand)(fingerprint_command)
 
 
 @app.callback()

@@ -5,6 +5,7 @@ run of a few batches of noise through the very methods that the scenario names, 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.devices import DeviceProfile
 from fedge.catalog.facts import DatasetFacts
+from fedge.catalog.fingerprint import parse_fingerprint
 from fedge.coordinator.schedule import plan_round
 from fedge.device.adaptation.forecast import foreseen, head_stats
 from fedge.device.budget.clock import Work, round_cost
@@ -21,6 +23,7 @@ from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.device.memory.fitting import Fit
 from fedge.device.methods import Methods, made_for
+from fedge.device.time.pricing import StepTime, learnt_s
 from fedge.errors import UserError
 from fedge.launch import host_request
 from fedge.network.objective import task_named, taught_by, trained_by
@@ -48,8 +51,11 @@ from fedge.training.update.what import freeze
 DRY_BATCHES = 8
 
 
-def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
-    """One row per device class: what a mean client of it needs and spends in a round after pruning."""
+def plan_scenario(scenario: Scenario, here: str | None = None) -> list[dict[str, Any]]:
+    """One row per device class: what a mean client of it needs and spends in a round after pruning.
+
+    here: the text of a fingerprint of the machine that will simulate, whose seconds stand beside.
+    """
     facts = dataset_facts(scenario.data.dataset)
     pool = facts.size * (1 - scenario.data.factory_fraction)
     samples = max(1, round(pool / scenario.clients * scenario.data.split.train))
@@ -60,12 +66,17 @@ def plan_scenario(scenario: Scenario) -> list[dict[str, Any]]:
     rows = []
     for index, device_class in enumerate(scenario.fleet):
         tell("forecast", index, len(scenario.fleet))
-        rows.append(_plan_class(scenario, device_class, model, facts, samples))
+        rows.append(_plan_class(scenario, device_class, model, facts, samples, here))
     return rows
 
 
 def _plan_class(
-    scenario: Scenario, device_class: DeviceClass, model: nn.Module, facts: DatasetFacts, samples: int
+    scenario: Scenario,
+    device_class: DeviceClass,
+    model: nn.Module,
+    facts: DatasetFacts,
+    samples: int,
+    here: str | None,
 ) -> dict[str, Any]:
     scenario = scenario.model_copy(update={"training": scenario.training_of(device_class)})
     training, device, shape = scenario.training, scenario.profile_of(device_class), facts.shape
@@ -94,12 +105,19 @@ def _plan_class(
     seen = samples * training.epochs
     macs_done = round(stats.macs_done / stats.samples_seen * seen)
     peak = peak_bytes(pruned, training, fit.batch_size, shape, task=task, samples=samples)
+    full = samples / (-(-samples // fit.batch_size) * fit.batch_size)
+
+    def timed(on: DeviceProfile) -> float | None:
+        size = fit.batch_size
+        return learnt_s(on, pruned, shape, macs=macs_done, stats=stats, batch_size=size, fill=full)
+
     work = Work(
         macs=macs_done,
         steps=-(-samples // fit.batch_size) * training.epochs,
         memory_bytes=int(scenario.limits.overhead * peak),
         received_bytes=content_bytes(plan_round(scenario, scenario.rounds).content()),
         sent_bytes=_report_bytes(scenario),
+        learnt_s=timed(device),
     )
     cost = round_cost(device, work, scenario.clock)
     keeping_up = _keeping_up(scenario, samples, seen / cost.compute_s)
@@ -136,6 +154,7 @@ def _plan_class(
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,
         **foreseen(training, pruned, shape, facts.num_classes, looked_at=_looked_at(scenario, samples)),
+        **_learnt(device, here, timed),
         **keeping_up,
         **regrowing,
         **_noise(scenario),
@@ -164,6 +183,19 @@ def _estimated(training: Training) -> dict[str, Any]:
     """Whether the data decide how much is multiplied: of elements, as many stay as the errors' numbers make it."""
     of_elements = training.error_maps.kind == "element" and training.error_maps.prunes
     return {"macs_estimated": True} if of_elements else {}
+
+
+def _learnt(
+    device: DeviceProfile, here: str | None, timed: Callable[[DeviceProfile], float | None]
+) -> dict[str, Any]:
+    """Whose fingerprint the class's time goes by, and what its round takes on the machine of `here`."""
+    row: dict[str, Any] = {}
+    if device.fingerprint is not None:
+        machine = parse_fingerprint(device.fingerprint).machine
+        row["time_learnt_on"] = str(machine.get("processor"))
+    if here is not None:
+        row["here_s"] = timed(replace(device, fingerprint=here))
+    return row
 
 
 def _noise(scenario: Scenario) -> dict[str, Any]:
@@ -199,7 +231,9 @@ def _regrowing(
     seen = after.steps * fit.batch_size
     macs = stats.macs_done / stats.samples_seen * seen + ranking * min(training.pruning.ranking_samples, seen)
     peak = peak_bytes(model, training, fit.batch_size, shape, task=task, samples=seen)
-    most = replace(after, macs=round(macs), memory_bytes=int(scenario.limits.overhead * peak))
+    learnt = learnt_s(device, model, shape, macs=round(macs), stats=stats, batch_size=fit.batch_size)
+    memory_bytes = int(scenario.limits.overhead * peak)
+    most = replace(after, macs=round(macs), memory_bytes=memory_bytes, learnt_s=learnt)
     most = _in_time(scenario, device, most)
     cost = round_cost(device, most, scenario.clock)
     return {"regrow_macs": most.macs, "regrow_time_s": cost.time_s, "regrow_energy_j": cost.energy_j}
@@ -208,9 +242,10 @@ def _regrowing(
 def _in_time(scenario: Scenario, device: DeviceProfile, work: Work) -> Work:
     """What of it is done when the next round begins."""
     share = _share_in_time(scenario, round_cost(device, work, scenario.clock).compute_s)
-    return (
-        work if share == 1 else replace(work, macs=round(share * work.macs), steps=round(share * work.steps))
-    )
+    if share == 1:
+        return work
+    learnt = None if work.learnt_s is None else share * work.learnt_s
+    return replace(work, macs=round(share * work.macs), steps=round(share * work.steps), learnt_s=learnt)
 
 
 def _share_in_time(scenario: Scenario, compute_s: float) -> float:
@@ -249,28 +284,55 @@ def _level(
     task: Task,
 ) -> float | None:
     """The level of the class: the scenario's, or what its search would find; None where only data can tell."""
-    pruning, training = scenario.training.pruning, scenario.training
+    pruning = scenario.training.pruning
     if isinstance(pruning.level, LevelSearch) and pruning.level.search == "accuracy":
         return None
-    batch_size = min(training.batch_size, samples)
     ranking = Ranking(
         criterion=CRITERIA["l1"],  # a forecast has no data to rank by
         batches=lambda: (),
         example_input=torch.zeros(1, *shape),
         seed=scenario.seed,
     )
-    bounds = Bounds(
-        batch_size=batch_size,
-        memory_bytes=scenario.profile_of(device_class).memory_bytes,
-        peak_bytes=lambda cut: peak_bytes(cut, training, batch_size, shape, task=task, samples=samples),
-        dense_macs=dense_macs,
-        accuracy=lambda cut: 0.0,
-        retrain=lambda cut: 0.0,
-    )
+    bounds = _bounds(scenario, device_class, shape, samples, dense_macs, task)
     try:
         return find_level(model, pruning, ranking, bounds).level
     except UserError as error:
         raise UserError(f"device class {device_class.label!r}: {error}") from None
+
+
+def _bounds(
+    scenario: Scenario,
+    device_class: DeviceClass,
+    shape: tuple[int, int, int],
+    samples: int,
+    dense_macs: int,
+    task: Task,
+) -> Bounds:
+    """What the class's search holds networks against, but for accuracy, which only data can tell."""
+    training, device = scenario.training, scenario.profile_of(device_class)
+    batch_size = min(training.batch_size, samples)
+
+    def peak(cut: nn.Module) -> int:
+        return peak_bytes(cut, training, batch_size, shape, task=task, samples=samples)
+
+    return Bounds(
+        batch_size=batch_size,
+        memory_bytes=device.memory_bytes,
+        peak_bytes=peak,
+        dense_macs=dense_macs,
+        step_s=StepTime(
+            profile=device,
+            clock=scenario.clock,
+            training=training,
+            input_shape=shape,
+            batch_size=batch_size,
+            slowness=1.0,
+            peak_bytes=lambda cut: int(scenario.limits.overhead * peak(cut)),
+        ),
+        steps=-(-samples // batch_size) * training.epochs,
+        accuracy=lambda cut: 0.0,
+        retrain=lambda cut: 0.0,
+    )
 
 
 def _pruned(model: nn.Module, level: float, shape: tuple[int, int, int], pruning: Pruning) -> nn.Module:

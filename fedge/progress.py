@@ -28,6 +28,7 @@ PHASES = (
     "forecast",
     "listing",
     "clearing",
+    "timing",  # steps of a fingerprint
 )
 EPOCH = 1000  # what a whole one counts in the phase "factory"
 MOST = 10**12  # of a count

@@ -11,12 +11,15 @@ args: deadline_s    virtual seconds that a round may take (required)
       most_level    never pruned further than this (default 0.8)
       slow          a device whose first load is above this trains its last block alone (default 1.5)
       whole         after this many rounds with the whole network (default 3)
+      by_time       true: a device that is late finds its level itself, by the seconds that its own clock foresees
       patience      after so many reports without a better validation accuracy, half the instances do (default 8)
 
-It looks at time_s, energy_j and the validation counts of one device's own reports, and at nothing else:
+It looks at time_s, energy_j and the validation counts of one device's own reports, by_time at down_s and up_s too, and
+at nothing else:
 
     load   the larger of time_s / deadline_s and energy_j / energy_j allowed, over 0.9; at most 1 is in time
     level  1 - 1 / load of the first report: cut once, to where the rest should be in time
+           by_time: the lowest at which training takes no longer than what is allowed without the links
     what   "last" for slow devices, from round whole + 1: their trunk is pruned and has met their data by then
     keep   the share before / load, report by report: more instances where there is time left, fewer where not
 
@@ -41,6 +44,8 @@ def plan(round, client, history, args):
     for count in range(2 if level else 1, len(reports) + 1):  # what the cut will save is not saved twice
         keep = next_keep(keep, reports[:count], args)
     changes = {"prune": True, "training.pruning.level": level, "training.instance_filter.keep": keep}
+    if level and args.get("by_time"):
+        changes["training.pruning.level"] = {"search": "time", "limit_s": training_s(reports[0], args)}
     if load(reports[0], args) > args.get("slow", 1.5) and round > args.get("whole", 3):
         changes["training.what"] = "last"
     return changes
@@ -57,6 +62,15 @@ def level_for(first_load, args):
     """Half the parameters take about half the time; in steps of a twentieth."""
     level = max(0.0, 1 - 1 / first_load)
     return min(args.get("most_level", 0.8), round(20 * level) / 20)
+
+
+def training_s(report, args):
+    """Seconds of training that leave a round in time, its links as they were in this report."""
+    links = report["down_s"] + report["up_s"]
+    left = AIM * args["deadline_s"] - links
+    if "energy_j" in args:
+        left = min(left, (report["time_s"] - links) * AIM * args["energy_j"] / report["energy_j"])
+    return max(1e-6, left)
 
 
 def next_keep(keep, reports, args):

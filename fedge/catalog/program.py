@@ -1,5 +1,7 @@
 """A program of the user's as it travels: its text, and that of the modules beside it which it imports.
 
+Data that a scenario names by a file travel in the same way, as a "program" whose name keeps its ".json".
+
 A program is one file, or a folder with `__init__.py`. What it imports by name is looked for beside it, as for a script
 of Python's; the working directory and the shell's `sys.path` play no part. An import that is made at run time from a
 computed name (`importlib.import_module(text)`) is not seen.
@@ -29,6 +31,8 @@ class Program:
         """Path -> text, to be kept in a folder from which it runs again; a single file is called by its `role`."""
         if self.is_package:
             return {f"{self.name}/__init__.py": self.source, **self.files}
+        if self.name.endswith(".json"):
+            return {self.name: self.source}
         own = f"{role}.py" if f"{role}.py" not in self.files else f"{role}_program.py"
         return {own: self.source, **self.files}
 

@@ -96,7 +96,10 @@ _HOME = {"lenet": "mnist", "har_cnn": "har"}
 
 
 def _devices() -> list[Row]:
-    return [asdict(profile) for profile in PROFILES.values()]
+    return [
+        {key: value for key, value in asdict(profile).items() if key != "fingerprint"}
+        for profile in PROFILES.values()
+    ]
 
 
 def _partitions() -> list[Row]:

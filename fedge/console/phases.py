@@ -18,8 +18,9 @@ LABELS = {
     "forecast": "forecasting",
     "listing": "listing",
     "clearing": "clearing",
+    "timing": "timing steps",
 }
-_COUNTED = ("importing", "forecast", "listing", "clearing")  # in things; the others in shares
+_COUNTED = ("importing", "forecast", "listing", "clearing", "timing")  # in things; the others in shares
 _SHOWN_S = 1.0  # what takes less is not foretold
 
 

@@ -294,6 +294,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "virtual energy": lambda row: f"{row['energy_j']:.3g} J",
         "program's choice of a report": lambda row: f"at most {row['sent_bits_at_most']:,} bits",
         **_adapting(rows),
+        **_learnt(rows),
         **_keeping_up(rows),
         **_regrowing(rows),
         "Ray host": lambda row: f"{row['host_cpus']:g} CPU, {row['host_memory_mb']:.0f} MB",
@@ -311,6 +312,16 @@ def _adapting(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[
     if any("shipped_bytes" in row for row in rows):
         found["shipped beside the network"] = lambda row: f"{row.get('shipped_bytes', 0):,} bytes"
     return found
+
+
+def _learnt(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Where a class's seconds come from, and those of the machine that simulates; nothing without a fingerprint."""
+    lines: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+    if any("time_learnt_on" in row for row in rows):
+        lines["time learnt on"] = lambda row: str(row.get("time_learnt_on", "nothing: two constants"))
+    if any("here_s" in row for row in rows):
+        lines["takes here"] = lambda row: f"{row['here_s']:.3g} s"
+    return lines
 
 
 def _keeping_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:

@@ -111,6 +111,11 @@ class Device:
         """Optimizer steps so far in this round."""
         return self._trainer.total.steps
 
+    def learnt_s(self, macs: int) -> float | None:
+        """Seconds that this round's arithmetic, `macs` in all, takes by the fingerprint of the profile; None: it has
+        none."""
+        return self._trainer.learnt_s(macs)
+
     @property
     def data_tie(self) -> float:
         """0..1 from the targets of the training data: where availability is tied to data, this is the tie."""

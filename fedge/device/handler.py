@@ -93,6 +93,7 @@ def _priced(report: RoundReport, device: Device, message: Message) -> RoundRepor
         memory_bytes=report.memory_bytes,
         received_bytes=content_bytes(message.content),
         sent_bytes=content_bytes(report.content()) if instead_bytes is None else instead_bytes,
+        learnt_s=device.learnt_s(report.macs_done),
     )
     slowness = spread(simulated.clock, seed=simulated.seed, client=device.client, round=report.round)
     cost = round_cost(simulated.profile, work, simulated.clock, spread=slowness)

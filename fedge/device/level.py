@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from fedge.scenario.training import LevelSearch, Pruning
 from fedge.training.batches import Batches
 from fedge.training.pruning.criteria import Criterion, Evidence
-from fedge.training.pruning.level_search import Accuracy, Found, PeakMemory, StepMacs, Target, search_level
+from fedge.training.pruning.level_search import (
+    Accuracy,
+    Found,
+    PeakMemory,
+    StepMacs,
+    StepSeconds,
+    Target,
+    search_level,
+)
 from fedge.training.task import Classes, Task
 
 
@@ -41,13 +49,16 @@ class Bounds:
     """What a search holds a network against, on a device of `memory_bytes` that trains on batches of `batch_size`.
 
     `peak_bytes` says what training a network takes, `dense_macs` what a step of the unpruned one costs per sample,
-    `accuracy` how good a network is as it stands (0..1), `retrain` how good it is after retraining.
+    `accuracy` how good a network is as it stands (0..1), `retrain` how good it is after retraining. `step_s`: virtual
+    seconds of a training step, of which a round takes `steps`.
     """
 
     batch_size: int
     memory_bytes: int
     peak_bytes: Callable[[nn.Module], int]
     dense_macs: int
+    step_s: Callable[[nn.Module], float]
+    steps: int
     accuracy: Callable[[nn.Module], float]
     retrain: Callable[[nn.Module], float]
 
@@ -75,4 +86,8 @@ def _target(model: nn.Module, choice: LevelSearch, ranking: Ranking, bounds: Bou
     if choice.search == "macs":
         step_macs = int(choice.share * bounds.dense_macs * bounds.batch_size)
         return StepMacs(step_macs, bounds.batch_size, tuple(ranking.example_input.shape[1:]))
+    if choice.search == "time":
+        if choice.limit_s is None:
+            return StepSeconds(choice.share * bounds.step_s(model), bounds.step_s)
+        return StepSeconds(choice.limit_s / bounds.steps, bounds.step_s, at_best=True)
     return Accuracy(bounds.accuracy(model) - choice.slack, bounds.retrain)

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from fedge.data.shard import Batch
+from fedge.device.budget.clock import own_spread
 from fedge.device.level import Bounds, Ranking, find_level, remembered
 from fedge.device.memory.demand import peak_bytes
 from fedge.device.methods import criterion_word
 from fedge.device.round import Round
+from fedge.device.time.pricing import StepTime
 from fedge.protocol.report import one_word
 from fedge.training.exits.network import ExitNetwork
 from fedge.training.macs import count_macs
@@ -53,25 +55,39 @@ class Cutter:
             return Found(0.0)
         with round.uncounted(), _all_exits(round.network.model):
             ranking = self._ranking(criterion)
-            bounds = Bounds(
-                batch_size=round.batch_size,
-                memory_bytes=round.simulated.profile.memory_bytes,
-                peak_bytes=lambda model: peak_bytes(
-                    model,
-                    training,
-                    round.batch_size,
-                    round.prepared.input_shape,
-                    task=round.task,
-                    samples=round.samples,
-                ),
-                dense_macs=round.prepared.macs_training,
-                accuracy=lambda model: round.evaluate("validation", model).accuracy,
-                retrain=retrain,
-            )
-            found = find_level(round.network.model, training.pruning, ranking, bounds)
+            found = find_level(round.network.model, training.pruning, ranking, self._bounds(retrain))
             self.tries = found.tries
             self._cut(found.level, ranking)
         return found
+
+    def _bounds(self, retrain: Callable[[nn.Module], float]) -> Bounds:
+        """What a search holds networks against on this device."""
+        round, simulated = self.round, self.round.simulated
+        training, shape = round.training, round.prepared.input_shape
+
+        def peak(model: nn.Module) -> int:
+            return peak_bytes(
+                model, training, round.batch_size, shape, task=round.task, samples=round.samples
+            )
+
+        return Bounds(
+            batch_size=round.batch_size,
+            memory_bytes=simulated.profile.memory_bytes,
+            peak_bytes=peak,
+            dense_macs=round.prepared.macs_training,
+            step_s=StepTime(
+                profile=simulated.profile,
+                clock=simulated.clock,
+                training=training,
+                input_shape=shape,
+                batch_size=round.batch_size,
+                slowness=own_spread(simulated.clock, seed=simulated.seed, client=round.client),
+                peak_bytes=lambda model: int(round.plan.limits.overhead * peak(model)),
+            ),
+            steps=-(-round.samples // round.batch_size) * training.epochs,
+            accuracy=lambda model: round.evaluate("validation", model).accuracy,
+            retrain=retrain,
+        )
 
     def cut_further(self, level: float) -> None:
         """Cut the network as it stands so that it fits; ranked as the settings say."""

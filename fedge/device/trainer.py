@@ -23,6 +23,7 @@ from fedge.device.own.loop import Count
 from fedge.device.own.parts import loss_word, require_not_negative, require_transform, with_own
 from fedge.device.pruning import Cutter
 from fedge.device.round import Round
+from fedge.device.time.pricing import learnt_s
 from fedge.errors import UserError
 from fedge.protocol import DeviceFailure, Status
 from fedge.protocol.report import OWN, one_word
@@ -31,7 +32,7 @@ from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
 from fedge.training.quantization import Quantization
 from fedge.training.stats import TrainStats
-from fedge.training.task import OwnLoss
+from fedge.training.task import OwnLoss, Task
 
 
 class Trainer:
@@ -193,15 +194,29 @@ class Trainer:
         macs, steps = done.macs_done + self._cutter.macs + round.prior_macs, done.steps
         if round.count is not None:
             macs, steps = macs + round.count.macs, steps + round.count.steps
+        macs += round.intake.watch.macs if round.intake else 0
         work = Work(
-            macs=macs + (round.intake.watch.macs if round.intake else 0),
+            macs=macs,
             steps=steps,
             memory_bytes=self.fit.need_bytes if self.fit else 0,
             received_bytes=0,
             sent_bytes=0,
+            learnt_s=self.learnt_s(macs),
         )
         slowness = spread(simulated.clock, seed=simulated.seed, client=round.client, round=round.plan.round)
         return round_cost(simulated.profile, work, simulated.clock, spread=slowness).compute_s
+
+    def learnt_s(self, macs: int) -> float | None:
+        """Seconds that `macs` of this round take by the profile's fingerprint; None: it has none."""
+        round = self.round
+        return learnt_s(
+            round.simulated.profile,
+            round.network.model,
+            round.prepared.input_shape,
+            macs=macs,
+            stats=self.total + self._running,
+            batch_size=round.batch_size,
+        )
 
     def retrained_accuracy(self, pruned: nn.Module) -> float:
         """Validation accuracy after `training.epochs` by the settings' optimizer: a try of the search, which counts."""

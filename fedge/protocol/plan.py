@@ -39,8 +39,8 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard; an option of _UNSET, or a `regrow`, that changes nothing weighs nothing, nor does a `kind`
-        of error maps."""
+        coordinator has heard; what changes nothing (an option of _UNSET, a `regrow`, a `kind` of
+        error maps) weighs nothing."""
         plain = Training()
         unset: dict[str, Any] = {
             name: True for name in _UNSET if getattr(self.training, name) == getattr(plain, name)

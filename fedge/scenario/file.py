@@ -12,7 +12,8 @@ import tomli_w
 from pydantic import ValidationError
 
 from fedge.catalog.files import policy_path
-from fedge.catalog.program import read_programs
+from fedge.catalog.fingerprint import read_fingerprint
+from fedge.catalog.program import Program, read_programs
 from fedge.catalog.text import read_text
 from fedge.errors import UserError
 from fedge.scenario.beside import Beside, Keys, path_fields, resolve
@@ -79,8 +80,8 @@ def absolute(scenario: Scenario) -> Scenario:
 
 
 def with_programs(scenario: Scenario) -> Scenario:
-    """`scenario` with the texts of its policy and of the files that its references name. UserError where one cannot
-    be read."""
+    """`scenario` with the texts of its policy, of the files that its references name and of its devices' fingerprints.
+    UserError where one cannot be read."""
     table = scenario.model_dump(mode="json", exclude={"programs"})
     paths = {text.rpartition(":")[0] for text in _marked(table) if ".py:" in text}
     if scenario.model.program is not None:
@@ -88,6 +89,13 @@ def with_programs(scenario: Scenario) -> Scenario:
     if policy := scenario.schedule.named:
         paths.add(str(policy_path(policy)))
     programs = {path: read_programs(Path(path)) for path in sorted(paths)}
+    programs |= {
+        own.fingerprint: Program(
+            Path(own.fingerprint).stem + ".json", read_fingerprint(Path(own.fingerprint)), {}
+        )
+        for own in scenario.device
+        if own.fingerprint is not None
+    }
     return scenario if programs == scenario.programs else scenario.model_copy(update={"programs": programs})
 
 

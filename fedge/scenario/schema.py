@@ -163,7 +163,7 @@ class Scenario(Section):
     engine: Engine = Engine()
     programs: dict[str, Program] = Field(
         default_factory=dict
-    )  # the texts of `file.py:name` references, by path
+    )  # the texts of `file.py:name` references and of devices' fingerprints, by path
 
     @property
     def client_program(self) -> str:
@@ -219,7 +219,7 @@ class Scenario(Section):
 
     def profile_of(self, device_class: DeviceClass) -> DeviceProfile:
         """The hardware of a class: of the table, or a `[[device]]` of the scenario's. UserError where it is neither."""
-        return profile(device_class.device, (own.profile for own in self.device))
+        return profile(device_class.device, (own.profile(self.programs) for own in self.device))
 
     def training_of(self, device_class: DeviceClass) -> Training:
         """`[training]` with the class's changes."""

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES, TRANSFORMS, WHAT, did_you_mean, is_reference
 from fedge.scenario.adaptation.checks import contradiction
@@ -141,12 +149,30 @@ class LevelSearch(Section):
 
     accuracy: on its validation data, after `training.epochs` of retraining, not more than `slack` below the unpruned
     network's. memory: peak training memory at most `share` of the device's. macs: a training step at most `share` of
-    the unpruned network's multiply-accumulates.
+    the unpruned network's multiply-accumulates. time: a training step at most `share` of the unpruned network's
+    seconds, or, where `limit_s` is given, the round's training at most that many virtual seconds, or as near as can be.
     """
 
-    search: Literal["accuracy", "memory", "macs"]
+    search: Literal["accuracy", "memory", "macs", "time"]
     share: Share = 1.0
     slack: Fraction = 0.0
+    limit_s: Positive | None = None  # of a round's training, links left out; of search = "time" alone
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> "LevelSearch":
+        if self.limit_s is not None and self.search != "time":
+            raise ValueError(f"limit_s is for search = 'time', and search is {self.search!r}: leave it out")
+        if self.limit_s is not None and self.share != 1:
+            raise ValueError(
+                f"share is {self.share:g} and limit_s {self.limit_s:g}; a search by time has one limit: give one"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _unset_costs_nothing(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Plans weigh what they weighed before there was a limit_s, unless it is given."""
+        table: dict[str, Any] = told(self)
+        return {key: value for key, value in table.items() if key != "limit_s" or value is not None}
 
 
 class Pruning(Section):

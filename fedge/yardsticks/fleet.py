@@ -9,6 +9,7 @@ from torch import Tensor
 from fedge.device.answers.reporting import figures_of
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.memory.demand import peak_bytes
+from fedge.device.time.pricing import learnt_s
 from fedge.errors import RunError, UserError
 from fedge.fleet.newcomers import unseen_clients
 from fedge.prepare import Prepared
@@ -209,6 +210,14 @@ class Fleet:
             memory_bytes=int(scenario.limits.overhead * peak),
             received_bytes=self._down_bytes,
             sent_bytes=0 if scenario.is_for_unseen(round) else self._up_bytes(client),
+            learnt_s=learnt_s(
+                profile,
+                self._model,
+                prepared.input_shape,
+                macs=stats.macs_done,
+                stats=stats,
+                batch_size=client.batch_size,
+            ),
         )
         slowness = spread(scenario.clock, seed=scenario.seed, client=client.number, round=round)
         cost = round_cost(profile, work, scenario.clock, spread=slowness)

@@ -173,7 +173,8 @@ def test_torch_comes_back_as_it_was() -> None:
 
 def report(round: int, time_s: float, right: int = 5) -> Mapping[str, Any]:
     tallies = {"validation_correct": right, "validation_count": 10}
-    return {"round": round, "client": 0, "status": "ok", "time_s": time_s, "energy_j": 2 * time_s, **tallies}
+    costs = {"time_s": time_s, "down_s": 0.02, "up_s": 0.01, "energy_j": 2 * time_s}
+    return {"round": round, "client": 0, "status": "ok", **costs, **tallies}
 
 
 def asked(scenario: Any, *times_s: float) -> Any:
@@ -203,6 +204,18 @@ def test_deadline_leaves_the_slow_their_last_block(small: Make) -> None:
     assert asked(scenario, 1.2, 1.0, 1.0).what == "all"
     never = small("schedule.policy=deadline", "schedule.args={deadline_s=1.0, slow=10.0}", "rounds=9")
     assert asked(never, 3.0, 1.0, 1.0).what == "all"
+
+
+def test_deadline_by_time_leaves_the_level_to_the_late_device(small: Make) -> None:
+    """Breaks if a device is given more seconds than are left beside its links, or one in time is made to search."""
+    scenario = small("schedule.policy=deadline", "schedule.args={deadline_s=1.0, by_time=true}", "rounds=9")
+    late = asked(scenario, 3.0).pruning.level
+    assert (late.search, late.limit_s) == ("time", pytest.approx(0.9 - 0.03))
+    assert asked(scenario, 0.45).pruning.level == 0.0
+    by_energy = small(
+        "schedule.policy=deadline", "schedule.args={deadline_s=10.0, energy_j=2.0, by_time=true}"
+    )
+    assert asked(by_energy, 1.8).pruning.level.limit_s == pytest.approx((1.8 - 0.03) * 0.9 * 2.0 / 3.6)
 
 
 def test_deadline_needs_its_deadline(small: Make) -> None:

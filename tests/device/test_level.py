@@ -25,6 +25,8 @@ def test_search_counts_as_the_scenario_does():
         memory_bytes=limit,
         peak_bytes=parameters,
         dense_macs=0,
+        step_s=lambda _: 0.0,
+        steps=1,
         accuracy=lambda _: 0.0,
         retrain=lambda _: 0.0,
     )
@@ -56,6 +58,8 @@ def test_a_search_draws_what_it_ranks_by_once():
         memory_bytes=parameters(model),
         peak_bytes=parameters,
         dense_macs=0,
+        step_s=lambda _: 0.0,
+        steps=1,
         accuracy=lambda _: 0.0,
         retrain=lambda _: 0.0,
     )

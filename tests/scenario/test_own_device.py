@@ -19,6 +19,7 @@ from fedge.scenario.file import read_scenario, scenario_toml
 from fedge.scenario.hardware.device import OwnDevice
 from fedge.scenario.load import load_scenario
 from fedge.yardsticks.run import run_yardstick
+from tests.device.time.fingerprints import written as fingerprint_file
 
 BOARD = {
     "name": '"my-board"',
@@ -59,7 +60,41 @@ def written(folder: Path, *devices: dict[str, str], more: str = "", fleet: str =
 def test_its_columns_are_those_of_the_table() -> None:
     """A column that the table gains would be unknown to a device of one's own."""
     table = importlib.resources.files("fedge.catalog").joinpath("devices.csv").read_text()
-    assert list(OwnDevice.model_fields) == next(csv.reader(table.splitlines()))
+    own = [name for name in OwnDevice.model_fields if name != "fingerprint"]
+    assert own == next(csv.reader(table.splitlines()))
+
+
+def test_a_fingerprint_stands_in_for_two_columns(tmp_path: Path) -> None:
+    """Breaks if a device made of a fingerprint needs numbers that it does not use, or takes both and ignores one."""
+    fingerprint_file(tmp_path, product=1e-10)
+    told = {key: value for key, value in BOARD.items() if key not in ("train_gflops", "memory_gbs")}
+    scenario = load_scenario(written(tmp_path, told | {"fingerprint": '"toy.json"'}))
+    mine = scenario.profile_of(scenario.fleet[0])
+    assert mine.fingerprint == (tmp_path / "toy.json").read_text()
+    assert (mine.train_gflops, mine.memory_gbs) == (1.0, 1.0)
+    (tmp_path / "toy.json").unlink()  # it has travelled with the scenario
+    assert Simulated.of(scenario, 0).profile == mine
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"fingerprint": '"toy.json"', "train_gflops": "3.0"},
+            "train_gflops is 3.0 and fingerprint is given",
+        ),
+        ({"fingerprint": '"gone.json"'}, "gone.json: cannot be read"),
+        ({"fingerprint": '"own.toml"'}, "own.toml: no JSON"),
+        ({}, "lacks train_gflops"),
+    ],
+)
+def test_a_wrong_fingerprint_is_told_in_one_line(tmp_path: Path, more: dict[str, str], said: str) -> None:
+    """Breaks if a scenario with a wrong file starts, or ends in a traceback."""
+    fingerprint_file(tmp_path, product=1e-10)
+    told = {key: value for key, value in BOARD.items() if key not in ("train_gflops", "memory_gbs")}
+    with pytest.raises(UserError, match=said) as refusal:
+        load_scenario(written(tmp_path, told | more))
+    assert "\n" not in str(refusal.value)
 
 
 def test_everything_that_asks_for_a_profile_finds_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Units: s, J, W, bytes, MACs (multiply-accumulates; 1 MAC = 2 FLOP), GFLOP/s and 
     compute_s  = spread * (2 * macs / (train_gflops * 1e9)  +  moved_bytes / (memory_gbs * 1e9))
     moved_bytes = 10 * memory_bytes * steps        what is alive at the peak goes through memory 10 times per step:
                                                    layer by layer, forward and back, copies of layout included
+    or           spread * learnt_s                 of a profile made from a fingerprint (device/time/pricing.py)
     link_s     = rtt_s + 8 * bytes / (mbps * 1e6)                               down for the plan, up for the report
     time_s     = link_s(down) + compute_s + link_s(up)
     energy_j   = load_w * compute_s + sum over both links of (idle_w + 0.133 + 0.137 * mbps) * link_s
@@ -41,17 +42,23 @@ _RADIO_W_PER_MBPS = 0.13701
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a device did in a round. All counts; none may be left out."""
+    """What a device did in a round. All counts; none may be left out.
+
+    learnt_s: seconds of its arithmetic by a fingerprint; None: by the two terms.
+    """
 
     macs: int
     steps: int
     memory_bytes: int
     received_bytes: int
     sent_bytes: int
+    learnt_s: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             count = getattr(self, field.name)
+            if field.name == "learnt_s" and count is None:
+                continue
             if not (isinstance(count, int | float) and 0 <= count < math.inf):
                 raise RunError(
                     f"the cost {field.name} is {count!r}; it must be counted (a missing cost is an error)"
@@ -83,11 +90,16 @@ def spread(settings: Clock, *, seed: int, client: int, round: int) -> float:
     return math.exp(settings.device_sigma * device + settings.round_sigma * moment)
 
 
+def own_spread(settings: Clock, *, seed: int, client: int) -> float:
+    """The part of it that is the device's in all rounds: what it knows of itself."""
+    return spread(settings.model_copy(update={"round_sigma": 0.0}), seed=seed, client=client, round=0)
+
+
 def round_cost(profile: DeviceProfile, work: Work, settings: Clock, *, spread: float = 1.0) -> Cost:
     """The formula above. No MACs and no bytes take 2 rtt_s."""
     arithmetic_s = 2 * work.macs / (profile.train_gflops * 1e9)
     traffic_s = _PASSES_PER_STEP * work.memory_bytes * work.steps / (profile.memory_gbs * 1e9)
-    compute_s = spread * (arithmetic_s + traffic_s)
+    compute_s = spread * (arithmetic_s + traffic_s if work.learnt_s is None else work.learnt_s)
     down_s = settings.rtt_s + 8 * work.received_bytes / (profile.down_mbps * 1e6)
     up_s = settings.rtt_s + 8 * work.sent_bytes / (profile.up_mbps * 1e6)
     energy_j = (

@@ -15,7 +15,9 @@ def contradiction(training: "Training") -> str | None:
             "anew: set prior = 'em' and a source, or leave moved out"
         )
     if training.exits is not None and (source is not None or training.prior != "none"):
-        return "exits is given, with a prior and a teacher of its own (exits.prior, exits.teach): leave prior and source out"
+        return (
+            "exits is given, with a prior and a teacher of its own (exits.prior): leave prior and source out"
+        )
     if source is None:
         return None
     if training.what != "head":

@@ -7,11 +7,15 @@ error. What one Ray host takes is the simulation's affair and has the table's us
 import math
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from fedge.catalog.devices import DeviceProfile
+from fedge.catalog.fingerprint import parse_fingerprint, read_fingerprint
+from fedge.catalog.program import Program
+from fedge.scenario.beside import Beside
 from fedge.scenario.section import Positive, Section
 
 
@@ -49,14 +53,22 @@ _COLUMNS = {
 _QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z/]+)\s*", re.IGNORECASE)
 
 
+_LEARNT = ("train_gflops", "memory_gbs")
+"""Columns that a fingerprint fills."""
+
+
 class OwnDevice(Section):
-    """One profile. GFLOP/s: training as it runs, 2 FLOP per multiply-accumulate. Mbps: 1e6 bit/s. "none": on mains."""
+    """One profile. GFLOP/s: training as it runs, 2 FLOP per multiply-accumulate. Mbps: 1e6 bit/s. "none": on mains.
+
+    fingerprint: a file of `fedge fingerprint`, which says what a step takes in place of train_gflops and memory_gbs.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     kind: Annotated[str, Field(min_length=1)] = "own"
-    train_gflops: Positive
+    fingerprint: Annotated[str, Beside()] | None = None
+    train_gflops: Positive | None = None
     memory_mb: Positive
-    memory_gbs: Positive
+    memory_gbs: Positive | None = None
     down_mbps: Positive
     up_mbps: Positive
     idle_w: Positive
@@ -68,10 +80,13 @@ class OwnDevice(Section):
     train_basis: str = ""
     source: str = ""
 
-    @property
-    def profile(self) -> DeviceProfile:
-        """The same as a line of the table."""
+    def profile(self, programs: Mapping[str, Program]) -> DeviceProfile:
+        """The same as a line of the table. programs: the texts that travel with a scenario, its fingerprint's too."""
         columns = self.model_dump()
+        if self.fingerprint is not None:
+            text = _travelled(self.fingerprint, programs)
+            learnt = parse_fingerprint(text, self.fingerprint)
+            columns |= {name: getattr(learnt, name) for name in _LEARNT} | {"fingerprint": text}
         return DeviceProfile(
             **columns | {"battery_wh": None if self.battery_wh == "none" else self.battery_wh}
         )
@@ -84,13 +99,20 @@ class OwnDevice(Section):
             return table
         for told in _in_other_units(table):
             raise ValueError(told)
+        learnt = table.get("fingerprint") is not None
         missing = [
-            name for name, field in cls.model_fields.items() if field.is_required() and name not in table
+            name
+            for name, field in cls.model_fields.items()
+            if (field.is_required() or (name in _LEARNT and not learnt)) and name not in table
         ]
         if missing and not table.keys() - cls.model_fields.keys():
             called = f"{table['name']!r} " if "name" in table else ""
             raise ValueError(
                 f"{called}lacks {', '.join(map(_described, missing))}; a missing cost is an error: give a number"
+            )
+        if learnt and (said := [name for name in _LEARNT if table.get(name) is not None]):
+            raise ValueError(
+                f"{said[0]} is {table[said[0]]!r} and fingerprint is given, which says it: leave {said[0]} out"
             )
         return table
 
@@ -101,6 +123,11 @@ class OwnDevice(Section):
                 f"idle_w is {self.idle_w:g} and load_w {self.load_w:g}; a device at work takes no less than one at rest"
             )
         return self
+
+
+def _travelled(path: str, programs: Mapping[str, Program]) -> str:
+    """The text that came with the scenario; of one made by hand, the file's."""
+    return programs[path].source if path in programs else read_fingerprint(Path(path))
 
 
 def _in_other_units(table: Mapping[str, Any]) -> Iterator[str]:

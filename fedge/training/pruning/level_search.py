@@ -8,8 +8,8 @@ retrain, and go up while the accuracy holds. With a test that is monotone in the
 What we changed: bisection over list positions, so that no level is tried twice and the lowest can be found (theirs
 rounds midpoints up to the grid: it often retrains a level that has failed, and never tries 5 %); accuracies are
 compared as they are (theirs are cut to whole percent); every try starts from the same network with a new optimizer
-(theirs starts tries after the first with one epoch at the last one's final rate). And beside accuracy, two targets
-that need no retraining: peak training memory and multiply-accumulates per step.
+(theirs starts tries after the first with one epoch at the last one's final rate). And beside accuracy, three
+targets that need no retraining: peak training memory, and multiply-accumulates or seconds per step.
 """
 
 from bisect import bisect_left
@@ -35,7 +35,7 @@ class Target(Protocol):
     """What the pruned network must do. `holds_below` says on which side of the boundary it does.
 
     True: it holds at low levels and fails above (accuracy); the highest such level is wanted.
-    False: it fails at low levels and holds above (memory, MACs); the lowest such level is wanted.
+    False: it fails at low levels and holds above (memory, MACs, time); the lowest such level is wanted.
     """
 
     holds_below: bool
@@ -92,6 +92,25 @@ class StepMacs:
 
 
 @dataclass(frozen=True)
+class StepSeconds:
+    """At most `limit_s` seconds for a training step, as `step_s` foresees it from the network's shape.
+
+    at_best: where no level that the floors allow is so fast, the fastest will do.
+    """
+
+    limit_s: float
+    step_s: Callable[[nn.Module], float]
+    at_best: bool = False
+    holds_below = False
+
+    def holds(self, pruned: nn.Module) -> bool:
+        return self.step_s(pruned) <= self.limit_s
+
+    def __str__(self) -> str:
+        return f"at most {self.limit_s:.3g} seconds per step"
+
+
+@dataclass(frozen=True)
 class Found:
     """The level found, and every level tried with its result, in order."""
 
@@ -121,8 +140,8 @@ def search_level(
 
     Level 0, the network uncut, is one more level below all: with an accuracy target it holds without a try, with
     the others it is tried like the rest. `batches` is called for each try; the other arguments are those of `prune`
-    and must be the same when the level found is cut. UserError if no level that the floors allow meets a memory or
-    MAC target, and if `levels` do not ascend.
+    and must be the same when the level found is cut. UserError if no level that the floors allow meets a memory,
+    MAC or time target, and if `levels` do not ascend.
     """
     if list(levels) != sorted(set(levels)):
         raise UserError(f"levels to search are {list(levels)}; they must ascend, each once: sort them")
@@ -155,6 +174,8 @@ def search_level(
     candidates = [0.0, *levels]
     found = bisect_left(candidates, True, key=is_beyond)
     if found == len(candidates) or candidates[found] in out_of_reach:
+        if isinstance(target, StepSeconds) and target.at_best:
+            return Found(candidates[found - 1], tried)
         raise UserError(
             f"no pruning level that the floors allow meets the target of {target}: "
             "take a smaller model or batch, or a larger device"

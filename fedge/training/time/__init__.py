@@ -1,0 +1,1 @@
+"""What a training step takes on the machine at hand: its shape, timings of its like, and what is learnt from them."""
