@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     "adapt": "accuracy.adapt",
+    "contrast": "accuracy.contrast",
     "eif_emp": "accuracy.eif_emp",
     "noise": "accuracy.noise",
     "scenarios": "accuracy.scenarios",

@@ -53,6 +53,11 @@ def trained(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
+def head_of(model: nn.Module, input_shape: Sequence[int]) -> str:
+    """The name of the layer that `head` stands for, of a network on inputs [C, H, W] of that shape."""
+    return _head(model, [layer.name for layer in count_forward(model, input_shape).layers])
+
+
 def training_mode(model: nn.Module) -> None:
     """`model.train()`, but for layers of frozen parts that keep statistics: these use them, and leave them as they are.
 
