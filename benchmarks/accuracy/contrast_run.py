@@ -97,8 +97,7 @@ class Learner:
         with in_place_of_head(self.model, name, projection):
             optimizer = torch.optim.SGD(self.model.parameters(), RATES[self.cell.start], momentum=MOMENTUM)
             batches = Decay(optimizer, cosine()).over(self._batches(), count=count, start=0.0, end=1.0)
-            stats = train(self.model, batches, optimizer=optimizer, task=NtXent(TEMPERATURE))
-        return stats
+            return train(self.model, batches, optimizer=optimizer, task=NtXent(TEMPERATURE))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for segment, new_B in enumerate(stream(self.data, self.cell)):
