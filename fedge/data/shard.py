@@ -156,7 +156,7 @@ class Shard:
 
     def __getitem__(self, index: int) -> Batch:
         """One training row: x_CHW float32, normalised, and its target, standardised where it is a number."""
-        x_CHW = self._normalised(_scaled(torch.from_numpy(self.x[index][None])))[0]
+        x_CHW = self.normalised(_scaled(torch.from_numpy(self.x[index][None])))[0]
         return x_CHW, self._standardised(torch.as_tensor(self.y[index]))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -224,9 +224,9 @@ class Shard:
                 unreleased = 0
             if drawn is not None:
                 drawn(rows_B.numpy())
-            yield self._normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
+            yield self.normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
 
-    def _normalised(
+    def normalised(
         self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format
     ) -> torch.Tensor:
         """(x - mean) / std as float32, of pictures in 0..1."""

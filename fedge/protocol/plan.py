@@ -32,8 +32,9 @@ class RoundPlan(BaseModel):
 
     def content(self) -> RecordDict:
         """What a message of it holds. `after` stands beside the rest, so that a message weighs the same whatever the
-        coordinator has heard; a `serve` or `regrow` that changes nothing weighs nothing."""
-        usual: dict[str, Any] = {"training": {"serve"}} if self.training.serve == "last" else {}
+        coordinator has heard; a `serve`, `contrast` or `regrow` that changes nothing weighs nothing."""
+        unsaid = {"serve": self.training.serve == "last", "contrast": self.training.contrast is None}
+        usual: dict[str, Any] = {"training": {key for key, is_usual in unsaid.items() if is_usual}}
         if not self.regrow:
             usual["regrow"] = True
         record = ConfigRecord(

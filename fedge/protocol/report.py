@@ -34,6 +34,7 @@ Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), AfterValida
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
+CONTRAST = "nt_xent"  # the loss of training.contrast
 LAYERS = "layers"  # those that the settings name were trained
 MOST_EPOCHS = 3  # whose losses are reported
 MOST_ALARMS = 15  # that are told of in a round
@@ -45,7 +46,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "error_maps": (NONE, OWN, *SCORES),
     "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
     "what": (NONE, OWN, *WHAT, LAYERS),
-    "loss": (NONE, OWN, *(kind for kinds in LOSSES.values() for kind in kinds)),
+    "loss": (NONE, OWN, *(kind for kinds in LOSSES.values() for kind in kinds), CONTRAST),
 }
 """The fields that are a word of a closed list. A MetricRecord carries numbers: the word's place in its list."""
 

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES, TRANSFORMS, WHAT, did_you_mean, is_reference
 from fedge.scenario.beside import Beside
+from fedge.scenario.contrast import Contrast, require_contrast_alone
 from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
 
 FROM_LIST = Field(
@@ -300,6 +301,12 @@ class Training(Section):
     instance_filter: InstanceFilter = OtherFilter()
     error_maps: ErrorMaps = ErrorMaps()
     quantization: Quantization | None = None
+    contrast: Contrast | None = None  # None: from labels
+
+    @model_validator(mode="after")
+    def _contrast_can_be(self) -> "Training":
+        require_contrast_alone(self)
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DECAY = 1e-2
-STEPS = 100
-"""Of L-BFGS, at most."""
+STEPS, HISTORY = 100, 10
+"""Of L-BFGS: at most, and remembered."""
 _LEAST_STD = 1e-3
 
 
@@ -35,6 +35,14 @@ def features_of(model: nn.Module, head: nn.Linear, x_NCHW: Tensor) -> Tensor:
     return seen[-1]
 
 
+def probe_bytes(head: nn.Linear, samples: int) -> int:
+    """What fitting the head takes at most, beside the network: features and their scaled copy with its products, and
+    the solver's two vectors for each step that it remembers beside some of its own."""
+    vectors = 2 * HISTORY + 10
+    per_sample = 3 * head.in_features + 4 * head.out_features
+    return 4 * (samples * per_sample + vectors * (head.weight.numel() + head.out_features))
+
+
 def fit_head(head: nn.Linear, features_NF: Tensor, y_N: Tensor, decay: float = DECAY) -> int:
     """Train the head in place; says how many times the labelled features went through it, forward and back.
 
@@ -47,7 +55,9 @@ def fit_head(head: nn.Linear, features_NF: Tensor, y_N: Tensor, decay: float = D
     scaled_NF = (features_NF - mean_F) / std_F
     weight = torch.zeros_like(head.weight, requires_grad=True)
     bias = torch.zeros(len(head.weight), device=head.weight.device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=STEPS, history_size=HISTORY, line_search_fn="strong_wolfe"
+    )
     passes = 0
 
     def closure() -> Tensor:
