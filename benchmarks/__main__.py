@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MODULES = {
     "adapt": "accuracy.adapt",
     "adaptation": "adaptation.benchmark",
+    "contrast": "accuracy.contrast",
     "eif_emp": "accuracy.eif_emp",
     "exits": "accuracy.exits",
     "gradients": "accuracy.gradients",

@@ -378,7 +378,7 @@ def _report_bytes(scenario: Scenario) -> int:
         return instead
     own = {name: figure.least for name, figure in scenario.report.figures.items()}
     losses = [0.0] * min(scenario.training.epochs, MOST_EPOCHS)
-    counts = dict.fromkeys(STREAM_FIELDS if scenario.data.stream is not None else (), 0)
+    counts: dict[str, Any] = dict.fromkeys(STREAM_FIELDS if scenario.data.stream is not None else (), 0)
     counts |= {"alarms": 0} if scenario.schedule.detector is not None else {}
     report = RoundReport(round=1, client=0, train_loss=0.0, epoch_loss=losses, own=own, **counts)
     return content_bytes(report.content())

@@ -156,7 +156,7 @@ class Shard:
 
     def __getitem__(self, index: int) -> Batch:
         """One training row: x_CHW float32, normalised, and its target, standardised where it is a number."""
-        x_CHW = self._normalised(_scaled(torch.from_numpy(self.x[index][None])))[0]
+        x_CHW = self.normalised(scaled(torch.from_numpy(self.x[index][None])))[0]
         return x_CHW, self._standardised(torch.as_tensor(self.y[index]))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -216,7 +216,7 @@ class Shard:
         order_N = torch.arange(count) if seed is None else torch.randperm(count, generator=generator)
         for rows_B in order_N.split(batch_size) if count else ():
             x_BCHW, y_B = (torch.from_numpy(stored[rows_B.numpy()]) for stored in (x_NCHW, y_N))
-            x_BCHW = _scaled(x_BCHW.to(device if works_anywhere(transform) else None))
+            x_BCHW = scaled(x_BCHW.to(device if works_anywhere(transform) else None))
             if transform is not None:
                 x_BCHW = transformed(transform, x_BCHW, generator)
             if (unreleased := unreleased + len(rows_B)) > most:
@@ -224,18 +224,9 @@ class Shard:
                 unreleased = 0
             if drawn is not None:
                 drawn(rows_B.numpy())
-            yield self._normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
+            yield self.normalised(x_BCHW.to(device), order), self._standardised(y_B.to(device))
 
     def normalised(
-        self,
-        x: np.ndarray,
-        order: torch.memory_format = torch.contiguous_format,
-        device: torch.device | None = None,
-    ) -> torch.Tensor:
-        """Rows as they are stored, [B, C, H, W], as `batches` gives them: x_BCHW float32."""
-        return self._normalised(_scaled(torch.from_numpy(x).to(device)), order)
-
-    def _normalised(
         self, x_BCHW: torch.Tensor, order: torch.memory_format = torch.contiguous_format
     ) -> torch.Tensor:
         """(x - mean) / std as float32, of pictures in 0..1."""
@@ -258,7 +249,7 @@ class Shard:
         return self._parts[split]
 
 
-def _scaled(x_BCHW: torch.Tensor) -> torch.Tensor:
+def scaled(x_BCHW: torch.Tensor) -> torch.Tensor:
     """Float32, pictures as 0..1."""
     return x_BCHW.float().div_(255) if x_BCHW.dtype == torch.uint8 else x_BCHW
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from fedge.data.shard import Shard
+from fedge.data.shard import Shard, scaled
 
 
 def pictures(
@@ -36,4 +36,4 @@ def pictures(
         for part, split in enumerate(splits):
             here_B = part_N[chosen] == part
             x[here_B] = shard.rows(split, row_N[chosen][here_B])
-        yield shard.normalised(x, order, device)
+        yield shard.normalised(scaled(torch.from_numpy(x).to(device)), order)

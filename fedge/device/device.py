@@ -264,6 +264,10 @@ class Device:
         self._round.require_counted()
         return self._said or self.report(**self._figures)
 
+    def _stream_state(self) -> dict[str, torch.Tensor]:
+        intake = self._round.intake
+        return {} if intake is None else intake.state() | self._trainer.contrast_state
+
     def state_after(self, report: RoundReport, charge: Charge) -> DeviceState:
         """What the device keeps of this round."""
         learnt = self._trainer.filter
@@ -273,7 +277,7 @@ class Device:
             model=on_cpu(self.model.state_dict()),
             instance_filter=on_cpu(learnt.state_dict()) if learnt else self._round.before.instance_filter,
             factory=self._round.factory,
-            stream=self._round.intake.state() if self._round.intake is not None else {},
+            stream=self._stream_state(),
             report=report.model_dump_json(),
             charge=charge,
             served=self._round.served,

@@ -15,6 +15,9 @@ from fedge.data.transform import Transform
 from fedge.device.adaptation.head import HeadTraining
 from fedge.device.budget.clock import Work, round_cost, spread
 from fedge.device.budget.pace import Pace
+from fedge.device.contrast.learner import Learner, kept_state, learner_of, require_no_labels
+from fedge.device.contrast.memory import contrast_fit
+from fedge.device.contrast.probe import probe
 from fedge.device.early_exits.personal import Personal, personal_of, require_none_beside
 from fedge.device.memory.demand import fit_to_memory, peak_bytes, state_copies
 from fedge.device.memory.fitting import Fit
@@ -26,7 +29,8 @@ from fedge.device.round import Round
 from fedge.device.time.pricing import learnt_s
 from fedge.errors import UserError
 from fedge.protocol import DeviceFailure, Status
-from fedge.protocol.report import OWN, one_word
+from fedge.protocol.report import CONTRAST, OWN, one_word
+from fedge.scenario.contrast import Contrast
 from fedge.scenario.fleet import HOUR_S
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
@@ -45,6 +49,7 @@ class Trainer:
         self.filter: InstanceFilter | None = None
         self._cutter = cutter
         self._copies = 0
+        self._learner: Learner | None = None
         self._running = TrainStats()  # of the epoch that is under way
         self._ran: dict[str, set[str]] = {
             field: set() for field in ("instance_filter", "error_maps", "optimizer", "what", "loss")
@@ -82,9 +87,13 @@ class Trainer:
         self.round.require_counted()
         task = with_own(self.round.task, loss)
         require_transform(transform)
+        make = make_optimizer or self.round.methods.optimizer
+        if self.round.training.contrast is not None:
+            require_no_labels(instance_filter, quantization, loss, transform)
+            self._by_contrast(self.round.training.contrast, make, error_maps)
+            return
         if self.round.idle or self._head_stays(instance_filter, error_maps, quantization, transform):
             return
-        make = make_optimizer or self.round.methods.optimizer
         personal = personal_of(self.round)
         if personal is not None:
             require_none_beside(instance_filter, error_maps, quantization, loss)
@@ -177,6 +186,53 @@ class Trainer:
             model.freeze_trunk()
         self.epochs.append(personal.find_prior())
         model.whole = personal.exits.needs_teacher
+
+    def _by_contrast(self, choice: Contrast, make: MakeOptimizer, error_maps: ErrorMapPruner | None) -> None:
+        """Without labels from what came of the stream, then the head on a few of them."""
+        round, model = self.round, self.round.network.model
+        learner = self._learner = learner_of(round, choice)
+        with round.uncounted():
+            with learner.projecting():
+                optimizer = made_for(model, make)
+            self._copies = state_copies(optimizer)
+            self.fit = self._fit_of_contrast(choice)
+            with learner.projecting():
+                self._say(
+                    error_maps=score_word(error_maps),
+                    optimizer=optimizer_word(optimizer),
+                    what=round.training.what if isinstance(round.training.what, str) else OWN,
+                    loss=CONTRAST,
+                )
+                stats = learner.learn(optimizer, error_maps, self._pace, self._tell)
+            if stats.samples_kept and not math.isfinite(stats.loss):
+                raise DeviceFailure(Status.DIVERGED, f"loss {stats.loss} in learning by contrast")
+            self._running = TrainStats()
+            self.epochs += [stats, probe(round, choice.labels, choice.buffer)]
+        round.network.accept()
+
+    def _fit_of_contrast(self, choice: Contrast) -> Fit:
+        round = self.round
+        decided = contrast_fit(
+            round.network.model,
+            round.training,
+            choice,
+            round.plan.limits,
+            round.simulated.profile,
+            shape=round.prepared.input_shape,
+            classes=round.prepared.num_classes,
+            copies=self._copies,
+            who=self._who,
+        )
+        if not decided.fits:
+            raise DeviceFailure(Status.DOES_NOT_FIT, decided.line)
+        return decided
+
+    @property
+    def contrast_state(self) -> dict[str, torch.Tensor]:
+        """What learning by contrast goes on from in the next round; as it was where this one had none of it."""
+        if self._learner is not None:
+            return self._learner.state()
+        return kept_state(self.round.before.stream)
 
     def _tell(self, stats: TrainStats) -> None:
         self._running += stats

@@ -17,6 +17,7 @@ _UNSET = (
     "source",
     "adaptation",
     "exits",
+    "contrast",
 )  # options of training that are not sent where they are not used
 
 

@@ -35,6 +35,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 NONE, OWN = "none", "own"  # nothing of the kind ran; something of the program's own did
 ELEMENT, SAMPLED = "element", "sampled"  # numbers of error maps were drawn at random; pixels or maps were
+CONTRAST = "nt_xent"  # the loss of training.contrast
 LAYERS = "layers"  # those that the settings name were trained
 MOST_EPOCHS = 3  # whose losses are reported
 MOST_EXITS = 9  # of a network, the last among them
@@ -47,7 +48,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "error_maps": (NONE, OWN, *SCORES, ELEMENT, SAMPLED),  # eight words, as many as fit 3 bits
     "optimizer": (NONE, OWN, "sgd", "adam", "adamw"),
     "what": (NONE, OWN, *WHAT, LAYERS),
-    "loss": (NONE, OWN, *(kind for kinds in LOSSES.values() for kind in kinds)),
+    "loss": (NONE, OWN, *(kind for kinds in LOSSES.values() for kind in kinds), CONTRAST),
 }
 """The fields that are a word of a closed list. A MetricRecord carries numbers: the word's place in its list."""
 

@@ -1,10 +1,13 @@
 """`[training.exits]`: early exits along the network, trained in the factory and again on a device for its person."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from fedge.scenario.section import Count, Fraction, NotNegative, Positive, Probability, Section, Share
+
+if TYPE_CHECKING:
+    from fedge.scenario.training import Training
 
 FROM_LIST = Field(strict=False)  # as in training.py
 
@@ -70,3 +73,28 @@ class Exits(Section):
                 "accuracy and slack are both given: slack is below the last exit's; leave one out"
             )
         return self
+
+
+def require_exits_alone(training: "Training") -> None:
+    """ValueError where `training` has exits and what trains or serves something else than exits on a still trunk."""
+    if training.exits is None:
+        return
+    if getattr(training.pruning.level, "search", None) == "accuracy":
+        raise ValueError(
+            "pruning.level searches by accuracy after retraining, and exits are trained on a trunk that stands still: "
+            "search by memory or macs, or give a level"
+        )
+    others = {
+        "what": (training.what, "all"),
+        "serve": (training.serve, "last"),
+        "error_maps.keep": (training.error_maps.keep, 1.0),
+        "error_maps.target": (training.error_maps.target, 0.0),
+        "instance_filter.kind": (training.instance_filter.kind, "none"),
+        "quantization": (training.quantization, None),
+    }
+    for key, (got, wanted) in others.items():
+        if got != wanted:
+            raise ValueError(
+                f"exits are trained on a trunk that stands still, and {key} is {got!r}, which does not go with them: "
+                f"leave {key} or exits out"
+            )

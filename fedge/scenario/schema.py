@@ -319,6 +319,11 @@ class Scenario(Section):
                 "it needs validation data: raise data.split.validation, or search by memory or macs"
             )
         self._require_exits_possible(training, whose)
+        if training.contrast is not None and self.data.stream is None:
+            raise ValueError(
+                f"{whose}training.contrast learns from what comes in a stream and there is none: add [data.stream], or "
+                "leave contrast out"
+            )
         if training.serve != "last" and not self.data.split.validation:
             raise ValueError(
                 f"{whose}training.serve is {training.serve!r}, which goes by validation data, and "

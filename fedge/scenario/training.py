@@ -16,7 +16,8 @@ from fedge.catalog.names import CRITERIA, FILTERS, SCORES, TRANSFORMS, WHAT, did
 from fedge.scenario.adaptation.checks import contradiction
 from fedge.scenario.adaptation.section import Adaptation
 from fedge.scenario.beside import Beside
-from fedge.scenario.exits import Exits
+from fedge.scenario.contrast import Contrast, require_contrast_alone
+from fedge.scenario.exits import Exits, require_exits_alone
 from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
 
 FROM_LIST = Field(
@@ -363,31 +364,12 @@ class Training(Section):
     error_maps: ErrorMaps = ErrorMaps()
     quantization: Quantization | None = None
     exits: Exits | None = None  # None: the network has none
+    contrast: Contrast | None = None  # None: from labels
 
     @model_validator(mode="after")
-    def _exits_can_be(self) -> "Training":
-        """What trains or serves something else than exits on a trunk that stands still cannot go with them."""
-        if self.exits is None:
-            return self
-        level = self.pruning.level
-        if isinstance(level, LevelSearch) and level.search == "accuracy":
-            raise ValueError(
-                "pruning.level searches by accuracy after retraining, and exits are trained on a trunk that stands "
-                "still: search by memory or macs, or give a level"
-            )
-        others = {
-            "what": (self.what, "all"),
-            "serve": (self.serve, "last"),
-            "error_maps.keep": (self.error_maps.keep, 1.0),
-            "instance_filter.kind": (self.instance_filter.kind, "none"),
-            "quantization": (self.quantization, None),
-        }
-        for key, (got, wanted) in others.items():
-            if got != wanted:
-                raise ValueError(
-                    f"exits are trained on a trunk that stands still, and {key} is {got!r}, which does not go with "
-                    f"them: leave {key} or exits out"
-                )
+    def _other_ways_can_be(self) -> "Training":
+        require_exits_alone(self)
+        require_contrast_alone(self)
         return self
 
     @model_validator(mode="before")

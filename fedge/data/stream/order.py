@@ -6,6 +6,8 @@
                half of the frames are of one row in fifty
     long_tail  class c has 100^(-c / (C - 1)) of its rows
     classes    one class more every so many hours, in an order of the client's own, shuffled among those already there
+    stc        a class for `stc` frames, one row each, then the client's next class, in an order drawn anew each time
+               all have come; a class goes through its rows epoch by epoch
     recorded   the rows in the order of their recording, once
 
 Frames in runs differ as a camera's do (pictures.py). Shapes: F frames, R rows, r those that an order shows.
@@ -32,13 +34,14 @@ Turns = Callable[[int, int], Numbers]
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """`kind` as above; `y_R`: the rows' classes, of `num_classes`. `seed` is the client's."""
+    """`kind` as above; `y_R`: the rows' classes, of `num_classes`. `seed` is the client's; `stc` that order's."""
 
     kind: str
     y_R: Numbers
     num_classes: int
     seed: int
     class_every_h: float = 1.0
+    stc: int = 1
 
     def turns(self, first: int, count: int) -> Numbers:
         """The turn that each of `count` frames from number `first` belongs to [F], rising."""
@@ -51,7 +54,22 @@ class Order:
         """The row that is shown at each turn [F], in the interval that ends at `hour`; fewer where a record ends."""
         if self.kind == "recorded":
             return turn_F[turn_F < len(self.y_R)]
+        if self.kind == "stc":
+            return self._in_classes(turn_F)
         return _epochs(self._shown(hour), turn_F, derive_seed(self.seed, "epochs"))
+
+    def _in_classes(self, turn_F: Numbers) -> Numbers:
+        """Every class has had as many stays as there were epochs of classes, so that a turn alone says which row."""
+        own_C = np.unique(self.y_R)
+        stay_F, within_F = np.divmod(turn_F, self.stc)
+        class_F = _epochs(own_C, stay_F, derive_seed(self.seed, "stays of classes"))
+        shown_F = stay_F // len(own_C) * self.stc + within_F  # of its class, in order
+        row_F = np.empty_like(turn_F)
+        for label in np.unique(class_F).tolist():
+            now = class_F == label
+            of_class_r = np.flatnonzero(self.y_R == label)
+            row_F[now] = _epochs(of_class_r, shown_F[now], derive_seed(self.seed, "rows of a class", label))
+        return row_F
 
     def _shown(self, hour: float) -> Numbers:
         """The rows there are to show."""

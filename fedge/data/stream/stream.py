@@ -33,6 +33,7 @@ class Choice(Protocol):
 
     order: Any
     class_every_h: float
+    stc: int | None
     label_delay_h: float
     labelled: float
     holdout: float
@@ -209,6 +210,7 @@ class Stream:
             self.shard.num_classes,
             self._client_seed,
             self.choice.class_every_h,
+            self.choice.stc or 1,
         )
 
     @cached_property

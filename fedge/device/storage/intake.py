@@ -68,7 +68,7 @@ class Intake:
         self.watch = watch
         self.detecting = detecting
         self.counts = dict.fromkeys(("arrived", "labelled", "ttt_correct", "ttt_count", "blind_correct"), 0)
-        self._round, self._horizon = round, horizon
+        self._round, self._horizon, self._since = round, horizon, stored.until
         self._judge, self._seed = judge, seed
 
     @property
@@ -89,6 +89,21 @@ class Intake:
         """The client's shard with what may be trained on: the frames in memory whose labels have come."""
         frames = self._in_memory
         return self._showing(frames[frames.known(self.hour)])
+
+    def came(self) -> Frames:
+        """What came since the device's last round, but for what is held out, in the order in which it came."""
+        frames = [self.stream.interval(number) for number in range(self._since + 1, self._round + 1)]
+        own = [some[~some.held_out] for some in frames]
+        number, row, time_h = (
+            np.concatenate([getattr(some, name) for some in own]) for name in ("number", "row", "time_h")
+        )
+        return self.stream.frames(number, row, time_h)
+
+    def learnt_from(self, row_B: NDArray[np.int64]) -> None:
+        """These of the client's training rows were shown to the network outside of `shard`: no test asks for them."""
+        met_R = self.stored.met_R.copy()
+        met_R[row_B] = True
+        self.stored = replace(self.stored, met_R=met_R)
 
     def drawn(self, rows_B: NDArray[np.int64]) -> None:
         """These rows of `shard` are in a mini-batch that is about to be trained on."""

@@ -79,8 +79,12 @@ def _check_memory(scenario: Scenario, stream: Stream, facts: DatasetFacts) -> No
     each = math.prod(facts.shape) * (1 if facts.shape[1] > 1 else _FLOAT_BYTES)
     for device_class in scenario.fleet:
         have = scenario.profile_of(device_class).memory_bytes
-        if stream.memory * each > have:
+        contrast = scenario.training_of(device_class).contrast
+        buffer = 0 if contrast is None else contrast.buffer
+        if (stream.memory + buffer) * each > have:
+            beside = f", beside {buffer:,} of training.contrast.buffer" if buffer else ""
             raise UserError(
                 f"data.stream.memory is {stream.memory:,} samples of {each:,} bytes, and device class "
-                f"{device_class.label!r} has {have / 1e6:.3g} MB: at most {int(have // each):,}"
+                f"{device_class.label!r} has {have / 1e6:.3g} MB: at most "
+                f"{max(0, int(have // each) - buffer):,}{beside}"
             )

@@ -17,7 +17,7 @@ from fedge.scenario.section import Count, Inner, NotNegative, Positive, Section,
 MOST_FRAMES = 10**9
 """What a report's tallies hold."""
 
-Order = Literal["iid", "runs", "parked", "long_tail", "classes", "recorded"]
+Order = Literal["iid", "runs", "parked", "long_tail", "classes", "stc", "recorded"]
 
 
 class Drift(Section):
@@ -55,6 +55,7 @@ class Stream(Section):
     trace: Annotated[str, Beside()] | None = None  # or a csv of client,time_h
     order: Order = "iid"
     class_every_h: Positive = 1.0  # order classes: hours from one new class to the next
+    stc: Count | None = None  # order stc, strength of temporal correlation: frames of a class in a row
     memory: Count = 500  # samples that a device can store; those it trains on
     keep: Annotated[str, Word(tuple(KEEPS)), Beside(".py")] = "reservoir"  # or one's own, as file.py:name
     realtime: bool = True  # a round's training ends when the next round begins
@@ -77,6 +78,15 @@ class Stream(Section):
         with suppress(OSError), Path(str(self.trace)).open("rb") as lines:
             return min(MOST_FRAMES, sum(1 for _ in lines))
         return MOST_FRAMES
+
+    @model_validator(mode="after")
+    def _has_its_correlation(self) -> "Stream":
+        if (self.order == "stc") != (self.stc is not None):
+            raise ValueError(
+                f"order is {self.order!r} and stc is {self.stc}; order 'stc' needs stc, frames of a class in a row, "
+                "and no other has it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _comes_in_one_way(self) -> "Stream":

@@ -41,12 +41,14 @@ class Drawn(NamedTuple):
 
 def pixel_norms(error_BCHW: Tensor) -> Tensor:
     """||delta||_2 of every pixel, [B * H * W]; the error in channels-last order."""
-    return torch.linalg.vector_norm(as_pixels(error_BCHW), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(as_pixels(error_BCHW), dim=1)
+    return norm
 
 
 def map_norms(error_BCHW: Tensor) -> Tensor:
     """||delta||_2 of every instance's every map, [B * C]."""
-    return torch.linalg.vector_norm(error_BCHW, dim=(2, 3)).flatten()
+    norm_BC: Tensor = torch.linalg.vector_norm(error_BCHW, dim=(2, 3))
+    return norm_BC.flatten()
 
 
 def kept_units(units: int, keep: float) -> int:
