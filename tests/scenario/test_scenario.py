@@ -30,7 +30,7 @@ BROKEN = {  # --set on quickstart: what the line must name
     "data.partition={kind='dirichlet', alpha=-1}": "data.partition.alpha is -1",
     "data.partition={kind='iid', alpha=3}": "key of another kind; allowed: kind",
     "data.partition.kind=pathological": "--set 'data.partition={kind=\"pathological\", ...}'",
-    "training.pruning.level={search='speed'}": "'accuracy', 'memory' or 'macs'",
+    "training.pruning.level={search='speed'}": "'accuracy', 'memory', 'macs' or 'time'",
     "training.pruning.level={serch='macs'}": "did you mean 'search'",
     "availability.trace=x.csv": "allowed: dropout, kind, path, peak_h",
     "engine.alpha=3": "another section; allowed: address",
