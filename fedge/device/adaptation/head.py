@@ -11,9 +11,10 @@ that stay were made by channels deeper inside, some of which are gone as well, s
 factory trunk's, and not quite the pruned one's.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -101,3 +102,31 @@ class HeadTraining:
         own_C = torch.zeros(count, dtype=torch.bool)
         own_C[list(classes)] = True
         return share_C.masked_fill(~own_C, 0.0)
+
+
+def epochs_of(round: "Round", optimizer: torch.optim.Optimizer, **how: Any) -> Iterator[TrainStats]:
+    """The planned local epochs: of the network or, where there is a source of features, of its head. how: as of
+    `Local.epochs`."""
+    local, model = round.local, round.network.model
+    if round.training.source is None:
+        yield from local.epochs(model, optimizer, "shuffle", **how)
+        return
+    head = HeadTraining(round)
+    for stats in local.epochs(head.head, optimizer, "shuffle", epoch_of=head.epoch, **how):
+        yield stats + head.made()
+    round.head_was_trained()
+
+
+def head_stays(round: "Round", *brought: object) -> bool:
+    """Whether the head is trained on features, and the label prior has not moved enough for that. UserError for
+    methods that a program brings and that want more of the network than its head."""
+    training = round.training
+    if training.source is None:
+        return False
+    if any(method is not None for method in brought):
+        raise UserError(
+            f"device.train: training.source is {training.source!r}, and features go through the head alone: leave "
+            "instance_filter, error_maps, quantization and transform out"
+        )
+    prior, least = round.label_prior, training.adaptation.moved
+    return prior is not None and least > 0 and prior.moved <= least

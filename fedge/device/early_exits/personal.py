@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from fedge.data.shard import Batch
+from fedge.data.transform import Transform
 from fedge.device.early_exits.labels import known_labels, withheld
 from fedge.device.local import EVALUATION_BATCH
+from fedge.device.methods import MakeOptimizer, made_for
 from fedge.device.round import Round
 from fedge.errors import UserError
 from fedge.scenario.exits import Exits
@@ -21,6 +24,9 @@ from fedge.training.loop import FLOAT_BIT_OPERATIONS
 from fedge.training.macs import count_forward, evaluating
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import TrainStats
+
+if TYPE_CHECKING:
+    from fedge.device.trainer import Trainer
 
 _LEAST_SHIFT = -30.0
 """Of a logit: a class that this person never meets."""
@@ -43,6 +49,29 @@ class Personal:
     def retrains(self) -> bool:
         """Whether the whole network is trained first, as it was cut in this round."""
         return bool(self.exits.retrain_epochs) and self.round.course.cut == self.round.plan.round
+
+    def prepare(self, trainer: "Trainer", make: MakeOptimizer, transform: Transform | None) -> None:
+        """The whole network where it has just been cut and is to be retrained; the person's prior with the trunk that
+        will stand still then; and how far a training pass of the exits goes."""
+        model, local, epochs = self.model, self.round.local, self.exits.retrain_epochs
+        if self.retrains:
+            model.thaw_trunk()
+            model.whole = True
+            trainer.fit_to_memory(made_for(model, make), may_prune=False)
+            trainer.take(
+                local.epochs(
+                    model,
+                    made_for(model, make),
+                    "retrain",
+                    task=local.whole_task,
+                    transform=transform,
+                    last=epochs,
+                    of=epochs,
+                )
+            )
+            model.freeze_trunk()
+        trainer.epochs.append(self.find_prior())
+        model.whole = self.exits.needs_teacher
 
     def find_prior(self) -> TrainStats:
         """How often this person meets each class, from the last exit's answers to the training samples without their
