@@ -26,8 +26,8 @@ from fedge.device.methods import Methods, made_for
 from fedge.device.time.pricing import StepTime, learnt_s
 from fedge.errors import UserError
 from fedge.launch import host_request
+from fedge.network.factory import initial_model
 from fedge.network.objective import task_named, taught_by, trained_by
-from fedge.prepare import initial_model
 from fedge.privacy.leaving import sent_bytes
 from fedge.privacy.noise.forecast import expected
 from fedge.progress import tell

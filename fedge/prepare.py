@@ -7,14 +7,12 @@ back only what `Prepared` holds.
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -38,31 +36,26 @@ from fedge.environment import host_environment
 from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.blank import blank
-from fedge.network.check import check_network
-from fedge.network.factory_exits import annealed, exits_trained, label_shares
+from fedge.network.factory import initial_model, train_factory
+from fedge.network.factory_exits import exits_trained, label_shares
 from fedge.network.objective import task_named, trained_by, transform_named
 from fedge.network.shipped import shipped_bytes, write_shipped
-from fedge.network.weights import load_weights, weights_digest
+from fedge.network.weights import weights_digest
 from fedge.paths import data_root
-from fedge.progress import EPOCH, advance, latest_accuracy, listening, tell
+from fedge.progress import latest_accuracy, listening, tell
 from fedge.references import Programs, require_references
 from fedge.scenario.data import Given
 from fedge.scenario.file import parse_scenario
-from fedge.scenario.model import Factory
 from fedge.scenario.schema import Scenario
 from fedge.seeding import derive_seed
-from fedge.training.batches import Batches
 from fedge.training.features import Trunk
 from fedge.training.heap import kept_heap
-from fedge.training.loop import evaluate, train
 from fedge.training.macs import count_macs
-from fedge.training.memory_format import fast_order
 from fedge.training.task import Task
-from fedge.training.torch_device import drawing_from, gpu_facts, on_cpu, opened
+from fedge.training.torch_device import gpu_facts, on_cpu, opened
 from fedge.training.update.what import freeze
 
 FORMAT = 5  # raised when what lies in a prepared folder changes
-_WATCHED_BATCHES = 4  # that the factory model is judged by after an epoch
 
 
 @dataclass(frozen=True)
@@ -311,30 +304,16 @@ def _no_factory_rows(scenario: Scenario, rows: int) -> str:
 def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     """Train the factory model on the factory split and save it. RunError: it diverged."""
     shard = Shard.open(folder / "factory-shard", 0)
-    choice, device = scenario.model.factory, opened(scenario.engine.device)
-    model.to(device)
-    per_epoch = -(-shard.count("train") // choice.batch_size)
-    optimizer = annealed(model, choice, steps=choice.epochs * per_epoch)
-    order = fast_order(model, choice.batch_size, shard.shape)
+    model.to(opened(scenario.engine.device))
     tolerance = _tolerances(scenario, shard)
-    task = trained_by(task_named(shard.task, scale=shard.target_std, tolerance=tolerance), choice.loss)
-    transform = transform_named(choice.transform, scenario.programs, key="model.factory.transform")
+    task = trained_by(
+        task_named(shard.task, scale=shard.target_std, tolerance=tolerance), scenario.model.factory.loss
+    )
+    transform = transform_named(
+        scenario.model.factory.transform, scenario.programs, key="model.factory.transform"
+    )
     seed = partial(derive_seed, scenario.world, "factory")
-    tell("factory", 0, choice.epochs * EPOCH)
-    for epoch in range(choice.epochs):
-        batches = shard.batches(
-            "train",
-            choice.batch_size,
-            seed=seed("shuffle", epoch),
-            transform=transform,
-            order=order,
-            device=device,
-        )
-        told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
-        with drawing_from(seed("torch", epoch), device):
-            train(model, told, optimizer=optimizer, task=task)
-        accuracy = _finite_accuracy(model, shard, choice, epoch, task)
-        tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
+    train_factory(model, shard, scenario.model.factory, task, transform, seed=seed)
     exits = scenario.training.exits
     shipped = model if exits is None else exits_trained(model, shard, scenario, task, transform, seed=seed)
     state = {name: tensor.contiguous() for name, tensor in on_cpu(shipped.state_dict()).items()}
@@ -359,46 +338,3 @@ def _tolerances(scenario: Scenario, shard: Shard) -> tuple[float, ...]:
     if declared is None:
         return ()
     return declared if isinstance(declared, tuple) else (declared,) * shard.num_classes
-
-
-def initial_model(
-    scenario: Scenario, num_classes: int, shape: tuple[int, ...], task: TaskName = "classes"
-) -> nn.Module:
-    """The factory model before its training: fresh weights of the world's seed, and over them those of a file.
-
-    num_classes: classes, labels or numbers of the data. shape: [C, H, W] of a sample. UserError where the network, or
-    the file, will not do.
-    """
-    channels, height, width = shape
-    network = NetworkSource.of(scenario.model, scenario.programs)
-    check_network(network, scenario, num_classes, (channels, height, width), task_named(task))
-    seed = derive_seed(scenario.world, "factory", "weights")
-    model = network.build(num_classes, (channels, height, width), seed=seed)
-    if scenario.model.weights is not None:
-        load_weights(model, scenario.model.weights, scenario.model.reset, who=network.name)
-    return model
-
-
-def _told(batches: Batches, before: int, per_epoch: int, of: int) -> Batches:
-    """One epoch's batches, each of which is told of; `before` and `of` in thousandths of an epoch."""
-    for step, batch in enumerate(batches, start=1):
-        yield batch
-        advance(before + step * EPOCH // per_epoch, of)
-
-
-def _finite_accuracy(model: nn.Module, shard: Shard, choice: Factory, epoch: int, task: Task) -> float:
-    """The share of right answers on a few training batches, for whoever watches.
-
-    RunError: a factory model with numbers that are none must not reach a device, nor the cache.
-    """
-    finite = all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
-    if finite:
-        few = islice(shard.batches("train", choice.batch_size), _WATCHED_BATCHES)
-        judged = evaluate(model, few, task=task)
-        finite = math.isfinite(judged.loss)
-    if not finite:
-        raise RunError(
-            f"the factory model diverged (nan or infinite after epoch {epoch + 1} of {choice.epochs}) with "
-            f"model.factory.learning_rate {choice.learning_rate:g}: lower model.factory.learning_rate"
-        )
-    return judged.accuracy

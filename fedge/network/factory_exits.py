@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import nn
 
 from fedge.data.shard import Shard
 from fedge.data.transform import Transform
 from fedge.errors import RunError
+from fedge.network.factory import annealed
 from fedge.progress import EPOCH, tell
-from fedge.scenario.model import Factory
 from fedge.scenario.schema import Scenario
 from fedge.training.exits.network import ExitNetwork, with_exits
 from fedge.training.exits.task import ExitTask
@@ -67,20 +66,6 @@ def exits_trained(
     for parameter in thawed:
         parameter.requires_grad_(True)
     return model
-
-
-def annealed(model: nn.Module, choice: Factory, *, steps: int) -> torch.optim.Optimizer:
-    """The factory's optimizer of the model's parameters, whose rate falls to 0 in so many steps."""
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=choice.learning_rate,
-        momentum=choice.momentum,
-        weight_decay=choice.weight_decay,
-    )
-    if steps:
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        optimizer.register_step_post_hook(lambda *_: decay.step())
-    return optimizer
 
 
 def label_shares(shard: Shard) -> tuple[float, ...]:

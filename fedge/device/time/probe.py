@@ -6,8 +6,8 @@ from torch import nn
 
 from fedge.catalog.datasets import dataset_facts
 from fedge.errors import UserError
+from fedge.network.factory import initial_model
 from fedge.network.objective import task_named, trained_by
-from fedge.prepare import initial_model
 from fedge.scenario.schema import Scenario
 from fedge.training.pruning.one_shot import LevelOutOfReachError
 from fedge.training.pruning.spare import spare_copy
