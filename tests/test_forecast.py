@@ -20,6 +20,7 @@ EXACT = (
 METHODS = {
     "plain": ("training.instance_filter.kind=none", "training.error_maps.keep=1.0"),
     "error maps": ("training.instance_filter.kind=none", "training.error_maps.keep=0.25"),
+    "pixels": ("training.instance_filter.kind=none", "training.error_maps={kind='pixel', keep=0.25}"),
     "alternating": (
         "training.instance_filter.kind=none",
         "training.error_maps={keep=0.25, alternate=true}",

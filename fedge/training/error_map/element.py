@@ -22,10 +22,13 @@ def prune_elements(
 ) -> tuple[Tensor, Tensor]:
     """The pruned gradient, of the error's shape and order in memory; and how many of its numbers are not zero.
 
-    magnitude: |error|, used up. Where a number is not finite, tau is not, and nothing of the result is.
+    magnitude: |error|, used up. A number that is not finite stays so.
     """
     # Two buffers in all: a gradient is as large as a layer's output. A product with 0 or 1 is the fast way to choose.
-    limit = torch.empty_like(error, device=generator.device).uniform_(generator=generator).to(error.device)
+    # Chances of 16 bits would be too coarse for small numbers.
+    exact = torch.promote_types(error.dtype, torch.float32)
+    limit = torch.empty_like(error, dtype=exact, device=generator.device).uniform_(generator=generator)
+    limit = limit.to(error.device)
     stays = torch.gt(magnitude, limit.mul_(tau), out=limit)
     # Sums of ones: exact in float32 for a row of up to 2^24, and far faster than count_nonzero.
     left = stays.sum(tuple(range(1, stays.dim()))).sum(dtype=torch.float64)

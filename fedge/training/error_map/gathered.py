@@ -16,6 +16,7 @@ Shapes: B instances, C channels out, I in, H x W pixels, J, L a kernel's rows an
 pixels of the padded input.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor
 from fedge.training.error_map.channels import CHANNELS_LAST, as_pixels
 from fedge.training.error_map.geometry import Geometry
 from fedge.training.error_map.units import Drawn
+from fedge.training.torch_private import FakeTensor
 
 CACHED_NUMBERS = 1 << 18
 """Of the patches of a few instances: 1 MB of floats."""
@@ -40,13 +42,6 @@ def pays(keep: float, weight_CIJL: Tensor, geometry: Geometry) -> bool:
     return keep <= MOST_KEPT and geometry.groups == 1 and wide
 
 
-class _Places(NamedTuple):
-    """Where patches lie. corner_K: a patch's first row; offset_T: how many rows further its places are."""
-
-    corner_K: Tensor
-    offset_T: Tensor
-
-
 def gathered_gradients(
     error_BCHW: Tensor,
     drawn: Drawn,
@@ -56,35 +51,39 @@ def gathered_gradients(
     wants: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of x and weight, those of them that `wants` a gradient, from the drawn pixels; x in channels-last order."""
-    instances, _, *output = error_BCHW.shape
-    error_NC, area = as_pixels(error_BCHW), output[0] * output[1]
     channels, inputs, *kernel = weight_CIJL.shape
-    grad_x_BHWI = torch.empty_like(x_BIHW).permute(0, 2, 3, 1) if wants[0] else None
+    error_NC, output = as_pixels(error_BCHW), error_BCHW.shape[2:]
     kernel_CX = weight_CIJL.permute(0, 2, 3, 1).reshape(channels, -1)
     grad_CX = torch.zeros_like(kernel_CX)
-    step = max(1, CACHED_NUMBERS * instances // max(1, len(drawn.unit_K) * kernel_CX.shape[1]))
-    firsts = list(range(0, instances, step))
-    bounds = torch.searchsorted(
-        drawn.unit_K, torch.tensor(firsts, device=drawn.unit_K.device) * area
-    ).tolist()
-    for first, begin, end in zip(firsts, bounds, [*bounds[1:], len(drawn.unit_K)], strict=True):
-        unit_K = drawn.unit_K[begin:end]
-        error_KC = error_NC.index_select(0, unit_K) * drawn.weight_K[begin:end, None]
-        x_BHWI = _padded(x_BIHW[first : first + step], geometry)
-        places = _places(unit_K - first * area, x_BHWI.shape, (output[0], output[1]), geometry)
+    grad_x_BHWI = torch.empty_like(x_BIHW).permute(0, 2, 3, 1)
+    for some, kept in _parts(drawn, len(x_BIHW), output.numel(), kernel_CX.shape[1]):
+        if kept.start == kept.stop:
+            grad_x_BHWI[some] = 0
+            continue
+        unit_K = drawn.unit_K[kept]
+        error_KC = error_NC.index_select(0, unit_K) * drawn.weight_K[kept, None]
+        x_BHWI = _padded(x_BIHW[some], geometry)
+        places = _places(unit_K - some.start * output.numel(), x_BHWI.shape, output, geometry)
         if wants[1]:
-            grad_CX.addmm_(error_KC.T, _patches(x_BHWI, places, kernel[1], geometry))
-        if grad_x_BHWI is not None:
-            rows_KX = error_KC @ kernel_CX
-            down, across = geometry.padding
-            inner = _added_up(rows_KX.view(-1, inputs), places, x_BHWI.shape)[
-                :, down : x_BHWI.shape[1] - down, across : x_BHWI.shape[2] - across
-            ]
-            grad_x_BHWI[first : first + step] = inner
+            grad_CX.addmm_(error_KC.T, _patches(x_BHWI, places, geometry))
+        if wants[0]:
+            part_PI = (error_KC @ kernel_CX).view(-1, inputs)
+            grad_x_BHWI[some] = _inner(_added_up(part_PI, places, x_BHWI.shape), geometry)
     grad_weight = grad_CX.view(channels, *kernel, inputs).permute(0, 3, 1, 2)
-    return grad_x_BHWI if grad_x_BHWI is None else grad_x_BHWI.permute(0, 3, 1, 2), (
-        grad_weight if wants[1] else None
-    )
+    return grad_x_BHWI.permute(0, 3, 1, 2) if wants[0] else None, grad_weight if wants[1] else None
+
+
+def _parts(drawn: Drawn, instances: int, area: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """A few instances, and which of the drawn pixels are theirs. width: numbers in a patch."""
+    kept = len(drawn.unit_K)
+    step = max(1, CACHED_NUMBERS * instances // max(1, kept * width))
+    firsts = list(range(0, instances, step))
+    if isinstance(drawn.unit_K, FakeTensor):  # at most: those of the first are all kept
+        begins = [min(kept, first * area) for first in firsts]
+    else:
+        begins = torch.searchsorted(drawn.unit_K, drawn.unit_K.new_tensor(firsts) * area).tolist()
+    for first, begin, end in zip(firsts, begins, [*begins[1:], kept], strict=True):
+        yield slice(first, first + step), slice(begin, end)
 
 
 def _padded(x_BIHW: Tensor, geometry: Geometry) -> Tensor:
@@ -94,38 +93,51 @@ def _padded(x_BIHW: Tensor, geometry: Geometry) -> Tensor:
     return F.pad(x_BHWI, (0, 0, across, across, down, down)).contiguous()
 
 
-def _places(pixel_K: Tensor, padded: torch.Size, output: tuple[int, int], geometry: Geometry) -> _Places:
+def _inner(padded_BHWI: Tensor, geometry: Geometry) -> Tensor:
+    """Without those zeros."""
+    (down, across), (_, height, width, _) = geometry.padding, padded_BHWI.shape
+    return padded_BHWI[:, down : height - down, across : width - across]
+
+
+class _Places(NamedTuple):
+    """Where patches lie: each one's first row, and how many rows further its T places are."""
+
+    corner_K: Tensor
+    offsets: list[int]
+
+
+def _places(pixel_K: Tensor, padded: torch.Size, output: torch.Size, geometry: Geometry) -> _Places:
     _, height, width, _ = padded
     rows, columns = output
     down_K = pixel_K // (rows * columns) * height + pixel_K // columns % rows * geometry.stride[0]
     corner_K = down_K * width + pixel_K % columns * geometry.stride[1]
-    down_J, across_L = (
-        torch.arange(size, device=pixel_K.device) * apart
-        for size, apart in zip(geometry.kernel, geometry.dilation, strict=True)
-    )
-    return _Places(corner_K, (down_J[:, None] * width + across_L).flatten())
+    down, across = (range(0, d * k, d) for d, k in zip(geometry.dilation, geometry.kernel, strict=True))
+    return _Places(corner_K, [row * width + column for row in down for column in across])
 
 
-def _patches(x_BHWI: Tensor, places: _Places, columns: int, geometry: Geometry) -> Tensor:
+def _patches(x_BHWI: Tensor, places: _Places, geometry: Geometry) -> Tensor:
     """[K, J L I]; pixels that lie side by side are read at once."""
     channels = x_BHWI.shape[-1]
-    rows, length = x_BHWI.numel() // channels, columns if geometry.dilation[1] == 1 else 1
-    run_RX = x_BHWI.as_strided((rows - length + 1, length * channels), (channels, 1))
-    run_KJ = places.corner_K[:, None] + places.offset_T[::length]
-    return run_RX.index_select(0, run_KJ.flatten()).view(len(run_KJ), -1)
+    length = geometry.kernel[1] if geometry.dilation[1] == 1 else 1
+    runs = x_BHWI.numel() // channels - length + 1
+    run_RX = x_BHWI.as_strided((runs, length * channels), (channels, 1))
+    run_KJ = places.corner_K[:, None] + places.corner_K.new_tensor(places.offsets[::length])
+    return run_RX.index_select(0, run_KJ.flatten()).view(len(run_KJ), len(places.offsets) * channels)
 
 
 def _added_up(part_PI: Tensor, places: _Places, padded: torch.Size) -> Tensor:
     """[B, H, W, I] of the padded input; part_PI: T rows a patch."""
     instances, height, width, channels = padded
-    rows, places_T, reach = instances * height * width, len(places.offset_T), int(places.offset_T[-1])
-    patch_R = places.corner_K.new_full(
+    rows, each, reach = instances * height * width, len(places.offsets), places.offsets[-1]
+    corner_K, counted_K = places.corner_K, torch.arange(len(places.corner_K), device=part_PI.device)
+    patch_R = corner_K.new_full(
         (reach + rows,), -1
-    )  # whose corner it is; none is in front of the first row
-    patch_R[places.corner_K + reach] = torch.arange(len(places.corner_K), device=part_PI.device)
-    touching_RT = torch.stack([patch_R[reach - o : reach - o + rows] for o in places.offset_T.tolist()], 1)
-    there_RT = touching_RT >= 0
-    place_RT = touching_RT * places_T + torch.arange(places_T, device=part_PI.device)
-    end_R = there_RT.sum(1).cumsum(0)
-    added_RI = F.embedding_bag(place_RT[there_RT], part_PI, F.pad(end_R[:-1], (1, 0)), mode="sum")
-    return added_RI.view(instances, height, width, channels)
+    )  # of which a row is the corner; `reach` rows before the first
+    patch_R[corner_K + reach] = counted_K
+    patch_RT = torch.stack([patch_R[reach - offset :][:rows] for offset in places.offsets], 1)
+    place_RT = patch_RT * each + torch.arange(each, device=part_PI.device)
+    there_RT = patch_RT >= 0
+    fake = isinstance(place_RT, FakeTensor)
+    place_P = place_RT.flatten()[: len(part_PI)].clone() if fake else place_RT[there_RT]
+    begin_R = F.pad(there_RT.sum(1).cumsum(0)[:-1], (1, 0))
+    return F.embedding_bag(place_P, part_PI, begin_R, mode="sum").view(instances, height, width, channels)

@@ -41,8 +41,8 @@ class Drawn(NamedTuple):
 
 def pixel_norms(error_BCHW: Tensor) -> Tensor:
     """||delta||_2 of every pixel, [B * H * W]; the error in channels-last order."""
-    norm: Tensor = torch.linalg.vector_norm(as_pixels(error_BCHW), dim=1)
-    return norm
+    norm_N: Tensor = torch.linalg.vector_norm(as_pixels(error_BCHW), dim=1)
+    return norm_N
 
 
 def map_norms(error_BCHW: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -275,10 +275,10 @@ def convolutions(draw_from: st.DrawFn) -> nn.Conv2d:
     ).double()
 
 
-@settings(max_examples=25, deadline=None)
-@given(convolution=convolutions(), keep=st.sampled_from([0.05, 0.3, 0.9]), batch=st.integers(1, 3))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(convolution=convolutions(), keep=st.sampled_from([0.02, 0.3, 0.9]), batch=st.integers(1, 3))
 def test_gathered_pixels_give_the_gradients_of_pixels_in_place(
-    convolution: nn.Conv2d, keep: float, batch: int
+    monkeypatch: pytest.MonkeyPatch, convolution: nn.Conv2d, keep: float, batch: int
 ) -> None:
     """If this fails, wide layers train on other gradients than narrow ones, in some shape of convolution."""
     x = torch.randn(batch, convolution.in_channels, 7, 8).double().requires_grad_()
@@ -290,6 +290,7 @@ def test_gathered_pixels_give_the_gradients_of_pixels_in_place(
     convolution(x).backward(in_place)
     how = convolution.kernel_size, convolution.stride, convolution.padding, convolution.dilation, 1
     assert again.pixels is not None
+    monkeypatch.setattr("fedge.training.error_map.gathered.CACHED_NUMBERS", 1)  # instance by instance
     grad_x, grad_weight = gathered_gradients(
         again.error_BCHW, again.pixels, x_BIHW, convolution.weight.detach(),
         geometry(*how, convolution.out_channels), (True, True),
