@@ -89,7 +89,7 @@ class World:
     @property
     def prior_C(self) -> Tensor:
         """The factory's."""
-        return factory_prior(Path(self.prepared.folder))
+        return factory_prior(Path(self.prepared.folder)).share_C
 
     def shipped(self, training: Training) -> Shipped:
         """What these settings draw features of."""

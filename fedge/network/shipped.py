@@ -1,6 +1,7 @@
 """What is shipped beside the factory model, where a scenario's devices need it: made once, of factory data alone.
 
-    label-prior.safetensors            the classes' shares in the factory's training samples    training.prior
+    label-prior.safetensors            the classes' shares in the factory's training samples,   training.prior
+                                       and the temperature of the network's answers to them
     features-generated.safetensors     means and one covariance of the trunk's features          training.source
     features-replay-K.safetensors      K features of each class
 
@@ -9,7 +10,9 @@ They lie in the prepared folder beside the factory model and depend on nothing b
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -22,9 +25,20 @@ from fedge.errors import RunError
 from fedge.scenario.training import Training
 from fedge.seeding import derive_seed
 from fedge.training.features import Gaussians, Shipped, Stored, Trunk
+from fedge.training.label_prior.look import logits
+from fedge.training.label_prior.temperature import fitted_temperature
+from fedge.training.task import Classes
 
 PRIOR = "label-prior.safetensors"
 _BATCH = 256
+_JUDGED = 5000  # factory samples that the temperature is of, at most
+
+
+class FactoryPrior(NamedTuple):
+    """`share_C` of the classes in what the factory model was trained on, float64; and its `temperature`."""
+
+    share_C: Tensor
+    temperature: float
 
 
 def write_shipped(
@@ -44,7 +58,7 @@ def write_shipped(
     features_NF: Tensor | None = None
     for name in missing:
         if name == PRIOR:
-            _save({"prior": _shares(y_N, shard.num_classes)}, folder / name)
+            _save(_prior(factory_model(), shard, y_N, world), folder / name)
             continue
         if features_NF is None:
             trunk = Trunk.of(factory_model(), shard.shape)
@@ -52,9 +66,10 @@ def write_shipped(
         _save(_features(wanted[name], features_NF, y_N, shard.num_classes, world), folder / name)
 
 
-def factory_prior(folder: Path) -> Tensor:
-    """The classes' shares [C] in what the factory model was trained on, float64; equal ones where that is not known."""
-    return _held(folder / PRIOR)["prior"]
+def factory_prior(folder: Path) -> FactoryPrior:
+    """Of the factory model in the prepared folder; equal shares where it was trained on nothing that is known."""
+    held = _held(folder / PRIOR)
+    return FactoryPrior(held["prior"], float(held["temperature"]))
 
 
 def shipped_features(folder: Path, training: Training) -> Shipped:
@@ -100,10 +115,17 @@ def _features(
     return Stored.chosen(features_NF, y_N, classes, training.adaptation.replayed, seed).tensors()
 
 
-def _shares(y_N: Tensor, classes: int) -> Tensor:
-    if not len(y_N):
-        return torch.full((classes,), 1 / classes, dtype=torch.float64)
-    return torch.bincount(y_N, minlength=classes).double() / len(y_N)
+def _prior(model: nn.Module, shard: Shard, y_N: Tensor, world: int) -> dict[str, Tensor]:
+    classes, seed = shard.num_classes, derive_seed(world, "factory", "temperature")
+    share_C = torch.full((classes,), 1 / classes, dtype=torch.float64)
+    if len(y_N):
+        share_C = torch.bincount(y_N, minlength=classes).double() / len(y_N)
+    judged = islice(shard.batches("train", _BATCH, seed=seed), _JUDGED // _BATCH)
+    looked = [(logits(model, [x_BCHW], Classes(), classes), y_B.long()) for x_BCHW, y_B in judged]
+    temperature = 1.0
+    if looked:
+        temperature = fitted_temperature(*(torch.cat(part) for part in zip(*looked, strict=True)))
+    return {"prior": share_C, "temperature": torch.tensor(temperature, dtype=torch.float64)}
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

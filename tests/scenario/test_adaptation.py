@@ -15,6 +15,7 @@ HEAD = [*NONE, "training.what=head", "training.source=generated", "training.prio
         ([*HEAD, "training.what=all"], "set what = 'head'"),
         ([*HEAD, "training.transform=crop_flip"], "set transform = 'none'"),
         ([*HEAD, "training.error_maps.keep=0.5"], "error_maps.keep = 1"),
+        ([*HEAD, 'training.error_maps={kind="element", target=0.9}'], "leave target out"),
         ([*HEAD, 'training.instance_filter={kind="random"}'], "instance_filter.kind = 'none'"),
         ([*HEAD, "training.quantization={bits=8}"], "leave quantization out"),
         ([*HEAD, "training.prior=none"], "which classes to draw"),

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fedge.data.unlabelled import pictures
-from fedge.network.shipped import factory_prior
+from fedge.network.shipped import FactoryPrior, factory_prior
 from fedge.seeding import derive_seed
 from fedge.training.label_prior import Corrected, em_prior
-from fedge.training.label_prior.look import probabilities
+from fedge.training.label_prior.look import logits
 from fedge.training.macs import count_forward
 from fedge.training.memory_format import fast_order
 from fedge.training.task import Task
@@ -31,18 +31,18 @@ _ESTIMATE, _TRAINED = "estimate", "trained"
 
 @dataclass(frozen=True, eq=False)
 class LabelPrior:
-    """`estimate_C` of the device's classes, `factory_C` of the factory's; float64, each summing to 1.
+    """`estimate_C` of the device's classes, float64, which sum to 1; `factory`: that of the factory model.
 
     trained_C: the estimate when the head was last trained on features; None: never.
     """
 
     estimate_C: Tensor
-    factory_C: Tensor
+    factory: FactoryPrior
     trained_C: Tensor | None = None
 
     def corrected(self, task: Task) -> Task:
         """`task` with its answers corrected."""
-        return Corrected.by(task, self.estimate_C, self.factory_C)
+        return Corrected.by(task, self.estimate_C, self.factory.share_C, self.factory.temperature)
 
     @property
     def moved(self) -> float:
@@ -66,8 +66,7 @@ def kept_prior(round: "Round") -> LabelPrior | None:
     kept = round.before.prior
     if round.training.prior == "none" or _ESTIMATE not in kept:
         return None
-    factory_C = factory_prior(Path(round.prepared.folder))
-    return LabelPrior(kept[_ESTIMATE], factory_C, kept.get(_TRAINED))
+    return LabelPrior(kept[_ESTIMATE], factory_prior(Path(round.prepared.folder)), kept.get(_TRAINED))
 
 
 def estimated_prior(round: "Round", kept: LabelPrior | None) -> tuple[LabelPrior, int]:
@@ -75,7 +74,7 @@ def estimated_prior(round: "Round", kept: LabelPrior | None) -> tuple[LabelPrior
     prepared, choice = round.prepared, round.training.adaptation
     if kept is not None and round.intake is None:
         return kept, 0
-    factory_C = factory_prior(Path(prepared.folder))
+    factory = factory_prior(Path(prepared.folder))
     model = prepared.factory_model().to(round.torch_device)
     rows = pictures(
         round.shard,
@@ -86,7 +85,8 @@ def estimated_prior(round: "Round", kept: LabelPrior | None) -> tuple[LabelPrior
         order=fast_order(model, _BATCH, prepared.input_shape),
         device=round.torch_device,
     )
-    p_NC = probabilities(model, rows, prepared.asked, prepared.num_classes)
-    estimate_C = em_prior(p_NC, factory_C, choice.pseudo_count)
-    found = LabelPrior(estimate_C, factory_C, kept.trained_C if kept is not None else None)
+    logits_NC = logits(model, rows, prepared.asked, prepared.num_classes)
+    p_NC = (logits_NC / factory.temperature).softmax(1)
+    estimate_C = em_prior(p_NC, factory.share_C, choice.pseudo_count)
+    found = LabelPrior(estimate_C, factory, kept.trained_C if kept is not None else None)
     return found, len(p_NC) * count_forward(model, prepared.input_shape).forward

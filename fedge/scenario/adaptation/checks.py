@@ -39,7 +39,7 @@ def _no_pictures(training: "Training") -> str | None:
     if training.instance_filter.kind != "none":
         return "set instance_filter.kind = 'none'"
     if training.error_maps.prunes:
-        return "no convolution has a backward pass to prune, set error_maps.keep = 1"
+        return "no convolution has a backward pass to prune, set error_maps.keep = 1 and leave target out"
     if training.quantization is not None:
         return "leave quantization out"
     return None

@@ -1,9 +1,10 @@
 """A task whose answers are corrected by a label prior: loss, ranking, filters and answers all go by it.
 
-    corrected logits = logits + log(pi / pi0)
+    corrected logits = logits + T log(pi / pi0)
 
-of which the softmax is p(y | x) pi_y / pi0_y, normalised. A network that is trained under the correction learns what
-the prior does not tell already, and keeps the factory's prior in its own logits: nothing is corrected twice.
+of which the softmax at temperature T is p(y | x) pi_y / pi0_y, normalised. A network that is trained under the
+correction learns what the prior does not tell already, and keeps the factory's prior in its own logits: nothing is
+corrected twice.
 Shapes: B samples, K classes.
 """
 
@@ -19,14 +20,17 @@ from fedge.training.task import Task, Wrapped
 
 @dataclass(frozen=True)
 class Corrected(Wrapped):
-    """`task`, which asks for one class for each sample; `shift` is log(pi / pi0) by class."""
+    """`task`, which asks for one class for each sample; `shift` is T log(pi / pi0) by class."""
 
     shift: tuple[float, ...]
 
     @classmethod
-    def by(cls, task: Task, prior_C: Tensor, factory_prior_C: Tensor) -> "Corrected":
-        """With the device's prior in place of the factory's; each sums to 1."""
-        return cls(task, tuple(log_ratio(prior_C, factory_prior_C).tolist()))
+    def by(
+        cls, task: Task, prior_C: Tensor, factory_prior_C: Tensor, temperature: float = 1.0
+    ) -> "Corrected":
+        """With the device's prior in place of the factory's; each sums to 1. temperature: of the network's answers,
+        above 0 (temperature.py)."""
+        return cls(task, tuple((temperature * log_ratio(prior_C, factory_prior_C)).tolist()))
 
     def outputs(self, output: object, samples: int) -> Tensor:
         """Corrected logits [B, K]. UserError where the network does not tell one class for each sample."""

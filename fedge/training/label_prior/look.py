@@ -11,12 +11,12 @@ from fedge.training.norms import norms_for_one
 from fedge.training.task import Task
 
 
-def probabilities(model: nn.Module, pictures: Iterable[Tensor], task: Task, classes: int) -> Tensor:
-    """The softmax of its logits [N, C] on batches x_BCHW, float64 on the CPU; modes are put back, nothing is learnt."""
+def logits(model: nn.Module, pictures: Iterable[Tensor], task: Task, classes: int) -> Tensor:
+    """On batches x_BCHW [N, C], float64 on the CPU; modes are put back, nothing is learnt."""
     answers = [torch.empty(0, classes, dtype=torch.float64)]
     with evaluating(model), torch.no_grad():
         for x_BCHW in pictures:
             with norms_for_one(model) if len(x_BCHW) == 1 else nullcontext():
                 out_BC = task.outputs(model(x_BCHW), len(x_BCHW))
-            answers.append(out_BC.double().softmax(1).cpu())
+            answers.append(out_BC.double().cpu())
     return torch.cat(answers)

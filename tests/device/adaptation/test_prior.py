@@ -11,7 +11,7 @@ from fedge.device.adaptation.prior import LabelPrior
 from fedge.device.state import DeviceState
 from fedge.network.shipped import factory_prior
 from fedge.training.label_prior import em_prior
-from fedge.training.label_prior.look import probabilities
+from fedge.training.label_prior.look import logits
 from fedge.training.macs import count_forward
 
 EM = "training.prior=em"
@@ -33,8 +33,9 @@ def test_it_is_the_estimate_from_training_and_validation_pictures(opened):
     device = opened(EM)
     shard, prepared = device._round.own_shard, device.prepared
     x_NCHW = torch.cat([x for split in ("train", "validation") for x, _ in shard.batches(split, 1000)])
-    p_NC = probabilities(prepared.factory_model(), [x_NCHW], prepared.asked, 10)
-    factory_C = factory_prior(Path(prepared.folder))
+    factory_C, temperature = factory_prior(Path(prepared.folder))
+    logits_NC = logits(prepared.factory_model(), [x_NCHW], prepared.asked, 10)
+    p_NC = (logits_NC / temperature).softmax(1)
     labels = Shard.open(Path(prepared.folder) / "factory-shard", 0).labels("train")
     assert factory_C.tolist() == (np.bincount(labels, minlength=10) / len(labels)).tolist()
     wanted_C = em_prior(p_NC, factory_C, 1.0)
@@ -79,7 +80,8 @@ def test_the_report_is_corrected_and_the_factory_model_is_not(opened):
     assert (em.factory_correct, em.told_correct) == (plain.factory_correct, plain.told_correct)
     assert plain.test_correct == plain.factory_correct
     device = opened(EM, *PLAIN)
-    shift_C = (prior_of(device).estimate_C / prior_of(device).factory_C).log().float()
+    factory_C, temperature = prior_of(device).factory
+    shift_C = temperature * (prior_of(device).estimate_C / factory_C).log().float()
     right = 0
     for x_BCHW, y_B in device._round.own_shard.batches("test", 500):
         with torch.no_grad():
@@ -92,7 +94,8 @@ def test_the_report_is_corrected_and_the_factory_model_is_not(opened):
 def test_training_goes_by_it(opened):
     """Would break if the loss were of uncorrected logits: then what is served would be corrected twice."""
     device = opened(EM, "training.learning_rate=1e-12", *PLAIN)
-    shift_C = (prior_of(device).estimate_C / prior_of(device).factory_C).log().float()
+    factory_C, temperature = prior_of(device).factory
+    shift_C = temperature * (prior_of(device).estimate_C / factory_C).log().float()
     loss_sum = 0.0
     for x_BCHW, y_B in device._round.own_shard.batches("train", 500):
         with torch.no_grad():
