@@ -98,9 +98,12 @@ class Trainer:
         if personal is not None:
             require_none_beside(instance_filter, error_maps, quantization, loss)
         with self.round.uncounted():
-            if personal is not None:
-                self._prepare_exits(personal, make, transform)
+            whole = None if personal is None else self._prepare_exits(personal, make, transform)
             self._fit_to_memory(made_for(network.model, make))
+            if whole is not None and self.fit is not None:
+                self.fit = dataclasses.replace(
+                    self.fit, need_bytes=max(self.fit.need_bytes, whole.need_bytes)
+                )
             self.adopted(instance_filter)
             optimizer = made_for(network.model, make)
             self._say(
@@ -164,28 +167,32 @@ class Trainer:
             self.epochs.append(stats)
             self._running = TrainStats()
 
-    def _prepare_exits(self, personal: Personal, make: MakeOptimizer, transform: Transform | None) -> None:
-        """The whole network where it has just been cut and is to be retrained; the person's prior with the trunk that
-        will stand still then; and how far a training pass of the exits goes."""
-        model, local, epochs = personal.model, self.round.local, personal.exits.retrain_epochs
+    def _prepare_exits(
+        self, personal: Personal, make: MakeOptimizer, transform: Transform | None
+    ) -> Fit | None:
+        """The person's prior with the trunk that will stand still, and how far a training pass of the exits goes.
+
+        Before that the whole network is trained, where it has just been cut and is to be; returns what that asked of
+        memory.
+        """
+        model, fit = personal.model, None
         if personal.retrains:
             model.thaw_trunk()
             model.whole = True
             self._fit_to_memory(made_for(model, make), may_prune=False)
-            self._take_epochs(
-                self.round.local.epochs(
-                    model,
-                    made_for(model, make),
-                    "retrain",
-                    task=local.whole_task,
-                    transform=transform,
-                    last=epochs,
-                    of=epochs,
-                )
-            )
+            fit, epochs = self.fit, personal.exits.retrain_epochs
+            local, optimizer = self.round.local, made_for(model, make)
+            how: dict[str, Any] = {
+                "task": local.whole_task,
+                "transform": transform,
+                "last": epochs,
+                "of": epochs,
+            }
+            self._take_epochs(local.epochs(model, optimizer, "retrain", **how))
             model.freeze_trunk()
         self.epochs.append(personal.find_prior())
         model.whole = personal.exits.needs_teacher
+        return fit
 
     def _by_contrast(self, choice: Contrast, make: MakeOptimizer, error_maps: ErrorMapPruner | None) -> None:
         """Without labels from what came of the stream, then the head on a few of them."""
