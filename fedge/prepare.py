@@ -84,7 +84,7 @@ class Prepared:
     tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
     factory_prior: tuple[
         float, ...
-    ] = ()  # of a network with exits: how often the factory's rows are of each class
+    ] = ()  # of a network with exits: the classes' shares of the factory's rows
     overlap: int = 0  # of a recorded stream: how many of a client's next rows share samples with a row
 
     @classmethod
@@ -320,17 +320,11 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     task = trained_by(task_named(shard.task, scale=shard.target_std, tolerance=tolerance), choice.loss)
     transform = transform_named(choice.transform, scenario.programs, key="model.factory.transform")
     seed = partial(derive_seed, scenario.world, "factory")
+    rows = {"transform": transform, "order": order, "device": device}
+    batches = partial(shard.batches, "train", choice.batch_size, **rows)
     tell("factory", 0, choice.epochs * EPOCH)
     for epoch in range(choice.epochs):
-        batches = shard.batches(
-            "train",
-            choice.batch_size,
-            seed=seed("shuffle", epoch),
-            transform=transform,
-            order=order,
-            device=device,
-        )
-        told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
+        told = _told(batches(seed=seed("shuffle", epoch)), epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
         with drawing_from(seed("torch", epoch), device):
             train(model, told, optimizer=optimizer, task=task)
         accuracy = _finite_accuracy(model, shard, choice, epoch, task)

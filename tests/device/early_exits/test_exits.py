@@ -134,6 +134,7 @@ def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
     [
         (("training.exits.teach=labels",), "error_maps.keep"),
         ((*EXITS, "training.what=head"), "what is 'head'"),
+        ((*EXITS, "training.prior=em"), "exits.prior"),
         ((*EXITS, "training.exits.labelled=0.0"), "nothing teaches"),
         ((*EXITS, "privacy.least_count=5"), "least_count"),
         ((*EXITS, "training.exits.threshold=0.5", "training.exits.slack=0.1"), "leave one out"),
