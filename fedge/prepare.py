@@ -77,7 +77,7 @@ class Prepared:
     tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
     factory_prior: tuple[
         float, ...
-    ] = ()  # of a network with exits: how often the factory's rows are of each class
+    ] = ()  # of a network with exits: the classes' shares of the factory's rows
     overlap: int = 0  # of a recorded stream: how many of a client's next rows share samples with a row
 
     @classmethod

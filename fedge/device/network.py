@@ -47,6 +47,8 @@ class Network:
             return
         before, where = list(self.model.parameters()), next(self.model.parameters()).device
         grown = self.topology.regrow(self.model, factory) if keeps_weights else factory
+        if isinstance(grown, ExitNetwork):
+            grown.rule.forget()
         self.model, self.topology = grown.to(where), None
         self._replaced(before)
 

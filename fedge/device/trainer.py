@@ -96,9 +96,11 @@ class Trainer:
         if personal is not None:
             require_none_beside(instance_filter, error_maps, quantization, loss)
         with self.round.uncounted():
-            if personal is not None:
-                personal.prepare(self, make, transform)
+            whole = None if personal is None else personal.prepare(self, make, transform)
             self.fit_to_memory(made_for(network.model, make))
+            if whole is not None and self.fit is not None:
+                need_bytes = max(self.fit.need_bytes, whole.need_bytes)
+                self.fit = dataclasses.replace(self.fit, need_bytes=need_bytes)
             self.adopted(instance_filter)
             optimizer = made_for(network.model, make)
             self.say(

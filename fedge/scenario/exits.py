@@ -87,6 +87,9 @@ def require_exits_alone(training: "Training") -> None:
     others = {
         "what": (training.what, "all"),
         "serve": (training.serve, "last"),
+        "prior": (training.prior, "none"),
+        "source": (training.source, None),
+        "contrast": (training.contrast, None),
         "error_maps.keep": (training.error_maps.keep, 1.0),
         "error_maps.target": (training.error_maps.target, 0.0),
         "instance_filter.kind": (training.instance_filter.kind, "none"),
@@ -94,7 +97,8 @@ def require_exits_alone(training: "Training") -> None:
     }
     for key, (got, wanted) in others.items():
         if got != wanted:
+            said = repr(got) if isinstance(got, str | float | tuple) else "given"
             raise ValueError(
-                f"exits are trained on a trunk that stands still, and {key} is {got!r}, which does not go with them: "
-                f"leave {key} or exits out"
+                f"exits are trained on a trunk that stands still, and {key} is {said}, which does not go with them: "
+                f"leave {key} or exits out" + (", and see exits.prior" if key == "prior" else "")
             )

@@ -15,6 +15,7 @@ _OF_A_ROUND = {
     "cost/macs": "macs_done",
     "cost/energy_j": "energy_j",
     "cost/parameters_left": "parameters_left",
+    "cost/answer_macs": "exits.macs.mean",
     "stream/future": "stream.future",
     "stream/test_then_train": "stream.ttt",
     "stream/blind": "stream.blind",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from fedge.data.shard import Batch
 from fedge.data.transform import Transform
 from fedge.device.early_exits.labels import known_labels, withheld
 from fedge.device.local import EVALUATION_BATCH
+from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, made_for
 from fedge.device.round import Round
 from fedge.errors import UserError
@@ -50,28 +51,30 @@ class Personal:
         """Whether the whole network is trained first, as it was cut in this round."""
         return bool(self.exits.retrain_epochs) and self.round.course.cut == self.round.plan.round
 
-    def prepare(self, trainer: "Trainer", make: MakeOptimizer, transform: Transform | None) -> None:
-        """The whole network where it has just been cut and is to be retrained; the person's prior with the trunk that
-        will stand still then; and how far a training pass of the exits goes."""
-        model, local, epochs = self.model, self.round.local, self.exits.retrain_epochs
+    def prepare(self, trainer: "Trainer", make: MakeOptimizer, transform: Transform | None) -> Fit | None:
+        """The person's prior with the trunk that will stand still, and how far a training pass of the exits goes.
+
+        Before that the whole network is trained, where it has just been cut and is to be; returns what that asked of
+        memory.
+        """
+        model, fit = self.model, None
         if self.retrains:
             model.thaw_trunk()
             model.whole = True
             trainer.fit_to_memory(made_for(model, make), may_prune=False)
-            trainer.take(
-                local.epochs(
-                    model,
-                    made_for(model, make),
-                    "retrain",
-                    task=local.whole_task,
-                    transform=transform,
-                    last=epochs,
-                    of=epochs,
-                )
-            )
+            fit, epochs = trainer.fit, self.exits.retrain_epochs
+            local, optimizer = self.round.local, made_for(model, make)
+            how: dict[str, Any] = {
+                "task": local.whole_task,
+                "transform": transform,
+                "last": epochs,
+                "of": epochs,
+            }
+            trainer.take(local.epochs(model, optimizer, "retrain", **how))
             model.freeze_trunk()
         trainer.epochs.append(self.find_prior())
         model.whole = self.exits.needs_teacher
+        return fit
 
     def find_prior(self) -> TrainStats:
         """How often this person meets each class, from the last exit's answers to the training samples without their

@@ -119,6 +119,9 @@ def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
     assert all(row["status"] == "ok" and row["parameters"] < 0.7 * whole[0]["parameters"] for row in cut)
     assert all(row["exit_macs"][-1] < whole[0]["exit_macs"][-1] for row in cut)
     assert [row["samples_seen"] for row in cut] == [2 * row["samples_seen"] for row in whole]
+    assert all(
+        row["memory_bytes"] > row["memory_asked_bytes"] for row in cut
+    )  # that of the whole network's training
     before, after = (StateFolder(tmp_path / "devices" / "0").at(round) for round in (1, 2))
     assert after.topology is not None and not torch.equal(
         before.model["trunk.conv1.weight"], after.model["trunk.conv1.weight"]
@@ -131,6 +134,7 @@ def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
     [
         (("training.exits.teach=labels",), "error_maps.keep"),
         ((*EXITS, "training.what=head"), "what is 'head'"),
+        ((*EXITS, "training.prior=em"), "exits.prior"),
         ((*EXITS, "training.exits.labelled=0.0"), "nothing teaches"),
         ((*EXITS, "privacy.least_count=5"), "least_count"),
         ((*EXITS, "training.exits.threshold=0.5", "training.exits.slack=0.1"), "leave one out"),
