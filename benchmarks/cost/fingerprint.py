@@ -6,7 +6,7 @@ by what would do without them, and held against its median. Then the level searc
 prediction finds beside the one that timing all twenty levels finds. Processor time, one thread; every step in each of
 `--rounds` rounds, in the speed of a reference step beside it (fedge/training/time/timing.py).
 
-`--refit` predicts anew from the times that are in the results already.
+`--refit` predicts anew from the times that are in the results already, of `--rounds` rounds.
 """
 
 import argparse
@@ -74,6 +74,7 @@ class Found:
     once_s: float
     raw_s: float
     raw_noise: float
+    rounds: int
 
 
 def asked(networks: Sequence[str], unseen: Sequence[str], batches: Sequence[int]) -> Iterator[Asked]:
@@ -120,9 +121,10 @@ def run(options: Options, results: Results) -> None:
         wanted = [each for each in wanted if each.cell.level in SMOKE_LEVELS]
     known = {tuple(row["key"]): row for row in results.rows if "key" in row} if options.refit else {}
     steps = Steps()
-    found = _again(wanted, steps, known) if options.refit else _timed(wanted, steps, options)
+    found = _again(wanted, steps, known, options.rounds) if options.refit else _timed(wanted, steps, options)
+    load = next(iter(known.values()))["load"] if known else os.getloadavg()[1]
     for row in [*_predicted(found), *_levels_found(found)]:
-        results.add(row | {"rounds": options.rounds, "load": os.getloadavg()[1]})
+        results.add(row | {"rounds": min(each.rounds for each in found), "load": load})
 
 
 class Steps:
@@ -173,6 +175,7 @@ def _timed(wanted: Sequence[Asked], steps: Steps, options: Options) -> list[Foun
             _once(of),
             of.seconds(None),
             of.noise(None),
+            len(of.times),
         )
         for each, of in zip(wanted, timed, strict=True)
     ]
@@ -183,7 +186,7 @@ def _once(timed: Timed) -> float:
     return timed.times[0][min(1, len(timed.times[0]) - 1)]
 
 
-def _again(wanted: Sequence[Asked], steps: Steps, known: dict[Any, Row]) -> list[Found]:
+def _again(wanted: Sequence[Asked], steps: Steps, known: dict[Any, Row], rounds: int) -> list[Found]:
     return [
         Found(
             each,
@@ -193,6 +196,7 @@ def _again(wanted: Sequence[Asked], steps: Steps, known: dict[Any, Row]) -> list
             row["once_s"],
             row["raw_s"],
             row["raw_noise"],
+            rounds,
         )
         for each in wanted
         if (row := known.get(each.key)) is not None
