@@ -26,11 +26,12 @@ def page(rows: list[Row]) -> str:
 
 def _part(machine: str, rows: Sequence[Row]) -> str:
     noise = [row["noise"] for row in rows if row["question"] in QUESTIONS]
+    rounds = rows[0]["rounds"]
     load = sorted(row["load"] for row in rows)
     heads = [
-        f"{machine}; {rows[0]['rounds']} rounds, load of the machine {load[0]:.1f} to {load[-1]:.1f}.",
-        "Mean error in %, its 90th percentile in brackets. Noise: how far two medians of the same step lie apart.",
-        f"Over all steps asked it is {_percent(noise)}." if noise else "",
+        f"{machine}; {rounds} round{'s' * (rounds > 1)}, load of the machine {load[0]:.1f} to {load[-1]:.1f}.",
+        "Mean error in %, its 90th percentile in brackets. One timed step is one of the steps that the median is of.",
+        "Noise: how far the first and the last round's medians lie apart" + _told(noise, rounds),
     ]
     parts = [" ".join(heads), _by_question(rows)]
     parts += [
@@ -40,12 +41,16 @@ def _part(machine: str, rows: Sequence[Row]) -> str:
     return "\n\n".join(parts)
 
 
+def _told(noise: Sequence[float], rounds: int) -> str:
+    return f"; over all steps asked {_percent(noise)}." if rounds > 1 else "; of one round, not known."
+
+
 def _by_question(rows: Sequence[Row]) -> str:
     lines = []
     for question, words in QUESTIONS.items():
         asked = [row for row in rows if row["question"] == question]
         if asked:
-            lines.append([words, len(asked), *_errors(asked), _percent([row["noise"] for row in asked])])
+            lines.append([words, len(asked), *_errors(asked), _noise(asked)])
     return markdown(["steps", "n", *PREDICTORS, "noise"], lines)
 
 
@@ -54,8 +59,12 @@ def _by_network(rows: Sequence[Row]) -> str:
     for question in QUESTIONS:
         for name in sorted({row["model"] for row in rows if row["question"] == question}):
             asked = [row for row in rows if row["question"] == question and row["model"] == name]
-            lines.append([question, name, *_errors(asked), _percent([row["noise"] for row in asked])])
+            lines.append([question, name, *_errors(asked), _noise(asked)])
     return markdown(["steps", "network", *PREDICTORS, "noise"], lines)
+
+
+def _noise(rows: Sequence[Row]) -> str:
+    return _percent([row["noise"] for row in rows]) if rows[0]["rounds"] > 1 else ""
 
 
 def _errors(rows: Sequence[Row]) -> list[str]:

@@ -28,10 +28,10 @@ from fedge.training.task import Classes, Task
 ROUNDS = 3
 STEPS = 2  # in each round, behind one to warm up: six in all
 _MOST_STEPS = 12
-_LONG_ENOUGH_S = 0.1  # of short steps more are timed, up to _MOST_STEPS
+_LONG_ENOUGH_S = 0.1  # together; of short steps more are timed, up to _MOST_STEPS
 _REFERENCE = ("resnet8", 8)
 _REFERENCE_SHAPE = (3, 32, 32)
-_SHOTS = 5  # of the reference, each time
+_SHOTS = 3  # of the reference, each time
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,16 @@ def time_steps(
     begun_s = time.monotonic()
     with one_thread(), kept_heap():
         reference = _reference()
+        before = reference()
         for place in range(rounds * len(steps)):
             if place >= len(steps) and time.monotonic() - begun_s > limit_s:
                 break
             told(place, rounds * len(steps))
             step, timed = steps[place % len(steps)], found[place % len(steps)]
-            before = reference()
             timed.times.append(step_times(step))
-            timed.references.append((before + reference()) / 2)
+            after = reference()
+            timed.references.append((before + after) / 2)
+            before = after
     return found
 
 
@@ -104,11 +106,16 @@ def typical_reference(timed: Sequence[Timed]) -> float:
 
 
 def step_times(
-    step: Step, *, least: int = STEPS, clock: Callable[[], float] = time.process_time
+    step: Step,
+    *,
+    least: int = STEPS,
+    enough_s: float = _LONG_ENOUGH_S,
+    clock: Callable[[], float] = time.process_time,
 ) -> list[float]:
     """Processor seconds, step by step, of fedge's own loop with SGD of momentum 0.9, behind one step to warm up.
 
-    Pictures lie in the order that a device gives them. least: of steps; of short ones there are more.
+    Pictures lie in the order that a device gives them. least: of steps; there are more, up to some twelve, until
+    they take `enough_s` together.
     """
     generator = torch.Generator().manual_seed(0)
     order = fast_order(step.model, step.batch, step.input_shape)
@@ -117,7 +124,7 @@ def step_times(
     at: list[float] = []
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while len(at) <= least or (len(at) <= _MOST_STEPS and at[-1] - at[0] < _LONG_ENOUGH_S):
+        while len(at) <= least or (len(at) <= _MOST_STEPS and at[-1] - at[0] < enough_s):
             yield x_BCHW, y_B
 
     def record(stats: TrainStats) -> None:
@@ -133,7 +140,7 @@ def _reference() -> Callable[[], float]:
     name, batch = _REFERENCE
     model = build(name, num_classes=10, in_channels=_REFERENCE_SHAPE[0], image_size=_REFERENCE_SHAPE[1])
     step = Step(model, _REFERENCE_SHAPE, batch)
-    return lambda: median(step_times(step, least=_SHOTS))
+    return lambda: median(step_times(step, least=_SHOTS, enough_s=0.0))
 
 
 @contextmanager
