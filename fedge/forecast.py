@@ -19,6 +19,7 @@ from fedge.catalog.fingerprint import parse_fingerprint
 from fedge.coordinator.schedule import plan_round
 from fedge.device.adaptation.forecast import foreseen, head_stats
 from fedge.device.budget.clock import Work, round_cost
+from fedge.device.contrast.forecast import by_contrast
 from fedge.device.level import Bounds, Ranking, find_level
 from fedge.device.memory.demand import fit_to_memory, peak_bytes
 from fedge.device.memory.fitting import Fit
@@ -66,7 +67,8 @@ def plan_scenario(scenario: Scenario, here: str | None = None) -> list[dict[str,
     rows = []
     for index, device_class in enumerate(scenario.fleet):
         tell("forecast", index, len(scenario.fleet))
-        rows.append(_plan_class(scenario, device_class, model, facts, samples, here))
+        row = _plan_class(scenario, device_class, model, facts, samples, here)
+        rows.append(row | by_contrast(scenario, device_class, model, facts, row, _dry_run))
     return rows
 
 

@@ -61,6 +61,7 @@ class NtXent(Task):
         return partners(len(out_BK), out_BK.device)
 
     def draw(self, samples: int, columns: int, generator: torch.Generator) -> Tensor:
+        """The partners there are: no chance in it."""
         return partners(samples)
 
     def macs(self, views: int, width: int) -> int:

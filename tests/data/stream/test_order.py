@@ -149,3 +149,18 @@ def test_chance_is_uniform_normal_and_of_the_number_alone() -> None:
     assert z_FN[3].tolist() == chance.normal(5, np.array([3]), 9)[0].tolist()
     assert z_FN.mean() == pytest.approx(0, abs=0.02) and z_FN.std() == pytest.approx(1, abs=0.02)
     assert abs(np.corrcoef(z_FN[:, 0], z_FN[:, 1])[0, 1]) < 0.06
+
+
+def test_a_class_stays_for_stc_frames_and_no_row_is_shown_twice_in_an_epoch_of_its_class() -> None:
+    """Breaks if runs are of other lengths, if a class is left out, or if a stream is not a function of the turn."""
+    y_R = np.repeat(np.arange(4), [30, 20, 40, 30])
+    order = Order("stc", y_R, 4, seed=5, stc=10)
+    turn_F = order.turns(0, 160)
+    row_F = order.rows(turn_F, 1.0)
+    stays = y_R[row_F].reshape(16, 10)
+    assert (stays == stays[:, :1]).all()
+    assert (np.sort(stays[:, 0].reshape(4, 4)) == np.arange(4)).all()
+    for label, rows in enumerate((30, 20, 40, 30)):
+        own = row_F[y_R[row_F] == label]
+        assert len(np.unique(own[: min(rows, 40)])) == min(rows, 40)
+    assert (order.rows(order.turns(37, 25), 9.0) == row_F[37:62]).all()
