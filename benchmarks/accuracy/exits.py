@@ -63,6 +63,10 @@ EXITS = {
 ARMS = ("labels", "whole", "soft", "generic", "pruned_0.5", "hard", "soft_raw", "pruned_0.7")
 
 
+USUAL = {"cifar100": (0.02, 0.05, 3), "har": (0.01, 0.02, 10), "digits": (0.01, 0.05, 1)}
+"""Learning rates of networks and of exits, epochs of exits in the factory. None of them was tuned."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A run: one arm of one world and seed."""
@@ -143,11 +147,12 @@ def _write_persons(file: Path, base: Scenario) -> None:
 
 def _rows(cell: Cell, factory: Sequence[str], options: Options, folder: Path) -> Iterator[Row]:
     name, *changes = factory
-    rate = options.exits_rate if cell.arm in EXITS else options.rate
+    usual = USUAL[cell.world]
+    rate = options.exits_rate or usual[1] if cell.arm in EXITS else options.rate or usual[0]
     changes += [f"seed={cell.seed}", f"training.learning_rate={rate}"]
     if cell.arm in EXITS:
         changes += [
-            f"training.exits.factory_epochs={options.exit_epochs}",
+            f"training.exits.factory_epochs={options.exit_epochs or usual[2]}",
             f"training.exits.channels={options.channels}",
             *EXITS[cell.arm],
         ]
@@ -304,10 +309,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--seeds", nargs="+", type=int, default=(1, 2, 3))
     parser.add_argument("--epochs", type=int, default=5, help="local epochs")
-    parser.add_argument("--rate", type=float, default=0.02, help="learning rate of networks")
-    parser.add_argument("--exits-rate", type=float, default=0.05, help="learning rate of exits")
+    parser.add_argument("--rate", type=float, help="learning rate of networks; default: the world's")
+    parser.add_argument("--exits-rate", type=float, help="learning rate of exits; likewise")
     parser.add_argument("--net", default="resnet8", help="on CIFAR-100: resnet8, resnet20, ...")
-    parser.add_argument("--exit-epochs", type=int, default=3, help="of its exits")
+    parser.add_argument("--exit-epochs", type=int, help="of the exits in the factory; likewise")
     parser.add_argument("--channels", type=int, default=32, help="of an exit's convolution")
     parser.add_argument("--data-seed", type=int, default=7, help="who holds what")
 
