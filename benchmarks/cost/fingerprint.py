@@ -2,8 +2,8 @@
 
 The fingerprint's own sample is timed and, interleaved with it, steps that it is not fitted to: other levels, other
 batches, networks never timed, pruned error maps, a filter's smaller batch. Each is predicted by fedge's predictors and
-by what would do without them, and held against its median. Then the level search by time: the level that the
-prediction finds beside the one that timing all twenty levels finds. Processor time, one thread; every step in each of
+by what would do without them, and held against its median. So are the twenty levels of a search, whose answer by
+prediction stands beside the one by timing all of them. Processor time, one thread; every step in each of
 `--rounds` rounds, in the speed of a reference step beside it (fedge/training/time/timing.py).
 
 `--refit` predicts anew from the times that are in the results already, of `--rounds` rounds.
@@ -12,9 +12,8 @@ prediction finds beside the one that timing all twenty levels finds. Processor t
 import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,8 @@ PROBES = ((0.0, 8), (0.0, 64), (0.3, 32), (0.5, 8), (0.7, 32), (0.7, 64))
 HELD_OUT_LEVELS = (0.15, 0.4, 0.6, 0.8)
 HELD_OUT_BATCHES = (16, 64)
 KEEPS = (0.25, 0.5)
-FILTER_KEEP = 0.4
+FILTER_KEEP, FILTER_WARM_UP = 0.4, 40
 SEARCH = ("lenet", "resnet20", "har_cnn", "squeezenet", "resnet8")
-SHARES = (0.7, 0.5)
 OTHER_SEED = 1  # of widths
 SMOKE_LEVELS = (0.0, 0.15, 0.5)
 
@@ -123,7 +121,7 @@ def run(options: Options, results: Results) -> None:
     steps = Steps()
     found = _again(wanted, steps, known, options.rounds) if options.refit else _timed(wanted, steps, options)
     load = next(iter(known.values()))["load"] if known else os.getloadavg()[1]
-    for row in [*_predicted(found), *_levels_found(found)]:
+    for row in _predicted(found):
         results.add(row | {"rounds": min(each.rounds for each in found), "load": load})
 
 
@@ -148,7 +146,8 @@ class Steps:
     def step(self, asked: Asked) -> Step:
         shape = SHAPES[asked.cell.network]
         step = step_of(self.model(asked), shape, asked.cell)
-        if asked.filtered < 1:
+        if asked.filtered < 1:  # batches differ in size, and the first of each size is slow
+            step = replace(step, warm_up=FILTER_WARM_UP)
             channels, *size = shape
             step.methods["instance_filter"] = make_filter(
                 "random", asked.filtered, in_channels=channels, image_size=tuple(size), seed=0
@@ -293,35 +292,6 @@ def _row(row: Found, known: dict[str, Predict], timed: Sequence[Found]) -> Row:
     }
 
 
-def _levels_found(found: Sequence[Found]) -> Iterator[Row]:
-    """Per network and share of the whole step's time: the lowest level within it, by timing and by prediction."""
-    sample = [row for row in found if row.asked.question == "sample"]
-    known = predictors(sample)
-    for name in SEARCH:
-        levels = [row for row in found if row.asked.question == "search" and row.asked.cell.network == name]
-        for share in SHARES if levels else ():
-            by_timing = _lowest(levels, lambda row: row.seconds, share)
-            by = {
-                kind: _lowest(levels, lambda row, predict=predict: predict(row.shape), share)  # type: ignore[misc]
-                for kind, predict in known.items()
-            }
-            by["MACs"] = _lowest(levels, lambda row: row.shape.macs, share)
-            yield {
-                "question": "level found",
-                "model": name,
-                "share": share,
-                "timed": by_timing,
-                "found": by,
-                "noise": median(row.noise for row in levels),
-            }
-
-
-def _lowest(levels: Sequence[Found], value: Callable[[Found], float], share: float) -> float | None:
-    """The lowest of the levels at which a value is at most `share` of the first one's; None: none."""
-    most = share * value(levels[0])
-    return next((row.asked.cell.level for row in levels if value(row) <= most), None)
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     everything = [*NETWORKS, *UNSEEN]
     parser.add_argument("--models", nargs="+", default=everything, choices=everything)
@@ -334,7 +304,7 @@ BENCHMARK = Benchmark(
     name="fingerprint",
     purpose="What a fingerprint foresees",
     takes="ten minutes of one core, best of a machine that does nothing else",
-    key=("question", "model", "level", "batch_size", "keep", "filtered", "share", "machine"),
+    key=("question", "model", "level", "batch_size", "keep", "filtered", "machine"),
     run=run,
     page=page,
     options=add_options,

@@ -20,6 +20,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample, "cells", lambda quick: cells)
 
 
+@pytest.mark.slow
 def test_a_machine_is_learnt_and_written_down(little: None, fedge, tmp_path: Path) -> None:
     """Breaks if the command does not write what a device can be made of, or does not say how good it is."""
     out = tmp_path / "mine.json"

@@ -18,7 +18,6 @@ from fedge.training.counting.dry_run import explained, instances, on_fake_or_rea
 from fedge.training.counting.formulas import operator_macs
 from fedge.training.counting.memo import remembered
 from fedge.training.macs import COUNTED, INSTANCES, count_macs, has_plain_layers, input_of, is_small
-from fedge.training.memory_format import MAPS_PER_WEIGHT, maps_per_weight
 from fedge.training.torch_private import FakeTensorMode, TorchDispatchMode, tree_iter
 
 
@@ -65,8 +64,8 @@ class StepShape:
     batch: mean instances that are trained on, behind a filter; above 0. keep: 0..1, 1 without error-map pruning.
     operators, elements: of the forward pass, calls that are no views, and numbers per instance that those write which
     are no products (norms, activations, pooling, sums). loose: MACs per instance outside of layers that are known by
-    shape (attention). parameters, trained: numbers, and those of them that are updated. maps_first: whether pictures
-    lie in channels-last order, which pays for many maps per weight.
+    shape (attention). parameters, trained: numbers, and those of them that are updated. Pictures lie
+    in the order in memory that a device would give them (memory_format.py), in what is timed and in what is foreseen.
     """
 
     batch: float
@@ -77,7 +76,6 @@ class StepShape:
     elements: float
     parameters: int
     trained: int
-    maps_first: bool
 
     def products(self, layer: LayerShape) -> float:
         """MACs that one of the layers makes in the step, forward and back."""
@@ -110,8 +108,7 @@ def step_shape(model: nn.Module, input_shape: Sequence[int], batch: float, *, ke
     UserError for a network that cannot be counted, or cannot run.
     """
     found = _of_one(model, tuple(input_shape))
-    maps_first = maps_per_weight(model, 1, input_shape) * batch >= MAPS_PER_WEIGHT
-    return replace(found, batch=batch, keep=keep, maps_first=maps_first)
+    return replace(found, batch=batch, keep=keep)
 
 
 @remembered
@@ -134,7 +131,6 @@ def _of_one(model: nn.Module, input_shape: tuple[int, ...]) -> StepShape:
         elements=seen.elements / INSTANCES,
         parameters=sum(parameter.numel() for parameter in parameters),
         trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        maps_first=False,
     )
 
 

@@ -38,7 +38,7 @@ _SHOTS = 3  # of the reference, each time
 class Step:
     """A step to be timed: `model`, which is trained by it, on noise [batch, *input_shape].
 
-    methods: made for it, by name, as `loop.train` takes them.
+    methods: made for it, by name, as `loop.train` takes them. warm_up: steps before the first that counts.
     """
 
     model: nn.Module
@@ -47,6 +47,7 @@ class Step:
     classes: int = 10
     task: Task = Classes()  # noqa: RUF009 - it has no state
     methods: dict[str, Any] = field(default_factory=dict)
+    warm_up: int = 1
 
 
 @dataclass
@@ -112,7 +113,7 @@ def step_times(
     enough_s: float = _LONG_ENOUGH_S,
     clock: Callable[[], float] = time.process_time,
 ) -> list[float]:
-    """Processor seconds, step by step, of fedge's own loop with SGD of momentum 0.9, behind one step to warm up.
+    """Processor seconds, step by step, of fedge's own loop with SGD of momentum 0.9, behind those that warm up.
 
     Pictures lie in the order that a device gives them. least: of steps; there are more, up to some twelve, until
     they take `enough_s` together.
@@ -122,13 +123,17 @@ def step_times(
     x_BCHW = torch.randn(step.batch, *step.input_shape, generator=generator).contiguous(memory_format=order)
     y_B = step.task.draw(step.batch, step.classes, generator)
     at: list[float] = []
+    left = step.warm_up
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while len(at) <= least or (len(at) <= _MOST_STEPS and at[-1] - at[0] < enough_s):
             yield x_BCHW, y_B
 
     def record(stats: TrainStats) -> None:
-        at.append(clock())
+        nonlocal left
+        left -= 1
+        if left <= 0:  # the last one to warm up ends where the first that counts begins
+            at.append(clock())
 
     wanting = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(wanting, lr=1e-3, momentum=0.9)

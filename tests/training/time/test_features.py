@@ -37,7 +37,6 @@ def step(**changed: float) -> StepShape:
         elements=100,
         parameters=CO * CI * K * K,
         trained=CO * CI * K * K,
-        maps_first=False,
     )
     return replace(whole, **changed)
 

@@ -1,6 +1,7 @@
 """From timed steps to a file."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -58,6 +59,7 @@ def test_the_sample_is_the_one_that_is_promised() -> None:
     assert len(dense) == 4 * 5 * 3 and len(cells(quick=True)) < len(cells())
 
 
+@cache
 def rows() -> list[Row]:
     """Timings of a machine that does 10 GMAC/s and takes 20 us for a call."""
     found = []
