@@ -172,14 +172,14 @@ class Trainer:
 
     def learnt_s(self, macs: int) -> float | None:
         """Seconds that `macs` of this round take by the profile's fingerprint; None: it has none."""
-        round = self.round
+        round, contrast = self.round, self.round.training.contrast
         return learnt_s(
             round.simulated.profile,
             round.network.model,
             round.prepared.input_shape,
             macs=macs,
             stats=self.total + self.running,
-            batch_size=round.batch_size,
+            batch_size=round.batch_size if contrast is None else 2 * contrast.buffer,
         )
 
     def retrained_accuracy(self, pruned: nn.Module) -> float:

@@ -23,6 +23,7 @@ ON = (*ALONE, "training.contrast.rule=contrast")
         ((*ON, "training.instance_filter.kind=random"), "instance_filter.kind is 'random'"),
         ((*ON, "training.quantization.bits=8"), "quantization is given"),
         ((*ON, "training.epochs=2"), "epochs is 2"),
+        ((*ON, "training.prior=em"), "prior is 'em'"),
         ((*ON, "training.what=head"), "what is 'head'"),
         ((*ON, "training.transform=crop_flip"), "transform is 'crop_flip'"),
         ((*ON, "training.loss={kind='cross_entropy'}"), "loss is given"),
