@@ -26,8 +26,8 @@ def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-# a SuperLink and a SuperNode take as long to start as half of all others; exits: three runs of a fleet
-SLOW = {"deployment", "adaptation", "exits"}
+# a SuperLink and a SuperNode take as long to start as half of all others; the rest train factory models, or time steps
+SLOW = {"deployment", "adaptation", "contrast", "exits", "fingerprint"}
 RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODULES]
 
 
