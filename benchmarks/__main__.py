@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from benchmarks.measure.benchmark import Benchmark
 
 MODULES = {
-    "adapt": "accuracy.adapt",
+    "adapt": "adapt.benchmark",
     "adaptation": "adaptation.benchmark",
     "contrast": "accuracy.contrast",
-    "eif_emp": "accuracy.eif_emp",
+    "eif_emp": "eif_emp.benchmark",
     "exits": "accuracy.exits",
     "gradients": "accuracy.gradients",
     "noise": "accuracy.noise",

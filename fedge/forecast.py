@@ -35,8 +35,8 @@ from fedge.progress import tell
 from fedge.protocol import RoundReport, content_bytes
 from fedge.protocol.budget import bits_at_most
 from fedge.protocol.report import MOST_EPOCHS, STREAM_FIELDS
-from fedge.scenario.exits import Exits
 from fedge.scenario.fleet import HOUR_S
+from fedge.scenario.methods.exits import Exits
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import LevelSearch, Pruning, Training
 from fedge.seeding import derive_seed

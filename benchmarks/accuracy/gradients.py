@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.accuracy.eif_emp_grid import CIFAR, LENET, SHORT, early, error_maps, fewer_iterations
-from benchmarks.accuracy.eif_emp_run import Cell, Method, Task, run_cell
-from benchmarks.accuracy.eif_emp_tables import page
+from benchmarks.eif_emp.grid import CIFAR, LENET, SHORT, early, error_maps, fewer_iterations
+from benchmarks.eif_emp.run import Cell, Method, Task, run_cell
+from benchmarks.eif_emp.tables import page
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.results import Results
 from fedge.paths import data_root

@@ -24,7 +24,7 @@ from benchmarks.adaptation.world import Group, World
 from benchmarks.measure.results import Row
 from fedge.data.unlabelled import pictures
 from fedge.device.memory.demand import peak_bytes
-from fedge.scenario.adaptation.section import Adaptation
+from fedge.scenario.methods.adaptation import Adaptation
 from fedge.scenario.training import Training
 from fedge.seeding import derive_seed
 from fedge.training.features import Gaussians, Trunk

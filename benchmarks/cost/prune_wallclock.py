@@ -23,8 +23,8 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.accuracy.adapt_base import CACHE, base_network, load_pictures
-from benchmarks.accuracy.adapt_protocol import Split
+from benchmarks.adapt.base import CACHE, base_network, load_pictures
+from benchmarks.adapt.protocol import Split
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.networks import CIFAR_SHAPE, network
 from benchmarks.measure.results import Results, Row

@@ -6,7 +6,7 @@ from fedge.catalog.facts import Task as TaskName
 from fedge.catalog.names import is_reference
 from fedge.data.transform import TRANSFORMS, Transform
 from fedge.references import Programs, resolve_callable
-from fedge.scenario.exits import Exits
+from fedge.scenario.methods.exits import Exits
 from fedge.scenario.training import Loss
 from fedge.training.exits.task import ExitTask
 from fedge.training.task import Classes, Labels, Numbers, Task, with_loss

@@ -19,7 +19,7 @@ from fedge.models import build
 from fedge.network.arguments import arguments_of
 from fedge.network.sandbox import sandboxed
 from fedge.references import Programs, error_in, resolve_callable
-from fedge.scenario.exits import Exits
+from fedge.scenario.methods.exits import Exits
 from fedge.scenario.model import Model
 from fedge.seeding import derive_seed
 from fedge.torchvision_compat import with_torchvision

@@ -13,11 +13,11 @@ from pydantic import (
 )
 
 from fedge.catalog.names import CRITERIA, FILTERS, SCORES, TRANSFORMS, WHAT, did_you_mean, is_reference
-from fedge.scenario.adaptation.checks import contradiction
-from fedge.scenario.adaptation.section import Adaptation
 from fedge.scenario.beside import Beside
-from fedge.scenario.contrast import Contrast, require_contrast_alone
-from fedge.scenario.exits import Exits, require_exits_alone
+from fedge.scenario.methods.adaptation import Adaptation
+from fedge.scenario.methods.adaptation_checks import contradiction
+from fedge.scenario.methods.contrast import Contrast, require_contrast_alone
+from fedge.scenario.methods.exits import Exits, require_exits_alone
 from fedge.scenario.section import Count, Fraction, Inner, NotNegative, Positive, Section, Share, Word
 
 FROM_LIST = Field(

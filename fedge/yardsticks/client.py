@@ -19,7 +19,7 @@ from fedge.device.answers.factory import FactoryAnswers
 from fedge.device.local import EVALUATION_BATCH, Local
 from fedge.errors import RunError
 from fedge.prepare import Prepared
-from fedge.scenario.adaptation.section import Adaptation
+from fedge.scenario.methods.adaptation import Adaptation
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.scenario.training import ErrorMaps, OtherFilter, Pruning, Training
 from fedge.seeding import derive_seed

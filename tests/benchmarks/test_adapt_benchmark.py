@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks.accuracy.adapt_controls import CONTROLS
-from benchmarks.accuracy.adapt_grid import PRESETS, cells
-from benchmarks.accuracy.adapt_tables import difference, page, summarise
+from benchmarks.adapt.controls import CONTROLS
+from benchmarks.adapt.grid import PRESETS, cells
+from benchmarks.adapt.tables import difference, page, summarise
 from fedge.models import build
 from fedge.training.pruning.one_shot import prune
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.accuracy.adapt_protocol import (
+from benchmarks.adapt.protocol import (
     RECIPES,
     Adapt,
     Budget,

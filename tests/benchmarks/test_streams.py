@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.accuracy.streams import LONGEST_STAY, _order
+from benchmarks.eif_emp.streams import LONGEST_STAY, _order
 
 
 def test_a_parked_cameras_pictures_stay_by_the_law_it_states():

@@ -10,8 +10,8 @@ from torch import nn
 from fedge.catalog.facts import DatasetFacts
 from fedge.device.budget.clock import Work, round_cost
 from fedge.device.contrast.memory import contrast_fit
-from fedge.scenario.contrast import Contrast
 from fedge.scenario.fleet import HOUR_S
+from fedge.scenario.methods.contrast import Contrast
 from fedge.scenario.schema import DeviceClass, Scenario
 from fedge.training.contrast.buffer import LOOKS
 from fedge.training.contrast.nt_xent import NtXent

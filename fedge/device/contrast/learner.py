@@ -21,7 +21,7 @@ from fedge.device.methods import settings_decay
 from fedge.device.round import Round
 from fedge.device.storage.intake import Intake
 from fedge.errors import UserError
-from fedge.scenario.contrast import Contrast
+from fedge.scenario.methods.contrast import Contrast
 from fedge.seeding import derive_seed
 from fedge.training.contrast.buffer import Buffer
 from fedge.training.contrast.nt_xent import NtXent, partners

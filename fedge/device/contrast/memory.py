@@ -7,7 +7,7 @@ from torch import nn
 from fedge.catalog.devices import DeviceProfile
 from fedge.device.memory.demand import peak_bytes
 from fedge.device.memory.fitting import Fit, fit
-from fedge.scenario.contrast import Contrast
+from fedge.scenario.methods.contrast import Contrast
 from fedge.scenario.schema import Limits
 from fedge.scenario.training import Training
 from fedge.training.contrast.nt_xent import NtXent

@@ -11,7 +11,7 @@ from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, made_for, optimizer_word, score_word
 from fedge.protocol import DeviceFailure, Status
 from fedge.protocol.report import CONTRAST, OWN
-from fedge.scenario.contrast import Contrast
+from fedge.scenario.methods.contrast import Contrast
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.stats import TrainStats
 

@@ -16,7 +16,7 @@ from fedge.device.memory.fitting import Fit
 from fedge.device.methods import MakeOptimizer, made_for
 from fedge.device.round import Round
 from fedge.errors import UserError
-from fedge.scenario.exits import Exits
+from fedge.scenario.methods.exits import Exits
 from fedge.seeding import derive_seed
 from fedge.training.exits.leaving import Judged, chosen_thresholds, judged
 from fedge.training.exits.network import ExitNetwork

@@ -21,7 +21,7 @@ from fedge.device.state import StateFolder
 from fedge.errors import UserError
 from fedge.prepare import prepare
 from fedge.protocol import DeviceFailure, Status
-from fedge.scenario.contrast import Contrast
+from fedge.scenario.methods.contrast import Contrast
 from fedge.training.contrast.nt_xent import NtXent, partners
 from fedge.training.contrast.projection import WIDTH, in_place_of_head, linear_head, made_projection
 from fedge.training.macs import count_macs

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from benchmarks.accuracy.adapt_controls import CONTROLS
-from benchmarks.accuracy.adapt_protocol import Budget
+from benchmarks.adapt.controls import CONTROLS
+from benchmarks.adapt.protocol import Budget
 from fedge.data.known.cifar100_classes import SUBSETS
 from fedge.training.pruning.level_search import LEVELS
 

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.accuracy.adapt_base import CACHE, base_network, load_pictures
-from benchmarks.accuracy.adapt_controls import CONTROLS
-from benchmarks.accuracy.adapt_grid import PRESETS, Cell, cells
-from benchmarks.accuracy.adapt_protocol import RECIPES, Adapt, Outcome, Split
-from benchmarks.accuracy.adapt_tables import page
+from benchmarks.adapt.base import CACHE, base_network, load_pictures
+from benchmarks.adapt.controls import CONTROLS
+from benchmarks.adapt.grid import PRESETS, Cell, cells
+from benchmarks.adapt.protocol import RECIPES, Adapt, Outcome, Split
+from benchmarks.adapt.tables import page
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.results import Results, Row
 from fedge.data.known.cifar100_classes import SUBSETS

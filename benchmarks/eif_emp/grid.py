@@ -7,7 +7,7 @@ CIFAR: batch 128, learning rate 0.1, momentum 0.9, weight decay 1e-4, divided by
 
 from dataclasses import replace
 
-from benchmarks.accuracy.eif_emp_run import Cell, Method, Task
+from benchmarks.eif_emp.run import Cell, Method, Task
 
 LENET = Task(
     dataset="mnist", model="lenet", iterations=18_700, batch_size=64, learning_rate=0.01, momentum=0.5,

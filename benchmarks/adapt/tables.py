@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from statistics import mean, stdev, variance
 from typing import Any
 
-from benchmarks.accuracy.adapt_controls import CONTROLS
-from benchmarks.accuracy.adapt_grid import PRESETS, Preset
+from benchmarks.adapt.controls import CONTROLS
+from benchmarks.adapt.grid import PRESETS, Preset
 from benchmarks.measure.results import Row
 from benchmarks.measure.table import markdown, mean_std
 

@@ -19,7 +19,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy.streams import Stream
+from benchmarks.eif_emp.streams import Stream
 from benchmarks.measure.results import Row
 from fedge.models import build
 from fedge.training.error_map import ErrorMapPruner

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks.accuracy.adapt_protocol import BATCH_SIZE, MOMENTUM, Pictures, Split
+from benchmarks.adapt.protocol import BATCH_SIZE, MOMENTUM, Pictures, Split
 from fedge.data.datasets import load_dataset
 from fedge.errors import UserError
 from fedge.models import build

@@ -11,9 +11,9 @@ import argparse
 
 import torch
 
-from benchmarks.accuracy.eif_emp_grid import PRESETS
-from benchmarks.accuracy.eif_emp_run import Cell, run_cell
-from benchmarks.accuracy.eif_emp_tables import page
+from benchmarks.eif_emp.grid import PRESETS
+from benchmarks.eif_emp.run import Cell, run_cell
+from benchmarks.eif_emp.tables import page
 from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.results import Results
 from fedge.paths import data_root

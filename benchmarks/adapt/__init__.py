@@ -1,0 +1,1 @@
+"""ADaPT's experiment on CIFAR-100."""

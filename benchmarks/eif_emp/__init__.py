@@ -1,0 +1,1 @@
+"""EIF's and EMP's experiments on streams."""

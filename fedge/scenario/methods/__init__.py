@@ -1,0 +1,1 @@
+"""Sections of `[training]` that are methods of their own: exits, contrast, low-cost adaptation."""
