@@ -151,7 +151,7 @@ def _plan_class(
             served=0 if training.serve == "last" else scenario.all_rounds,
             frames=scenario.stream_frames,
             detecting=scenario.schedule.detector is not None,
-            exits=scenario.training.exits is not None,
+            exits=scenario.training.exits.most if scenario.training.exits else 0,
         ),
         "time_s": cost.time_s,
         "energy_j": cost.energy_j,

@@ -12,6 +12,7 @@ from fedge.page.content import RunContent
 from fedge.page.html import at, figure
 from fedge.protocol.budget import Kind, facts_or_any, free_bits, kind_of
 from fedge.protocol.report import MOST_EPOCHS, REPORT, WORDS, RoundReport
+from fedge.scenario.methods.exits import OWN_PLACES
 from fedge.scenario.schema import Scenario
 from fedge.scenario.stream.section import MOST_FRAMES
 
@@ -172,6 +173,7 @@ def egress_rows(fields: list[str], scenario: Mapping[str, Any]) -> list[dict[str
         served,
         frames=_stream_frames(scenario),
         detecting=f"{REPORT}.alarms" in fields,
+        exits=_exits(scenario),
     )
     own = scenario.get("report", {}).get("figures", {})
     rows = []
@@ -196,6 +198,12 @@ def _stream_frames(scenario: Mapping[str, Any]) -> int | None:
         return Scenario.model_validate(scenario).stream_frames
     except ValidationError:
         return MOST_FRAMES
+
+
+def _exits(scenario: Mapping[str, Any]) -> int:
+    """How many a network had at most, the last among them; 0: none."""
+    exits = scenario.get("training", {}).get("exits")
+    return 0 if exits is None else (len(exits.get("where", ())) or OWN_PLACES) + 1
 
 
 def _unknown(name: str) -> str:

@@ -6,14 +6,14 @@ from typing import Any
 from fedge.protocol.report import EXIT_FIELDS, STREAM_FIELDS, RoundReport
 
 
-def can_be(report: RoundReport, *, frames: int | None, detecting: bool = False, exits: bool = False) -> bool:
+def can_be(report: RoundReport, *, frames: int | None, detecting: bool = False, exits: int = 0) -> bool:
     """frames: the most that a stream has brought; None: no stream. detecting: whether devices look for drift in it.
-    exits: whether networks have exits."""
+    exits: how many a network has at most, the last among them; 0: none."""
     agree = counts_agree(report.row(), frames, detecting)
     return agree and tallies_agree(report) and exits_agree(report, exits)
 
 
-def exits_agree(report: RoundReport, exits: bool) -> bool:
+def exits_agree(report: RoundReport, exits: int) -> bool:
     """Whether its counts of exits can be: every test sample leaves at one of them, where there are any at all."""
     held = [getattr(report, name) for name in EXIT_FIELDS]
     if not exits:
@@ -22,7 +22,8 @@ def exits_agree(report: RoundReport, exits: bool) -> bool:
         return False
     left, right, alone, macs = held[:4]
     return (
-        2 <= len(left) == len(right) == len(alone) == len(macs)
+        2 <= len(left) <= exits
+        and len(left) == len(right) == len(alone) == len(macs)
         and sum(left) == report.test_count
         and sum(right) == report.test_correct
         and all(one <= of <= report.test_count for one, of in zip(right, alone, strict=True))

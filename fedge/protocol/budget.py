@@ -15,7 +15,7 @@ from fedge.catalog.datasets import dataset_facts
 from fedge.catalog.facts import DatasetFacts, Task
 from fedge.errors import UserError
 from fedge.protocol.figures import Figures
-from fedge.protocol.report import EXIT_FIELDS, MOST_EPOCHS, MOST_EXITS, STREAM_FIELDS, WORDS, RoundReport
+from fedge.protocol.report import EXIT_FIELDS, MOST_EPOCHS, STREAM_FIELDS, WORDS, RoundReport
 from fedge.protocol.rounding import COARSE, FINE
 from fedge.scenario.report import figure_bits
 
@@ -33,7 +33,8 @@ KNOWN = frozenset(
 COUNTED = frozenset(
     {
         "macs_done", "macs_filter", "bit_operations", "parameters", "level_tries", "batch_size", "memory_bytes",
-        "memory_asked_bytes", "time_s", "energy_j", "wall_s", "trained", "exit_macs", "answer_worst_s",
+        "memory_asked_bytes", "time_s", "energy_j", "wall_s", "trained", "exit_macs", "answer_s",
+        "answer_worst_s",
     }
 )  # fmt: skip
 
@@ -42,6 +43,7 @@ _OF_ROWS = frozenset(
 )  # counts of the client's own rows, or of the decisions on them
 _OF_FRAMES = frozenset(("ttt_correct", "future_correct", "past_correct"))  # counts of the frames asked about
 _PER_EXIT = frozenset(("exit_left", "exit_right", "exit_alone"))
+_SUMMED = frozenset(("exit_left", "exit_right"))  # to test_count and test_correct
 _OF_NUMBERS = frozenset(("validation_error_sum", "test_error_sum"))
 _OF_OTHERS = frozenset(("test_better", "test_worse"))  # of labels and numbers
 
@@ -73,13 +75,13 @@ def free_bits(
     *,
     frames: int | None = None,
     detecting: bool = False,
-    exits: bool = False,
+    exits: int = 0,
 ) -> dict[str, int]:
     """The bits of each field that is free in a report on such data, in which no client has more rows than there are.
 
     epochs: as planned. served: the last round whose network may serve; 0: the gate lets no word of that pass.
     frames: the most that a stream brings, of which there may be more than rows; None: no stream. detecting: whether
-    drift in it is looked for. exits: whether networks have exits.
+    drift in it is looked for. exits: how many a network has at most, the last among them; 0: none.
     """
     left_out = {
         *(STREAM_FIELDS if frames is None else ()),
@@ -99,7 +101,8 @@ def free_bits(
         elif field in _OF_FRAMES:
             bits[field] = (frames or 0).bit_length()
         elif field in _PER_EXIT:
-            bits[field] = MOST_EXITS * facts.size.bit_length()
+            told = exits - 1 if field in _SUMMED else exits  # the last follows from the sum, which is told
+            bits[field] = told * facts.size.bit_length()
         elif field == "served":
             bits[field] = (served + 1).bit_length()  # not said, or a round from 0
         elif field == "epoch_loss":
@@ -119,7 +122,7 @@ def bits_at_most(
     served: int = 0,
     frames: int | None = None,
     detecting: bool = False,
-    exits: bool = False,
+    exits: int = 0,
 ) -> int:
     """What a client program can choose of one report at most, the scenario's own figures included.
 

@@ -28,8 +28,8 @@ SOUND: dict[str, Any] = {
 )
 def test_counts_that_cannot_be(wrong: dict[str, Any]) -> None:
     """Would break if a report that contradicts itself were taken in."""
-    assert can_be(RoundReport(**SOUND), frames=None, exits=True)
-    assert not can_be(RoundReport(**SOUND | wrong), frames=None, exits=True)
+    assert can_be(RoundReport(**SOUND), frames=None, exits=4)
+    assert not can_be(RoundReport(**SOUND | wrong), frames=None, exits=4)
 
 
 def test_exits_are_told_of_where_there_are_any() -> None:
@@ -37,5 +37,5 @@ def test_exits_are_told_of_where_there_are_any() -> None:
     without = {key: value for key, value in SOUND.items() if not key.startswith(("exit", "answer", "trunk"))}
     assert not can_be(RoundReport(**SOUND), frames=None)
     assert can_be(RoundReport(**without), frames=None) and not can_be(
-        RoundReport(**without), frames=None, exits=True
+        RoundReport(**without), frames=None, exits=4
     )

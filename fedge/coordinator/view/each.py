@@ -84,7 +84,7 @@ def report_row(scenario: Scenario, round: int, client: int, reply: Message | Non
         report,
         frames=scenario.stream_frames,
         detecting=looked_for,
-        exits=scenario.training.exits is not None,
+        exits=scenario.training.exits.most if scenario.training.exits else 0,
     )
     if (report.round, report.client) != (round, client) or not agree:
         return row | {"status": Status.CORRUPT_REPORT.value}

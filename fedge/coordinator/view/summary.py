@@ -134,7 +134,7 @@ def report_bits(scenario: Scenario, sent: Iterable[Mapping[str, Any]]) -> int:
         served=served,
         frames=scenario.stream_frames,
         detecting=scenario.schedule.detector is not None,
-        exits=scenario.training.exits is not None,
+        exits=scenario.training.exits.most if scenario.training.exits else 0,
     )
 
 

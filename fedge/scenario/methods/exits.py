@@ -9,6 +9,7 @@ from fedge.scenario.section import Count, Fraction, NotNegative, Positive, Proba
 if TYPE_CHECKING:
     from fedge.scenario.training import Training
 
+OWN_PLACES = 3  # of a family, at most
 FROM_LIST = Field(strict=False)  # as in training.py
 
 
@@ -41,6 +42,11 @@ class Exits(Section):
     def shape(self) -> tuple[object, ...]:
         """What the factory model depends on, and so is the same for a whole fleet."""
         return self.where, self.channels, self.factory_epochs
+
+    @property
+    def most(self) -> int:
+        """How many a network has at most, the last among them."""
+        return (len(self.where) or OWN_PLACES) + 1
 
     @property
     def known(self) -> float:
