@@ -49,6 +49,7 @@ def test_left_out_it_weighs_nothing(small) -> None:
     assert "contrast" in str(plan_round(small(*ON), 1).content()["plan"]["json"])
 
 
+@pytest.mark.slow
 def test_a_forecast_counts_views_and_scores(small) -> None:
     """Breaks if a plan says what supervised training costs."""
     random, scored, lazy = (

@@ -15,6 +15,7 @@ class Choice:
     """As `[data.stream]`, with its defaults."""
 
     order: str = "iid"
+    stc: int | None = None
     class_every_h: float = 1.0
     label_delay_h: float = 0.0
     labelled: float = 1.0

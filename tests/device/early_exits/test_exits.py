@@ -1,22 +1,28 @@
 """Exits on simulated devices: the trunk stands still, costs are what ran, and reports tell of every exit."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-import fedge
+from fedge.console.observer import Observer
 from fedge.device.answers.serving import served_network
 from fedge.device.state import StateFolder
 from fedge.errors import UserError
-from fedge.launch import RunResult
+from fedge.launch import RunResult, run_checked
 from fedge.prepare import prepare
 from fedge.scenario.schema import Scenario
 from fedge.training.macs import count_forward, count_macs
 
 OFF = ("training.pruning.level=0", "training.instance_filter.kind=none", "training.error_maps.keep=1.0")
 EXITS = (*OFF, "training.exits.factory_epochs=1", "training.exits.channels=8")
+
+
+def run(scenario: Scenario, folder: Path, *, resume: bool = False) -> RunResult:
+    """`fedge.run`, without a page."""
+    return run_checked(scenario, folder, resume=resume, overwrite=False, observer=Observer())
 
 
 def only(rows: list[dict], round: int) -> list[dict]:
@@ -28,7 +34,7 @@ def by_labels(small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scenario
     """A run whose devices learn from labels."""
     folder = tmp_path_factory.mktemp("labels")
     scenario = small(*EXITS, "training.exits.teach=labels")
-    return scenario, folder, fedge.run(scenario, folder)
+    return scenario, folder, run(scenario, folder)
 
 
 def test_a_round_trains_exits_and_nothing_else(by_labels) -> None:
@@ -41,7 +47,7 @@ def test_a_round_trains_exits_and_nothing_else(by_labels) -> None:
 def test_a_teacher_trains_exits_and_nothing_else(small, tmp_path: Path, teach: str) -> None:
     """Breaks if the teacher learns, or if its way to the last exit is not paid for."""
     scenario = small(*EXITS, f"training.exits.teach={teach}")
-    _only_exits_are_trained(scenario, tmp_path, fedge.run(scenario, tmp_path), whole=True)
+    _only_exits_are_trained(scenario, tmp_path, run(scenario, tmp_path), whole=True)
 
 
 def _only_exits_are_trained(scenario: Scenario, folder: Path, result: RunResult, *, whole: bool) -> None:
@@ -75,7 +81,7 @@ def test_left_as_shipped_and_never_left_is_the_factory_model(small, tmp_path: Pa
     """Breaks if teach = none trains or costs, or if with tau above 1 and no prior an answer is not the factory's."""
     left_alone = "training.exits.teach=none", "training.exits.threshold=1.5", "training.exits.prior=none"
     scenario = small(*EXITS, *left_alone)
-    result = fedge.run(scenario, tmp_path)
+    result = run(scenario, tmp_path)
     shipped = prepare(scenario).factory_model().state_dict()
     state = StateFolder(tmp_path / "devices" / "0").at(2).model
     assert all(
@@ -92,12 +98,13 @@ def test_left_as_shipped_and_never_left_is_the_factory_model(small, tmp_path: Pa
 @pytest.mark.slow
 def test_a_threshold_of_zero(small, tmp_path: Path) -> None:
     """Breaks if tau = 0 lets a sample go on."""
-    result = fedge.run(small(*EXITS, "training.exits.threshold=0.0"), tmp_path)
+    result = run(small(*EXITS, "training.exits.threshold=0.0"), tmp_path)
     for row in only(result.reports(), 2):
         assert row["exit_left"] == [row["test_count"], 0, 0]
         assert row["exit_right"][0] == row["exit_alone"][0] == row["test_correct"]
 
-    """Breaks if the fleet's figures are not those of the reports, or if what serves has lost its thresholds."""
+
+def test_the_summary_is_of_the_reports(by_labels) -> None:
     """Breaks if the figures of the fleet are not the reports', or if what serves has lost its thresholds."""
     _, folder, result = by_labels
     rows, told = only(result.reports(), 2), result.summary["exits"]
@@ -114,7 +121,7 @@ def test_a_threshold_of_zero(small, tmp_path: Path) -> None:
 def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
     """Breaks if a network with exits cannot be cut and built again, or is not retrained before its exits are."""
     scenario = small(*EXITS[1:], "training.pruning.level=0.4", "training.exits.retrain_epochs=1")
-    result = fedge.run(scenario, tmp_path)
+    result = run(scenario, tmp_path)
     whole, cut = (only(result.reports(), round) for round in (1, 2))
     assert all(row["status"] == "ok" and row["parameters"] < 0.7 * whole[0]["parameters"] for row in cut)
     assert all(row["exit_macs"][-1] < whole[0]["exit_macs"][-1] for row in cut)
@@ -156,13 +163,29 @@ def test_a_class_may_teach_otherwise(small) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_cut_off_ends_the_same(small, tmp_path: Path) -> None:
-    """Breaks if thresholds, prior or exits are no part of a device's state, or Ray gives other numbers."""
+def test_a_run_that_was_cut_off_ends_the_same(by_labels, tmp_path: Path) -> None:
+    """Breaks if thresholds, prior or exits are no part of a device's state."""
+    scenario, folder, whole = by_labels
+    out = tmp_path / "cut"
+    shutil.copytree(folder, out)
+    (out / "checkpoint.json").write_text((out / "checkpoint.previous.json").read_text())
+    (out / "summary.json").unlink()
+    for state in out.glob("devices/*/round-000002.safetensors"):
+        state.unlink()
+    resumed = run(scenario, out, resume=True)
+    assert resumed.reports(timing=False) == whole.reports(timing=False)
+    assert resumed.summary["exits"] == whole.summary["exits"]
+
+
+@pytest.mark.slow
+def test_on_ray_as_in_this_process(small, tmp_path: Path) -> None:
+    """Breaks if exits give other numbers on a host."""
     scenario = small(*EXITS, "training.exits.teach=hard", "rounds=3")
-    whole = fedge.run(scenario, tmp_path / "whole")
-    fedge.run(small(*EXITS, "training.exits.teach=hard", "rounds=3", "engine.kind=ray"), tmp_path / "ray")
+    whole = run(scenario, tmp_path / "whole")
+    run(small(*EXITS, "training.exits.teach=hard", "rounds=3", "engine.kind=ray"), tmp_path / "ray")
     kept = [json.loads(line) for line in (tmp_path / "ray" / "reports.jsonl").read_text().splitlines()]
     timed = {"wall_s"}
+    assert len(kept) == len(whole.reports()) > 0
     for one, other in zip(whole.reports(), kept, strict=True):
         assert {k: v for k, v in one.items() if k not in timed} == {
             k: v for k, v in other.items() if k not in timed
