@@ -6,6 +6,7 @@ estimated in each round, from what the device has stored. The factory model's lo
 the device has trained since, so that the estimate does not follow what the device's own network has learnt by heart.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,9 +41,16 @@ class LabelPrior:
     factory: FactoryPrior
     trained_C: Tensor | None = None
 
-    def corrected(self, task: Task) -> Task:
+    def corrected(self, task: Task) -> Corrected:
         """`task` with its answers corrected."""
         return Corrected.by(task, self.estimate_C, self.factory.share_C, self.factory.temperature)
+
+    @classmethod
+    def held(cls, tensors: Mapping[str, Tensor], prepared_folder: Path) -> "LabelPrior | None":
+        """From what `tensors` gave, and the factory's; None where that was nothing."""
+        if _ESTIMATE not in tensors:
+            return None
+        return cls(tensors[_ESTIMATE], factory_prior(prepared_folder), tensors.get(_TRAINED))
 
     @property
     def moved(self) -> float:
@@ -63,10 +71,9 @@ class LabelPrior:
 
 def kept_prior(round: "Round") -> LabelPrior | None:
     """As the device's last round left it; None where there is none, or the settings ask for none."""
-    kept = round.before.prior
-    if round.training.prior == "none" or _ESTIMATE not in kept:
+    if round.training.prior == "none":
         return None
-    return LabelPrior(kept[_ESTIMATE], factory_prior(Path(round.prepared.folder)), kept.get(_TRAINED))
+    return LabelPrior.held(round.before.prior, Path(round.prepared.folder))
 
 
 def estimated_prior(round: "Round", kept: LabelPrior | None) -> tuple[LabelPrior, int]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from torch import nn
 
+from fedge.device.adaptation.prior import LabelPrior
 from fedge.device.network import rebuilt
 from fedge.device.round import Round
 from fedge.device.state import DeviceState, KeptNetwork, Served, StateFolder
@@ -28,6 +29,7 @@ from fedge.prepare import prepare
 from fedge.protocol import DeviceFailure
 from fedge.results.run_folder import SCENARIO
 from fedge.scenario.file import read_scenario
+from fedge.training.label_prior import CorrectedNetwork
 from fedge.training.stats import Evaluation
 from fedge.training.torch_device import generators_kept
 
@@ -89,7 +91,8 @@ def figure(*answers: Evaluation) -> float:
 def served_network(run: str | Path, client: int) -> nn.Module:
     """The network that answers on a client's device at the end of the run in folder `run`, on the CPU, in eval mode.
 
-    The factory model where that serves, and where the device never finished a round. Data and factory model are taken
+    The factory model where that serves, and where the device never finished a round; with `training.prior` a network
+    whose logits are corrected. Data and factory model are taken
     from the cache, or prepared again. UserError where there is no such run or client, or the device's file is damaged.
     """
     scenario = read_scenario(Path(run) / SCENARIO)
@@ -99,7 +102,12 @@ def served_network(run: str | Path, client: int) -> nn.Module:
         state = StateFolder(Path(run) / "devices" / str(client)).before(scenario.all_rounds + 1)
     except DeviceFailure as failure:
         raise UserError(f"client {client} of the run in {run}: {failure}") from None
-    return rebuilt(prepare(scenario), _kept(state, state.served)).eval()
+    prepared = prepare(scenario)
+    network = rebuilt(prepared, _kept(state, state.served))
+    prior = LabelPrior.held(state.prior, Path(prepared.folder))
+    if prior is not None:
+        network = CorrectedNetwork(network, prior.corrected(prepared.asked).shift)
+    return network.eval()
 
 
 def _kept(state: DeviceState, served: Served | None) -> KeptNetwork:

@@ -11,10 +11,11 @@ Shapes: B samples, K classes.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedge.errors import UserError
 from fedge.training.label_prior.em import log_ratio
+from fedge.training.outputs import one_tensor
 from fedge.training.task import Task, Wrapped
 
 
@@ -59,3 +60,18 @@ class Corrected(Wrapped):
 
     def draw(self, samples: int, columns: int, generator: torch.Generator) -> Tensor:
         return self.task.draw(samples, columns, generator)
+
+
+class CorrectedNetwork(nn.Module):
+    """A network whose logits [B, K] are corrected by `shift_K`, for whoever takes it from a device."""
+
+    shift_K: Tensor
+
+    def __init__(self, network: nn.Module, shift: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("shift_K", torch.tensor(shift))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Corrected logits."""
+        return one_tensor(self.network(x_BCHW)) + self.shift_K

@@ -135,6 +135,18 @@ def test_it_is_what_a_user_takes_from_the_device(
         served_network(run.out, 6)
 
 
+def test_the_label_prior_comes_with_it(
+    small: Callable[..., Scenario], finished: Callable[..., RunResult]
+) -> None:
+    """Breaks if what a user takes from a device answers otherwise than the report says it does."""
+    run = finished(*COARSE, "training.prior=em", "training.learning_rate=0.01")
+    prepared = prepare(small(*COARSE))
+    for row in run.reports():
+        if row["round"] == ROUNDS:
+            model = served_network(run.out, row["client"])
+            assert right(model, prepared, row["client"], "test", own=False) == row["test_correct"]
+
+
 def test_a_run_that_was_cut_serves_alike(
     small: Callable[..., Scenario], finished: Callable[..., RunResult], tmp_path: Path
 ) -> None:
