@@ -130,7 +130,7 @@ def leak(device, plan):
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_whole_audit(fedge, tmp_path: Path) -> None:
     """Breaks if a part of the audit does not run, a clean run is accused, or the page and JSON are not left."""
     out = tmp_path / "audit"
