@@ -16,6 +16,7 @@ from fedge.prepare import prepare
 from fedge.scenario.schema import Scenario
 from fedge.training.macs import count_forward, count_macs
 
+pytestmark = pytest.mark.xdist_group("exits")  # that share a run
 OFF = ("training.pruning.level=0", "training.instance_filter.kind=none", "training.error_maps.keep=1.0")
 EXITS = (*OFF, "training.exits.factory_epochs=1", "training.exits.channels=8")
 
@@ -118,6 +119,7 @@ def test_the_summary_is_of_the_reports(by_labels) -> None:
     assert torch.equal(served_network(folder, 0).rule.thresholds_K, state["rule.thresholds_K"])
 
 
+@pytest.mark.slow
 def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
     """Breaks if a network with exits cannot be cut and built again, or is not retrained before its exits are."""
     scenario = small(*EXITS[1:], "training.pruning.level=0.4", "training.exits.retrain_epochs=1")

@@ -91,7 +91,7 @@ def test_error_maps_drawn_at_random_are_within_two_percent_too(kind, options):
 
 
 FROZEN = [("resnet20", what) for what in ("head", "norm", "last")]
-FROZEN += [("mobilenet_v2", what) for what in ("head", "norm", "last")]
+FROZEN += [pytest.param("mobilenet_v2", what, marks=pytest.mark.slow) for what in ("head", "norm", "last")]
 FROZEN += [("lenet", "head"), ("alexnet", "shift"), ("squeezenet", "shift"), ("resnet8", "norm")]
 
 

@@ -73,6 +73,7 @@ def rows() -> list[Row]:
     return found
 
 
+@pytest.mark.slow
 def test_how_good_it_is_is_asked_of_what_is_held_out() -> None:
     """Breaks if the errors told are of steps that were fitted, or a machine that can be learnt exactly is not."""
     found = how_good([row for row in rows() if row.cell.network in NETWORKS])
