@@ -303,19 +303,17 @@ def _no_factory_rows(scenario: Scenario, rows: int) -> str:
 
 def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     """Train the factory model on the factory split and save it. RunError: it diverged."""
-    shard = Shard.open(folder / "factory-shard", 0)
+    shard, choice = Shard.open(folder / "factory-shard", 0), scenario.model.factory
     model.to(opened(scenario.engine.device))
     tolerance = _tolerances(scenario, shard)
-    task = trained_by(
-        task_named(shard.task, scale=shard.target_std, tolerance=tolerance), scenario.model.factory.loss
-    )
-    transform = transform_named(
-        scenario.model.factory.transform, scenario.programs, key="model.factory.transform"
-    )
+    task = trained_by(task_named(shard.task, scale=shard.target_std, tolerance=tolerance), choice.loss)
+    transform = transform_named(choice.transform, scenario.programs, key="model.factory.transform")
     seed = partial(derive_seed, scenario.world, "factory")
-    train_factory(model, shard, scenario.model.factory, task, transform, seed=seed)
+    train_factory(model, shard, choice, task, transform, seed=seed)
     exits = scenario.training.exits
-    shipped = model if exits is None else exits_trained(model, shard, scenario, task, transform, seed=seed)
+    shipped = (
+        model if exits is None else exits_trained(model, shard, exits, choice, task, transform, seed=seed)
+    )
     state = {name: tensor.contiguous() for name, tensor in on_cpu(shipped.state_dict()).items()}
     save_file(state, folder / "factory.safetensors")
     return Prepared(

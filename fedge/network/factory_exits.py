@@ -10,7 +10,8 @@ from fedge.data.transform import Transform
 from fedge.errors import RunError
 from fedge.network.factory import annealed
 from fedge.progress import EPOCH, tell
-from fedge.scenario.schema import Scenario
+from fedge.scenario.methods.exits import Exits
+from fedge.scenario.model import Factory
 from fedge.training.exits.network import ExitNetwork, with_exits
 from fedge.training.exits.task import ExitTask
 from fedge.training.loop import train
@@ -23,19 +24,19 @@ from fedge.training.torch_device import device_of, drawing_from
 def exits_trained(
     trunk: nn.Module,
     shard: Shard,
-    scenario: Scenario,
+    exits: Exits,
+    choice: Factory,
     task: Task,
     transform: Transform | None,
     *,
     seed: Callable[..., int],
 ) -> ExitNetwork:
-    """`trunk` with the exits of `[training.exits]`, trained from labels as `[model.factory]` says, for
+    """`trunk` with the exits of `[training.exits]`, trained from labels as `[model.factory]` (`choice`) says, for
     `factory_epochs`; the trunk is as it was, bit for bit.
 
     seed: of a purpose in the factory. RunError where an exit diverges.
     """
-    exits, choice, device = scenario.training.exits, scenario.model.factory, device_of(trunk)
-    assert exits is not None
+    device = device_of(trunk)
     thawed = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
     model = with_exits(
         trunk, shard.shape, shard.num_classes, where=exits.where, channels=exits.channels, seed=seed("exits")

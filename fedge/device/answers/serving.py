@@ -92,8 +92,8 @@ def served_network(run: str | Path, client: int) -> nn.Module:
     """The network that answers on a client's device at the end of the run in folder `run`, on the CPU, in eval mode.
 
     The factory model where that serves, and where the device never finished a round; with `training.prior` a network
-    whose logits are corrected. Data and factory model are taken
-    from the cache, or prepared again. UserError where there is no such run or client, or the device's file is damaged.
+    whose logits are corrected. Data and factory model are taken from the cache, or prepared again. UserError where
+    there is no such run or client, or the device's file is damaged.
     """
     scenario = read_scenario(Path(run) / SCENARIO)
     if not 0 <= client < scenario.clients:
