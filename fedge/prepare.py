@@ -37,7 +37,7 @@ from fedge.errors import FedgeError, RunError, UserError, is_out_of_memory
 from fedge.network import NetworkSource
 from fedge.network.blank import blank
 from fedge.network.factory import initial_model, train_factory
-from fedge.network.factory_exits import exits_trained, label_shares
+from fedge.network.factory_exits import exits_trained
 from fedge.network.objective import task_named, trained_by, transform_named
 from fedge.network.shipped import shipped_bytes, write_shipped
 from fedge.network.weights import weights_digest
@@ -75,9 +75,6 @@ class Prepared:
     task: TaskName = "classes"
     target_std: tuple[float, ...] = ()  # of task numbers, per number and in its unit, over the factory's rows
     tolerance: tuple[float, ...] = ()  # of task numbers: what is right, per number; none: the task's own
-    factory_prior: tuple[
-        float, ...
-    ] = ()  # of a network with exits: the classes' shares of the factory's rows
     overlap: int = 0  # of a recorded stream: how many of a client's next rows share samples with a row
 
     @classmethod
@@ -91,7 +88,6 @@ class Prepared:
             "notices": tuple(facts.get("notices", ())),
             "target_std": tuple(facts.get("target_std", ())),
             "tolerance": tuple(facts.get("tolerance", ())),
-            "factory_prior": tuple(facts.get("factory_prior", ())),
         }
         return cls(**facts | own)
 
@@ -200,7 +196,7 @@ def _require_what(scenario: Scenario, prepared: Prepared) -> None:
 def _shipped_bytes(scenario: Scenario, prepared: Prepared) -> dict[str, int]:
     """By device class, what goes along with the factory model; empty where nothing does."""
     trainings = {each.label: scenario.training_of(each) for each in scenario.fleet}
-    if all(each.prior == "none" and each.source is None for each in trainings.values()):
+    if not any(each.finds_prior or each.source for each in trainings.values()):
         return {}
     features = 0
     if any(each.source is not None for each in trainings.values()):
@@ -288,7 +284,7 @@ def _facts(prepared: Prepared) -> str:
     """As JSON; what is of exits stands there where there are any."""
     facts = asdict(prepared)
     if prepared.network.exits is None:
-        del facts["factory_prior"], facts["network"]["exits"]
+        del facts["network"]["exits"]
     return json.dumps(facts)
 
 
@@ -319,7 +315,6 @@ def _factory(scenario: Scenario, model: nn.Module, folder: Path) -> Prepared:
     return Prepared(
         folder=str(folder),
         network=NetworkSource.of(scenario.model, scenario.programs, exits),
-        factory_prior=() if exits is None else label_shares(shard),
         num_classes=shard.num_classes,
         input_shape=shard.shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),

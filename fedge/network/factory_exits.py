@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from torch import nn
 
 from fedge.data.shard import Shard
@@ -67,9 +66,3 @@ def exits_trained(
     for parameter in thawed:
         parameter.requires_grad_(True)
     return model
-
-
-def label_shares(shard: Shard) -> tuple[float, ...]:
-    """How often the factory's rows are of each class, a row of each added so that none is impossible: sums to 1."""
-    counts_C = np.bincount(shard.labels("train").astype(np.int64), minlength=shard.num_classes) + 1
-    return tuple((counts_C / counts_C.sum()).tolist())

@@ -1,7 +1,7 @@
 """What is shipped beside the factory model, where a scenario's devices need it: made once, of factory data alone.
 
-    label-prior.safetensors            the classes' shares in the factory's training samples,   training.prior
-                                       and the temperature of the network's answers to them
+    label-prior.safetensors            the classes' shares in the factory's training samples,   training.prior,
+                                       and the temperature of the network's answers to them     exits.prior
     features-generated.safetensors     means and one covariance of the trunk's features          training.source
     features-replay-K.safetensors      K features of each class
 
@@ -84,7 +84,7 @@ def shipped_bytes(training: Training, classes: int, features: int) -> int:
     classes: C of the data. features: F, what arrives at the head. A prior takes C numbers, a generator C F + F^2,
     replayed features k C F where the factory has k of each class.
     """
-    numbers = classes if training.prior == "em" else 0
+    numbers = classes if training.finds_prior else 0
     if training.source == "generated":
         numbers += (classes + features) * features
     elif training.source == "replay":
@@ -97,7 +97,7 @@ def _draws(training: Training) -> bool:
 
 
 def _names(training: Training) -> list[str]:
-    prior = [PRIOR] if training.prior == "em" else []
+    prior = [PRIOR] if training.finds_prior else []
     return [*prior, *([_features_name(training)] if _draws(training) else [])]
 
 

@@ -366,6 +366,11 @@ class Training(Section):
     exits: Exits | None = None  # None: the network has none
     contrast: Contrast | None = None  # None: from labels
 
+    @property
+    def finds_prior(self) -> bool:
+        """Whether a device estimates how often each class occurs, for all of its answers or for its last exit's."""
+        return self.prior == "em" or (self.exits is not None and self.exits.prior == "em")
+
     @model_validator(mode="after")
     def _other_ways_can_be(self) -> "Training":
         require_exits_alone(self)

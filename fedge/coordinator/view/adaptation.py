@@ -15,7 +15,7 @@ def adaptation(scenario: Scenario, folder: RunFolder) -> dict[str, Any]:
     clients in which there was one, where `adaptation.moved` decides and reports are seen one by one.
     """
     trainings = [scenario.training_of(each) for each in scenario.fleet]
-    if all(each.prior == "none" and each.source is None for each in trainings):
+    if not any(each.finds_prior or each.source for each in trainings):
         return {}
     found: dict[str, Any] = {"shipped_bytes": _shipped(folder)}
     if scenario.privacy.whole_reports and any(each.adaptation.moved for each in trainings):

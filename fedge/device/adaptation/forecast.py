@@ -28,9 +28,9 @@ def foreseen(
     Empty where the settings ask for neither.
     """
     found: dict[str, Any] = {}
-    if training.prior == "em":
+    if training.finds_prior:
         found["prior_macs"] = looked_at * count_forward(model, input_shape).forward
-    if training.prior == "em" or training.source is not None:
+    if training.finds_prior or training.source is not None:
         width = 0 if training.source is None else Trunk.of(model, input_shape).width
         found["shipped_bytes"] = shipped_bytes(training, classes, width)
     return found

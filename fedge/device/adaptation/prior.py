@@ -16,7 +16,9 @@ from torch import Tensor
 from fedge.data.unlabelled import pictures
 from fedge.network.shipped import FactoryPrior, factory_prior
 from fedge.seeding import derive_seed
-from fedge.training.label_prior import Corrected, em_prior
+from fedge.training.exits.network import ExitNetwork
+from fedge.training.label_prior import Corrected, believed, em_prior
+from fedge.training.label_prior.em import shift_of
 from fedge.training.label_prior.look import logits
 from fedge.training.macs import count_forward
 from fedge.training.memory_format import fast_order
@@ -57,7 +59,7 @@ class LabelPrior:
         """Total variation between the estimate and that of the last training, 0..1; 1 where there was none."""
         if self.trained_C is None:
             return 1.0
-        return 0.5 * float((self.estimate_C - self.trained_C).abs().sum())
+        return shift_of(self.estimate_C, self.trained_C)
 
     def trained(self) -> "LabelPrior":
         """The head has been trained by this estimate."""
@@ -83,6 +85,8 @@ def estimated_prior(round: "Round", kept: LabelPrior | None) -> tuple[LabelPrior
         return kept, 0
     factory = factory_prior(Path(prepared.folder))
     model = prepared.factory_model().to(round.torch_device)
+    if isinstance(model, ExitNetwork):
+        model = model.trunk
     rows = pictures(
         round.shard,
         _SPLITS if round.intake is None else _SPLITS[:1],
@@ -95,5 +99,6 @@ def estimated_prior(round: "Round", kept: LabelPrior | None) -> tuple[LabelPrior
     logits_NC = logits(model, rows, prepared.asked, prepared.num_classes)
     p_NC = (logits_NC / factory.temperature).softmax(1)
     estimate_C = em_prior(p_NC, factory.share_C, choice.pseudo_count)
+    estimate_C = believed(estimate_C, factory.share_C, choice.least_shift)
     found = LabelPrior(estimate_C, factory, kept.trained_C if kept is not None else None)
     return found, len(p_NC) * count_forward(model, prepared.input_shape).forward

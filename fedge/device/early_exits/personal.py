@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from fedge.data.shard import Batch
 from fedge.data.transform import Transform
+from fedge.device.adaptation.prior import estimated_prior
 from fedge.device.early_exits.labels import known_labels, withheld
 from fedge.device.local import EVALUATION_BATCH
 from fedge.device.memory.fitting import Fit
@@ -20,9 +20,8 @@ from fedge.scenario.methods.exits import Exits
 from fedge.seeding import derive_seed
 from fedge.training.exits.leaving import Judged, chosen_thresholds, judged
 from fedge.training.exits.network import ExitNetwork
-from fedge.training.label_prior.em import em_prior, log_ratio
+from fedge.training.label_prior.em import log_ratio
 from fedge.training.loop import FLOAT_BIT_OPERATIONS
-from fedge.training.macs import count_forward, evaluating
 from fedge.training.memory_format import fast_order
 from fedge.training.stats import TrainStats
 
@@ -77,26 +76,14 @@ class Personal:
         return fit
 
     def find_prior(self) -> TrainStats:
-        """How often this person meets each class, from the last exit's answers to the training samples without their
-        labels; found once, and again when the trunk has changed. Returns what looking at them cost."""
+        """How often this person meets each class, found once, as `training.prior` finds it. Returns what it cost."""
         if self.exits.prior == "none" or bool(self.model.rule.knows_prior):
             return TrainStats()
-        own = self.round.answers
-        own_O = torch.arange(self.round.prepared.num_classes) if own is None else torch.tensor(own)
-        factory_O = torch.tensor(self.round.prepared.factory_prior, dtype=torch.float64)[own_O]
-        factory_O = factory_O / factory_O.sum()
-        parts, seen = [torch.empty(0, len(own_O))], 0
-        with evaluating(self.model), torch.no_grad():
-            for x_BCHW, _ in self._batches("train"):
-                parts.append(self.model.trunk(x_BCHW).cpu().index_select(1, own_O).softmax(1))
-                seen += len(x_BCHW)
-        prior_O = em_prior(torch.cat(parts), factory_O, self.exits.pseudo_count)
+        found, macs = estimated_prior(self.round, None)
+        ratio_C = log_ratio(found.estimate_C, found.factory.share_C).clamp(min=_LEAST_SHIFT)
         rule = self.model.rule
-        rule.log_shift_C[own_O.to(rule.log_shift_C.device)] = (
-            log_ratio(prior_O, factory_O).clamp(min=_LEAST_SHIFT).to(rule.log_shift_C)
-        )
+        rule.log_shift_C.copy_(found.factory.temperature * ratio_C)
         rule.knows_prior.fill_(1)
-        macs = seen * count_forward(self.model.trunk, self.round.prepared.input_shape).forward
         return TrainStats(macs_forward=macs, bit_operations=FLOAT_BIT_OPERATIONS * macs)
 
     def choose_thresholds(self) -> None:

@@ -18,7 +18,8 @@ class Exits(Section):
 
     teach: from labels; from the last exit's answers (hard) or its probabilities (soft); none: exits stay as they were
     shipped, and thresholds alone are chosen. Under hard and soft the share `labelled` of a device's samples has labels
-    all the same. prior: em corrects the last exit by how often this person meets each class, found without labels.
+    all the same. prior: em corrects the last exit by how often this person meets each class, found without labels as
+    `[training.adaptation]` says.
     """
 
     where: Annotated[
@@ -30,7 +31,6 @@ class Exits(Section):
     labelled: Probability | None = None  # 1 where labels teach, else 0
     temperature: Positive = 1.0  # of soft
     prior: Literal["em", "none"] = "em"
-    pseudo_count: NotNegative = 1.0  # per class, of the prior's estimate
     accuracy: Share | None = (
         None  # that those who leave must reach on validation samples; None: the last exit's
     )

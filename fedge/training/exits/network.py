@@ -3,7 +3,7 @@
     sure_k = max over the classes of softmax(exit_k(x))         the sample leaves at the first k with sure_k >= tau_k,
                                                                  else at the last, which is the trunk's own
 
-    the last exit's logits are  trunk(x) + log(pi / pi0)         pi: how often this person meets each class, found
+    the last exit's logits are  trunk(x) + T log(pi / pi0)       pi: how often this person meets each class, found
                                                                  without labels (fedge.training.label_prior); 0 at first
 
 In evaluation mode the network gives the logits [B, C] of the exit at which each sample leaves, so that whatever judges
@@ -49,7 +49,7 @@ class Exit(nn.Sequential):
 class LeavingRule(nn.Module):
     """When a sample leaves, and what the last exit adds to its logits. All of it is the person's own.
 
-    `thresholds_K` of the exits before the last. `log_shift_C` is log(pi / pi0) where `knows_prior` is 1.
+    `thresholds_K` of the exits before the last. `log_shift_C` is T log(pi / pi0) where `knows_prior` is 1.
     """
 
     thresholds_K: Tensor
@@ -63,10 +63,8 @@ class LeavingRule(nn.Module):
         self.register_buffer("knows_prior", torch.zeros(1))
 
     def forget(self) -> None:
-        """What was found with a trunk that is another now."""
+        """What was chosen with a trunk that is another now. The person's prior is of the factory model's answers."""
         self.thresholds_K.fill_(NEVER)
-        self.log_shift_C.zero_()
-        self.knows_prior.zero_()
 
 
 class _ReachedError(Exception):

@@ -55,6 +55,21 @@ def em_prior(probabilities_NC: Tensor, factory_prior_C: Tensor, pseudo_count: fl
     return pi_C
 
 
+def shift_of(prior_C: Tensor, factory_prior_C: Tensor) -> float:
+    """How far two label priors lie apart: their total variation, 0..1; 0: equal, 1: no class in common."""
+    return 0.5 * float((prior_C - factory_prior_C).abs().sum())
+
+
+def believed(estimate_C: Tensor, factory_prior_C: Tensor, least_shift: float) -> Tensor:
+    """`estimate_C`, or the factory's prior where that is nearer than `least_shift` (0..1; 0: every estimate).
+
+    EM takes whatever the network confuses for another share of the classes. Where people are new and the classes are
+    not, that is all it finds, and it finds a little of it everywhere: a small shift is more often an error of the
+    network's than a fact.
+    """
+    return factory_prior_C if shift_of(estimate_C, factory_prior_C) < least_shift else estimate_C
+
+
 def corrected(probabilities_NC: Tensor, prior_C: Tensor, factory_prior_C: Tensor) -> Tensor:
     """Answers of a network of the factory's prior where `prior_C` is the prior: p * pi / pi0, each row summing to 1.
 

@@ -11,6 +11,7 @@ from fedge.device.adaptation.prior import LabelPrior
 from fedge.device.state import DeviceState
 from fedge.network.shipped import factory_prior
 from fedge.training.label_prior import em_prior
+from fedge.training.label_prior.em import shift_of
 from fedge.training.label_prior.look import logits
 from fedge.training.macs import count_forward
 
@@ -39,6 +40,7 @@ def test_it_is_the_estimate_from_training_and_validation_pictures(opened):
     labels = Shard.open(Path(prepared.folder) / "factory-shard", 0).labels("train")
     assert factory_C.tolist() == (np.bincount(labels, minlength=10) / len(labels)).tolist()
     wanted_C = em_prior(p_NC, factory_C, 1.0)
+    assert shift_of(wanted_C, factory_C) >= 0.3  # it is believed
     assert prior_of(device).estimate_C.tolist() == pytest.approx(wanted_C.tolist(), abs=1e-5)
     forward = count_forward(prepared.factory_model(), prepared.input_shape).forward
     assert device._round.prior_macs == len(x_NCHW) * forward

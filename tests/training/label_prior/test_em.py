@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fedge.errors import UserError
-from fedge.training.label_prior import corrected, em_prior
+from fedge.training.label_prior import believed, corrected, em_prior
+from fedge.training.label_prior.em import shift_of
 
 EVEN = torch.tensor([0.5, 0.5])
 
@@ -59,6 +60,17 @@ def test_a_shifted_prior_is_found():
     p_NC = (1.5 * x_ND + prior_C.log()).softmax(1)
     assert em_prior(p_NC, prior_C, 1.0).tolist() == pytest.approx(true_C.tolist(), abs=0.03)
     assert abs(float(p_NC.mean(0)[2]) - 0.8) > 0.2
+
+
+def test_a_small_shift_is_not_believed():
+    """Breaks if an estimate near the factory's prior is applied, or a far one is not; at the bound it is."""
+    near_C, far_C = torch.tensor([0.7, 0.3]).double(), torch.tensor([0.9, 0.1]).double()
+    even_C = torch.tensor([0.5, 0.5]).double()
+    assert shift_of(near_C, even_C) == pytest.approx(0.2) and shift_of(far_C, even_C) == pytest.approx(0.4)
+    assert torch.equal(believed(near_C, even_C, 0.3), even_C)
+    assert torch.equal(believed(far_C, even_C, 0.3), far_C)
+    assert torch.equal(believed(near_C, even_C, 0.0), near_C)
+    assert torch.equal(believed(near_C, even_C, shift_of(near_C, even_C)), near_C)
 
 
 @pytest.mark.parametrize("pseudo_count", [1e12, math.inf])
