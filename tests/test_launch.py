@@ -52,6 +52,8 @@ def test_results_are_what_the_docs_say(small, tmp_path) -> None:
     egress = [json.loads(line) for line in (tmp_path / "egress.jsonl").read_text().splitlines()]
     assert sum(row["bytes"] for row in egress) == summary["egress"]["bytes"]
     assert max(row["bytes"] for row in egress) <= 4096
+    assert ["fields" in row for row in egress] == 2 * [True, *5 * [False]]  # said once a round: all are alike
+    assert set(egress[0]["fields"]) == set(summary["egress"]["fields"])
     last = [row for row in result.reports() if row["round"] == 2]
     mean = sum(row["test_correct"] / row["test_count"] for row in last) / len(last)
     assert summary["accuracy"]["mean"] == pytest.approx(mean)

@@ -11,7 +11,7 @@ from fedge.console.observer import Observer
 from fedge.coordinator.cohort import Asked, Fleet
 from fedge.coordinator.exchange import Parcel, exchange, find_clients, patience_s
 from fedge.coordinator.memory import Memory
-from fedge.coordinator.view.each import Each, egress_row
+from fedge.coordinator.view.each import Each, egress_row, fields_once
 from fedge.coordinator.view.summary import round_s
 from fedge.errors import RunError
 from fedge.protocol import EXPLAINED, RoundPlan, Status
@@ -123,7 +123,8 @@ def _ask(
             reports[client] = row
             observer.report_arrived(row)
         _refuse_to_go_on(row, scenario, asked.plans[client], folder)
-    return [reports[client] for client in sorted(reports)], sorted(egress, key=lambda row: row["client"])
+    in_order = sorted(egress, key=lambda row: row["client"])
+    return [reports[client] for client in sorted(reports)], fields_once(in_order)
 
 
 def _refuse_to_go_on(row: Row, scenario: Scenario, plan: RoundPlan, folder: RunFolder) -> None:

@@ -98,3 +98,14 @@ def egress_row(round: int, client: int, reply: Message) -> Row:
     else:
         fields = [sys.intern(f"{name}.{key}") for name, record in reply.content.items() for key in record]
     return {"round": round, "client": client, "bytes": reply_bytes(reply), "fields": fields}
+
+
+def fields_once(egress: Iterable[Row]) -> list[Row]:
+    """A round's lines of egress.jsonl, without the fields where they are those of the line before."""
+    lines: list[Row] = []
+    before = None
+    for row in egress:
+        same = row["fields"] == before
+        before = row["fields"]
+        lines.append({name: value for name, value in row.items() if not (same and name == "fields")})
+    return lines

@@ -160,7 +160,7 @@ def _egress_totals(rows: Iterable[Row]) -> tuple[int, int, list[str]]:
     for row in rows:
         messages += 1
         sent_bytes += row["bytes"]
-        fields.update(row["fields"])
+        fields.update(row.get("fields", ()))  # those of the line before
     return messages, sent_bytes, sorted(fields)
 
 
