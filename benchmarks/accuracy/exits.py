@@ -9,6 +9,7 @@
     told       the factory model masked to the person's classes: what costs nothing
     generic    exits as shipped, told the classes: the free lunch of exits
     labels     exits from labels;  hard, soft: from the last exit, its prior corrected by EM, without a label
+    labels_half   as labels, on the half of each mini-batch that the first exit is least sure of
     soft_raw   as soft, by a teacher whose prior is not corrected
     whole      all of the network, from labels, no exits
     pruned_..  as whole, cut by taylor to that level before
@@ -56,11 +57,12 @@ PLAIN = ("training.pruning.level=0.0", "training.instance_filter.kind=none", "tr
 EXITS = {
     "generic": ("training.exits.teach=none", "training.answers=own"),
     "labels": ("training.exits.teach=labels",),
+    "labels_half": ("training.exits.teach=labels", "training.instance_filter={kind='first_exit', keep=0.5}"),
     "hard": ("training.exits.teach=hard",),
     "soft": ("training.exits.teach=soft",),
     "soft_raw": ("training.exits.teach=soft", "training.exits.prior=none"),
 }
-ARMS = ("labels", "whole", "soft", "generic", "pruned_0.5", "hard", "soft_raw", "pruned_0.7")
+ARMS = ("labels", "whole", "soft", "generic", "pruned_0.5", "labels_half", "hard", "soft_raw", "pruned_0.7")
 
 
 USUAL = {"cifar100": (0.02, 0.05, 3), "har": (0.01, 0.02, 10), "digits": (0.01, 0.05, 1)}

@@ -2,10 +2,19 @@
 
 Every SuperNode gets a folder of its own: its client's shard and nothing of the others', its private device state, its
 key. The run's reports must equal those of the same scenario on fedge's inline engine; if they do not, that is an error.
-With `--tls`: TLS, and SuperNodes that must prove who they are. `docs/deployment.md` explains the commands.
+With `--tls`: TLS, and SuperNodes that must prove who they are. `docs/guide/deployment.md` explains it. What runs:
+
+    plain      quickstart
+    own        rows of one's own (`fedge.write_dataset`), a folder of them for each node
+    policy     policies/deadline.py, which plans each device's next round by its own reports
+    arm        an arm of a study: label prior and a head on generated features, shipped beside the factory model
+    stream     rows that come while the run goes on, stored by balanced reservoirs
+    sums       a server that learns sums of the reports: what rounds say is compared
+    unseen     a client that comes for the last round
 """
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -14,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +31,7 @@ from benchmarks.measure.benchmark import Benchmark, Options
 from benchmarks.measure.process import in_fresh_process
 from benchmarks.measure.results import Results, Row
 from benchmarks.measure.table import per_machine
+from fedge.protocol import TIMING_FIELDS
 from fedge.results.run_folder import read_reports
 
 ROOT = Path(__file__).parents[2]
@@ -32,44 +42,99 @@ QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 def run(options: Options, results: Results) -> None:
     """Prepare, deploy, run, compare."""
     folder = Path(tempfile.mkdtemp(prefix="fedge-deployment-"))
-    expected = in_fresh_process(prepare_nodes, folder, options.clients, options.rounds)
+    expected = in_fresh_process(prepare_nodes, folder, options.what, options.clients, options.rounds)
     if options.tls:
         make_certificates(folder, options.clients)
     with superlink(folder, options.tls) as port, supernodes(folder, port, options.clients, options.tls):
         began_s = time.perf_counter()
         flwr(folder, "run", str(ROOT), "fedge", "-c", run_config(folder), "--stream")
         wall_s = time.perf_counter() - began_s
-    reports = read_reports(folder / "out", timing=False)
-    if reports != expected:
-        raise RuntimeError(f"{len(reports)} reports, unlike the inline engine's; see {folder}")
+    found = told(folder / "out")
+    if found != expected:
+        raise RuntimeError(f"{len(found)} reports, unlike the inline engine's; see {folder}")
     shutil.rmtree(folder)
     security = "TLS and node keys" if options.tls else "insecure"
     results.add(
-        {"security": security, "clients": options.clients, "reports": len(reports), "wall_s": round(wall_s)}
+        {
+            "what": options.what,
+            "security": security,
+            "clients": options.clients,
+            "reports": len(found),
+            "wall_s": round(wall_s),
+        }
     )
 
 
-def prepare_nodes(folder: Path, clients: int, rounds: int) -> list[Row]:
+def own_rows(folder: Path, clients: int) -> list[str]:
+    """Samples of one's own, written as a user writes them, and the changes that name them: an owner is a client."""
+    import numpy as np
+
+    from fedge import write_dataset
+
+    chance = np.random.default_rng(7)
+    y_N = chance.integers(0, 3, 90 * clients)
+    x_NCHW = (chance.normal(size=(len(y_N), 1, 16, 16)) + y_N[:, None, None, None]).astype(np.float32)
+    write_dataset(folder / "mine", x_NCHW, y_N, owner=np.arange(len(y_N)) % clients)
+    return [
+        f"data.dataset={folder / 'mine'}/",
+        "data.partition={kind='natural'}",
+        "data.factory_fraction=0.2",
+    ]
+
+
+def told(out: Path) -> list[Row]:
+    """What a run told: its reports; where the server learns sums alone, its rounds."""
+    if (out / "reports.jsonl").is_file():
+        return read_reports(out, timing=False)
+    rounds = map(json.loads, (out / "rounds.jsonl").read_text().splitlines())
+    return [{name: value for name, value in row.items() if name not in TIMING_FIELDS} for row in rounds]
+
+
+PLAIN = ("training.instance_filter={kind='none'}", "training.error_maps.keep=1.0")
+WHAT: dict[str, Callable[[Path, int], list[str]]] = {
+    "plain": lambda folder, clients: [],
+    "own": own_rows,
+    "policy": lambda folder, clients: ["schedule={policy='deadline', args={deadline_s=0.5}}"],
+    "arm": lambda folder, clients: [
+        *PLAIN,
+        "training.pruning.level=0.0",
+        "training.prior=em",
+        "training.what=head",
+        "training.source=generated",
+    ],
+    "stream": lambda folder, clients: [
+        "data.stream={rate_per_h=200.0, order='iid', memory=40, keep='balanced'}",
+        "availability.round_every_h=0.5",
+        "schedule={kind='train_only'}",
+    ],
+    "sums": lambda folder, clients: ["privacy.view=sums"],
+    "unseen": lambda folder, clients: ["schedule={kind='train_only', unseen=0.34}"],
+}
+
+
+def prepare_nodes(folder: Path, what: str, clients: int, rounds: int) -> list[Row]:
     """Run the scenario inline for the reports to expect, and give every node its own data folder."""
-    from fedge.data.shard import export_shard
+    from fedge.data.apart import export_node
     from fedge.launch import run as run_scenario
     from fedge.prepare import prepare
     from fedge.scenario.file import scenario_toml
     from fedge.scenario.load import load_scenario
 
     fleet = f'fleet=[{{device="jetson-nano", count={clients}}}]'
-    changes = [f"rounds={rounds}", "training.epochs=1", "engine.kind=inline", fleet]
+    changes = [
+        f"rounds={rounds}",
+        "training.epochs=1",
+        "engine.kind=inline",
+        fleet,
+        *WHAT[what](folder, clients),
+    ]
     scenario = load_scenario("quickstart", changes)
     (folder / "scenario.toml").write_text(scenario_toml(scenario))
     run_scenario(scenario, folder / "inline")
     prepared = Path(prepare(scenario).folder)
     for client in range(clients):
-        data = folder / f"node{client}" / "data"
-        data.mkdir(parents=True)
-        for name in ("prepared.json", "factory.safetensors"):
-            shutil.copy(prepared / name, data)
-        export_shard(prepared / "shards", client, data / "shards")
-    return read_reports(folder / "inline", timing=False)
+        export_node(prepared, client, folder / f"node{client}" / "data")
+    return told(folder / "inline")
 
 
 def run_config(folder: Path) -> str:
@@ -188,13 +253,14 @@ def environment(home: Path) -> dict[str, str]:
 
 
 COLUMNS = """
-| connection | SuperNodes | reports | seconds of `flwr run` |
-| {security} | {clients} | {reports} | {wall_s} |
+| what runs | connection | SuperNodes | reports | seconds of `flwr run` |
+| {what} | {security} | {clients} | {reports} | {wall_s} |
 """
 NOTE = "every report equals the inline engine's."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--what", choices=WHAT, default="plain", help="runs there")
     parser.add_argument("--tls", action="store_true", help="certificates, and keys for the SuperNodes")
     parser.add_argument("--clients", type=int, default=3, help="SuperNodes")
     parser.add_argument("--rounds", type=int, default=2)
@@ -204,7 +270,7 @@ BENCHMARK = Benchmark(
     name="deployment",
     purpose="The same apps on Flower's deployment runtime",
     takes="a minute of two cores",
-    key=("security", "clients", "machine"),
+    key=("what", "security", "clients", "machine"),
     run=run,
     page=lambda rows: per_machine(rows, COLUMNS, NOTE),
     options=add_options,

@@ -41,6 +41,7 @@ FILTERS = {
     "ohem": "fedge.training.instance_filter.by_loss:HardestFilter",
     "selective_backprop": "fedge.training.instance_filter.by_loss:SelectiveBackpropFilter",
     "infobatch": "fedge.training.instance_filter.by_loss:InfoBatchFilter",
+    "first_exit": "fedge.training.instance_filter.first_exit:FirstExitFilter",
 }
 SCORES = {
     "error": "fedge.training.error_map.scores:error",

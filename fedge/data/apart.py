@@ -28,17 +28,24 @@ def write_apart(folder: Path, clients: int) -> None:
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=f".{OWN}-"))
     try:
         for client in range(clients):
-            place = partial / str(client)
-            place.mkdir()
-            for file in folder.iterdir():
-                if file.is_file():
-                    _same(file, place / file.name)
-            export_shard(folder / "shards", client, place / "shards")
+            export_node(folder, client, partial / str(client))
         write_digests(partial)
         shutil.rmtree(own, ignore_errors=True)
         partial.rename(own)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def export_node(folder: Path | str, client: int, place: Path | str) -> None:
+    """Make `place`, which must not be there, the data folder of one client alone: what a SuperNode is given.
+
+    folder: prepared data (`prepare(scenario).folder`). Files are linked where the file system can, else copied.
+    """
+    Path(place).mkdir(parents=True)
+    for file in Path(folder).iterdir():
+        if file.is_file():
+            _same(file, Path(place) / file.name)
+    export_shard(Path(folder) / "shards", client, Path(place) / "shards")
 
 
 def _same(file: Path, place: Path) -> None:

@@ -32,6 +32,7 @@ from fedge.protocol.report import OWN, one_word
 from fedge.scenario.fleet import HOUR_S
 from fedge.training.error_map.pruner import ErrorMapPruner
 from fedge.training.instance_filter.filters import InstanceFilter
+from fedge.training.instance_filter.first_exit import FirstExitFilter
 from fedge.training.quantization import Quantization
 from fedge.training.stats import TrainStats
 from fedge.training.task import OwnLoss
@@ -94,7 +95,8 @@ class Trainer:
             return
         personal = personal_of(self.round)
         if personal is not None:
-            require_none_beside(instance_filter, error_maps, quantization, loss)
+            by_exit = isinstance(instance_filter, FirstExitFilter)
+            require_none_beside(None if by_exit else instance_filter, error_maps, quantization, loss)
         with self.round.uncounted():
             whole = None if personal is None else personal.prepare(self, make, transform)
             self.fit_to_memory(made_for(network.model, make))
@@ -117,9 +119,11 @@ class Trainer:
             }
             if self.pace is not None:
                 methods |= {"within": self.pace.within, "told": self.tell}
-            if personal is None or personal.trains:
-                self.take(epochs_of(self.round, optimizer, task=task, transform=transform, **methods))
-            if personal is not None:
+            epochs = epochs_of(self.round, optimizer, task=task, transform=transform, **methods)
+            if personal is None:
+                self.take(epochs)
+            else:
+                personal.train(self, epochs)
                 personal.choose_thresholds()
         network.accept()
 

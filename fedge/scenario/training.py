@@ -223,7 +223,8 @@ class EarlyFilter(Section):
 
 
 class OtherFilter(Section):
-    """No filter; a plain one: random, smb (whole mini-batches), ohem, selective_backprop, infobatch; or one's own.
+    """No filter; a plain one: random, smb (whole mini-batches), ohem, selective_backprop, infobatch; first_exit, of
+    networks with exits; or one's own.
 
     One's own, as file.py:name, is called with keep, seed, `args`, and in_channels and image_size where it takes them.
     """

@@ -75,6 +75,12 @@ class Personal:
         model.whole = self.exits.needs_teacher
         return fit
 
+    def train(self, trainer: "Trainer", epochs: Iterator[TrainStats]) -> None:
+        """Run the local epochs; nothing where exits stay as they were shipped."""
+        if self.trains:
+            with self.model.answering_among(self.round.answers):
+                trainer.take(epochs)
+
     def find_prior(self) -> TrainStats:
         """How often this person meets each class, found once, as `training.prior` finds it. Returns what it cost."""
         if self.exits.prior == "none" or bool(self.model.rule.knows_prior):

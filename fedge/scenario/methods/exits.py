@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fedge.scenario.training import Training
 
 OWN_PLACES = 3  # of a family, at most
+BY_EXIT = "first_exit"  # the filter that goes by exits
 FROM_LIST = Field(strict=False)  # as in training.py
 
 
@@ -82,8 +83,15 @@ class Exits(Section):
 
 
 def require_exits_alone(training: "Training") -> None:
-    """ValueError where `training` has exits and what trains or serves something else than exits on a still trunk."""
+    """ValueError where `training` has exits and what trains or serves something else than exits on a still trunk, or
+    has none and a filter that goes by them."""
+    by_exit = training.instance_filter.kind == BY_EXIT
     if training.exits is None:
+        if by_exit:
+            raise ValueError(
+                f"instance_filter.kind is {BY_EXIT!r}, which goes by how sure a network's first exit is: give exits, "
+                "or take another kind"
+            )
         return
     if getattr(training.pruning.level, "search", None) == "accuracy":
         raise ValueError(
@@ -98,7 +106,7 @@ def require_exits_alone(training: "Training") -> None:
         "contrast": (training.contrast, None),
         "error_maps.keep": (training.error_maps.keep, 1.0),
         "error_maps.target": (training.error_maps.target, 0.0),
-        "instance_filter.kind": (training.instance_filter.kind, "none"),
+        "instance_filter.kind": (training.instance_filter.kind, BY_EXIT if by_exit else "none"),
         "quantization": (training.quantization, None),
     }
     for key, (got, wanted) in others.items():

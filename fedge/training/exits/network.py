@@ -12,7 +12,7 @@ stays in evaluation mode there: neither its weights nor its statistics move. Sha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -127,6 +127,18 @@ class ExitNetwork(nn.Module):
                 return self.trunk(x_1CHW) + self.rule.log_shift_C, len(self.exits)
             except _ReachedError:
                 return left[0]
+
+    def at_first_exit(self, x_BCHW: Tensor) -> Tensor:
+        """Logits of the first exit [B, C]; what lies behind it does not run. The mode is not changed."""
+        found: list[Tensor] = []
+
+        def stop(place: int, logits_BC: Tensor) -> None:
+            found.append(logits_BC)
+            raise _ReachedError
+
+        with self._at_exits(stop), suppress(_ReachedError):
+            self.trunk(x_BCHW)
+        return found[0]
 
     def sure(self, logits_BC: Tensor) -> Tensor:
         """How sure an exit is of each sample [B], 0..1: its largest probability, among the classes that are answers."""

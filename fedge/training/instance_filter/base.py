@@ -42,16 +42,16 @@ class MiniBatch:
         self.y_B = y_B
         self.task = task
         self.looked_at = 0
-        self._model = model
+        self.model = model
 
     def look(self, index_N: Tensor) -> Tensor:
         """Losses of the main network on these instances, forward only; each instance looked at is counted."""
         self.looked_at += len(index_N)
         if not len(index_N):
             return torch.empty(0, device=self.x_BCHW.device)
-        with evaluating(self._model), torch.no_grad():
-            with norms_for_one(self._model) if len(index_N) == 1 else nullcontext():
-                out_NK = self.task.outputs(self._model(self.x_BCHW[index_N]), len(index_N))
+        with evaluating(self.model), torch.no_grad():
+            with norms_for_one(self.model) if len(index_N) == 1 else nullcontext():
+                out_NK = self.task.outputs(self.model(self.x_BCHW[index_N]), len(index_N))
             y_N = self.y_B[index_N]
             self.task.check_targets(y_N, out_NK)
             return self.task.loss(out_NK, y_N)

@@ -16,6 +16,7 @@ from fedge.launch import RunResult, run_checked
 from fedge.network.shipped import factory_prior
 from fedge.prepare import prepare
 from fedge.scenario.schema import Scenario
+from fedge.training.exits.leaving import macs_to_leave
 from fedge.training.macs import count_forward, count_macs
 
 pytestmark = pytest.mark.xdist_group("exits")  # that share a run
@@ -123,6 +124,18 @@ def test_the_summary_is_of_the_reports(by_labels) -> None:
     assert torch.equal(served_network(folder, 0).rule.thresholds_K, state["rule.thresholds_K"])
 
 
+def test_the_first_exit_filters(small, tmp_path: Path) -> None:
+    """Breaks if a device with exits does not filter by them, or if what looking costs is not in the report."""
+    by_exit = "training.instance_filter={kind='first_exit', keep=0.5}"
+    scenario = small(*EXITS, by_exit, "schedule={kind='train_only'}", "rounds=1")
+    row = run(scenario, tmp_path).reports()[0]
+    network = prepare(scenario).factory_model()
+    look = macs_to_leave(network, prepare(scenario).input_shape)[0]
+    assert row["status"] == "ok" and row["instance_filter"] == "first_exit"
+    assert row["macs_filter"] == row["samples_seen"] * look
+    assert 0.5 * row["samples_seen"] <= row["samples_kept"] < 0.6 * row["samples_seen"]
+
+
 @pytest.mark.slow
 def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
     """Breaks if a network with exits cannot be cut and built again, or is not retrained before its exits are."""
@@ -150,6 +163,8 @@ def test_pruned_first_then_trained(small, tmp_path: Path) -> None:
         ((*EXITS, "training.prior=em"), "exits.prior"),
         ((*EXITS, "training.exits.labelled=0.0"), "nothing teaches"),
         ((*EXITS, "privacy.least_count=5"), "least_count"),
+        ((*OFF[2:], "training.instance_filter.kind=first_exit"), "give exits"),
+        ((*EXITS, "training.instance_filter.kind=random"), "instance_filter.kind is 'random'"),
         ((*EXITS, "training.exits.threshold=0.5", "training.exits.slack=0.1"), "leave one out"),
         ((*EXITS, "fleet.0.training.exits.channels=4"), "one factory model"),
         ((*EXITS, "training.pruning.level={search='accuracy', slack=0.1}"), "by accuracy"),

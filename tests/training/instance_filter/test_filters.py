@@ -24,7 +24,9 @@ from fedge.training.instance_filter.filters import FILTERS, make_filter
 from fedge.training.instance_filter.near_duplicates import NearDuplicates
 from fedge.training.loop import train
 
-KINDS = [kind for kind in FILTERS if kind != "none"]
+KINDS = [
+    kind for kind in FILTERS if kind not in ("none", "first_exit")
+]  # that one is for networks with exits
 
 
 def batches(count: int = 4, size: int = 16, pixels: int = 12, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
