@@ -107,7 +107,7 @@ WHAT: dict[str, Callable[[Path, int], list[str]]] = {
         "availability.round_every_h=0.5",
         "schedule={kind='train_only'}",
     ],
-    "sums": lambda folder, clients: ["privacy.view=sums"],
+    "sums": lambda folder, clients: ["privacy={view='sums', min_cohort=3}"],
     "unseen": lambda folder, clients: ["schedule={kind='train_only', unseen=0.34}"],
 }
 
