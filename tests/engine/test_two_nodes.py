@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes on loopback: two `ray start`, ended by their process ids."""
 
+import json
 import os
 import shutil
 import signal
@@ -197,6 +198,44 @@ def test_a_whole_run_on_two_nodes_equals_the_inline_one(nodes, tmp_path, state):
             found.append(pool.submit(whole_run, tmp_path / engine[0], engine).result(timeout=200))
     assert found[0] == found[1]
     assert len(found[0]) == 12
+
+
+def round_s(folder: Path, address: str, clients: int, ray: str) -> float:
+    """Seconds of the fastest round but the first, of that many clients that train LeNet on 300 rows each."""
+    import numpy as np
+
+    import fedge
+
+    chance = np.random.default_rng(7)
+    x_NCHW = chance.integers(0, 256, (400 * clients, 1, 28, 28), dtype=np.uint8)
+    fedge.write_dataset(folder / "rows", x_NCHW, chance.integers(0, 10, len(x_NCHW)))
+    changes = [
+        f"data={{dataset='{folder / 'rows'}/', partition={{kind='iid'}}, factory_fraction=0.01}}",
+        "model={name='lenet', factory={epochs=0}}",
+        f"fleet=[{{device='jetson-nano', count={clients}, ray={ray}}}]",
+        f"engine={{kind='ray', address='{address}', hosts={clients // 8}}}",
+        "client=dense",
+        "rounds=4",
+        "schedule={kind='train_only'}",
+        "training.pruning.level=0.0",
+    ]
+    out = fedge.run(fedge.load_scenario("quickstart", changes), folder / "out").out
+    rounds = map(json.loads, (out / "rounds.jsonl").read_text().splitlines())
+    return min(row["wall_s"] for row in list(rounds)[1:])
+
+
+def test_two_nodes_do_twice_the_work_in_the_same_time(nodes, tmp_path):
+    """If this fails, a second machine is not worth its price: weak scaling below 0.9. Wants two idle cores."""
+    took_s = []
+    for clients, ray in ((8, "{num_cpus=1, resources={left=1}}"), (16, "{num_cpus=1}")):
+        folder = tmp_path / str(clients)
+        folder.mkdir()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            took_s.append(pool.submit(round_s, folder, nodes.address, clients, ray).result(timeout=300))
+    print(
+        f"\nweak scaling, 1 -> 2 nodes: {took_s[0]:.2f} s / {took_s[1]:.2f} s = {took_s[0] / took_s[1]:.3f}"
+    )
+    assert took_s[0] / took_s[1] >= 0.9
 
 
 @pytest.mark.parametrize("sticky", [False, True])
