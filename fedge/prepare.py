@@ -55,7 +55,7 @@ from fedge.training.task import Task
 from fedge.training.torch_device import gpu_facts, on_cpu, opened
 from fedge.training.update.what import freeze
 
-FORMAT = 5  # raised when what lies in a prepared folder changes
+FORMAT = 6  # raised when what lies in a prepared folder changes
 
 
 @dataclass(frozen=True)
