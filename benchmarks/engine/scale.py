@@ -2,8 +2,8 @@
 
 Each size is a whole `fedge.run` in a process of its own, on Ray with two hosts, with a client program that opens no
 data and sends a whole report through the egress gate: preparation, plans, the gate, reports checked and written.
-`--client dense --model lenet` makes the same clients train (of ten thousand each on 6 pictures of MNIST): then what a
-round takes over its hosts' share of what handling took on them, and what the run's folder holds, is told too.
+`--trains --model lenet` makes the same clients train (of ten thousand each on 6 pictures of MNIST): then what a round
+takes over what its messages kept two hosts busy is told too.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from benchmarks.measure.results import Results, Row
 from benchmarks.measure.table import per_machine
 
 HOSTS = 2
+TRAINS = Path(__file__).with_name("scale_timed.py")
+TIMES = "times"
 REPORT_ONLY = Path(__file__).with_name("scale_client.py")
 COLUMNS = """
 | clients | client program | network | messages | failures | preparation and start, s | ms per message |\
@@ -37,8 +39,9 @@ NOTE = (
 def run(options: Options, results: Results) -> None:
     """Each size in turn."""
     for clients in options.sizes:
-        changed = changes(clients, options.rounds, options.client, options.engine, options.model)
-        results.add(in_fresh_process(run_size, clients, options.scenario, options.client, changed))
+        client = str(TRAINS if options.trains else REPORT_ONLY)
+        changed = changes(clients, options.rounds, client, options.engine, options.model)
+        results.add(in_fresh_process(run_size, clients, options.scenario, client, changed))
 
 
 def changes(clients: int, rounds: int, client: str, engine: str, model: str) -> list[str]:
@@ -79,13 +82,17 @@ def run_size(clients: int, scenario: str, client: str, changed: list[str]) -> Ro
 
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
+        times = Path(folder, TIMES)
+        times.mkdir()
+        os.environ["FEDGE_SCALE_TIMES"] = str(times)  # for hosts, which are this process's children
         loaded = load_scenario(scenario, changed)
         result = run_scenario(loaded, f"{folder}/out", observer=Clock())
         coordinator_mb = round(peak_rss_mb())
         busy_s = dict.fromkeys(range(1, len(ends_s) + 1), 0.0)
-        for report in result.reports():
-            busy_s[report["round"]] += report.get("wall_s", 0.0)
-        held = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
+        for times in Path(folder, TIMES).glob("*"):
+            for line in times.read_text().splitlines():
+                busy_s[int(line.split()[0])] += float(line.split()[1])
+        held = [path.stat().st_size for path in Path(folder, "out").rglob("*") if path.is_file()]
     took_s = [end - begin for begin, end in zip(begins_s, ends_s, strict=True)]
     first = min(1, len(took_s) - 1)
     later_s, later_busy_s = took_s[first:], list(busy_s.values())[first:]
@@ -111,7 +118,7 @@ def run_size(clients: int, scenario: str, client: str, changed: list[str]) -> Ro
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000], help="clients")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--client", default=str(REPORT_ONLY), help="a client program's name or path")
+    parser.add_argument("--trains", action="store_true", help="the clients, in place of answering alone")
     parser.add_argument("--model", default="resnet8", help="the clients' network")
     parser.add_argument("--scenario", default="mnist-dirichlet", help="what the sizes are made of")
     parser.add_argument("--engine", choices=["ray", "inline"], default="ray")

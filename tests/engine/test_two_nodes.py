@@ -216,6 +216,7 @@ def round_s(folder: Path, address: str, clients: int, ray: str) -> float:
         f"engine={{kind='ray', address='{address}', hosts={clients // 8}}}",
         "client=dense",
         "rounds=4",
+        "training.epochs=12",
         "schedule={kind='train_only'}",
         "training.pruning.level=0.0",
     ]
