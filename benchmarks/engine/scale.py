@@ -56,6 +56,7 @@ def changes(clients: int, rounds: int, client: str, engine: str, model: str) -> 
         f'model.name="{model}"',  # the state of a resnet8 is 0.3 MB per device and round, of a lenet 1.7
         "model.factory.epochs=0",
         "training.epochs=1",
+        "schedule={kind='train_only'}",
         f'fleet=[{{device="jetson-nano", count={clients}, ray={{num_cpus=1}}}}]',
         f"engine.hosts={HOSTS}",
         f"engine.kind={engine}",

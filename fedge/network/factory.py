@@ -1,7 +1,7 @@
 """The factory model: fresh or from a file, and its training on the factory's rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
@@ -59,31 +59,49 @@ def train_factory(
 
     seed: of a purpose in the factory. RunError where it diverges.
     """
-    device = device_of(model)
-    per_epoch = -(-shard.count("train") // choice.batch_size)
-    optimizer = annealed(model, choice, steps=choice.epochs * per_epoch)
-    order = fast_order(model, choice.batch_size, shard.shape)
-    tell("factory", 0, choice.epochs * EPOCH)
-    for epoch in range(choice.epochs):
-        batches = shard.batches(
-            "train",
-            choice.batch_size,
-            seed=seed("shuffle", epoch),
-            transform=transform,
-            order=order,
-            device=device,
-        )
-        told = _told(batches, epoch * EPOCH, per_epoch, choice.epochs * EPOCH)
-        with drawing_from(seed("torch", epoch), device):
-            train(model, told, optimizer=optimizer, task=task)
+    for epoch in factory_epochs(model, model, shard, choice, task, transform, count=choice.epochs, seed=seed):
         accuracy = _finite_accuracy(model, shard, choice, epoch, task)
         tell("factory", (epoch + 1) * EPOCH, choice.epochs * EPOCH, accuracy)
 
 
-def annealed(model: nn.Module, choice: Factory, *, steps: int) -> torch.optim.Optimizer:
-    """The factory's optimizer of the model's parameters, whose rate falls to 0 in so many steps."""
+def factory_epochs(
+    model: nn.Module,
+    part: nn.Module,
+    shard: Shard,
+    choice: Factory,
+    task: Task,
+    transform: Transform | None,
+    *,
+    count: int,
+    seed: Callable[..., int],
+    purpose: str = "",
+) -> Iterator[int]:
+    """Train `part` of `model` by the factory's optimizer, its rate falling to 0 over `count` epochs; yields the number
+    of each, from 0, when it is done. purpose: before the seeds' own."""
+    device = device_of(model)
+    per_epoch = -(-shard.count("train") // choice.batch_size)
+    optimizer = _annealed(part, choice, steps=count * per_epoch)
+    order = fast_order(model, choice.batch_size, shard.shape)
+    tell("factory", 0, count * EPOCH)
+    for epoch in range(count):
+        batches = shard.batches(
+            "train",
+            choice.batch_size,
+            seed=seed(f"{purpose}shuffle", epoch),
+            transform=transform,
+            order=order,
+            device=device,
+        )
+        told = _told(batches, epoch * EPOCH, per_epoch, count * EPOCH)
+        with drawing_from(seed(f"{purpose}torch", epoch), device):
+            train(model, told, optimizer=optimizer, task=task)
+        yield epoch
+
+
+def _annealed(part: nn.Module, choice: Factory, *, steps: int) -> torch.optim.Optimizer:
+    """The factory's optimizer of the parameters, whose rate falls to 0 in so many steps."""
     optimizer = torch.optim.SGD(
-        model.parameters(),
+        part.parameters(),
         lr=choice.learning_rate,
         momentum=choice.momentum,
         weight_decay=choice.weight_decay,

@@ -7,17 +7,14 @@ from torch import nn
 from fedge.data.shard import Shard
 from fedge.data.transform import Transform
 from fedge.errors import RunError
-from fedge.network.factory import annealed
-from fedge.progress import EPOCH, tell
+from fedge.network.factory import factory_epochs
 from fedge.scenario.methods.exits import Exits
 from fedge.scenario.model import Factory
 from fedge.training.exits.network import ExitNetwork, with_exits
 from fedge.training.exits.task import ExitTask
-from fedge.training.loop import train
-from fedge.training.memory_format import fast_order
 from fedge.training.outputs import finite_weights
 from fedge.training.task import Task
-from fedge.training.torch_device import device_of, drawing_from
+from fedge.training.torch_device import device_of
 
 
 def exits_trained(
@@ -42,21 +39,10 @@ def exits_trained(
     ).to(device)
     model.freeze_trunk()
     model.whole = False
-    per_epoch = -(-shard.count("train") // choice.batch_size)
-    optimizer = annealed(model.exits, choice, steps=exits.factory_epochs * per_epoch)
-    order = fast_order(model, choice.batch_size, shard.shape)
-    for epoch in range(exits.factory_epochs):
-        tell("factory", epoch * EPOCH, exits.factory_epochs * EPOCH)
-        batches = shard.batches(
-            "train",
-            choice.batch_size,
-            seed=seed("exits shuffle", epoch),
-            transform=transform,
-            order=order,
-            device=device,
-        )
-        with drawing_from(seed("exits torch", epoch), device):
-            train(model, batches, optimizer=optimizer, task=ExitTask(task, whole=False))
+    early, count = ExitTask(task, whole=False), exits.factory_epochs
+    for epoch in factory_epochs(
+        model, model.exits, shard, choice, early, transform, count=count, seed=seed, purpose="exits "
+    ):
         if not finite_weights(model):
             raise RunError(
                 f"the factory model's exits diverged in epoch {epoch + 1} of {exits.factory_epochs} with "

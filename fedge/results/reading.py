@@ -56,13 +56,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a .jsonl file, in order; none where the file is missing. UserError names a damaged line."""
     if not path.is_file():
         return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is damaged or not yet whole: {error}") from None
-        rows.append(row)
+    rows, words = [], dict[str, str]()
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Names and words are held once, not by each of ten thousand lines."""
+        return {
+            words.setdefault(name, name): words.setdefault(value, value) if isinstance(value, str) else value
+            for name, value in pairs
+        }
+
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line, object_pairs_hook=once))
+            except ValueError as error:
+                raise UserError(f"{path}: line {number} is damaged or not yet whole: {error}") from None
     return rows
 
 
