@@ -51,12 +51,13 @@ class Personal:
         return bool(self.exits.retrain_epochs) and self.round.course.cut == self.round.plan.round
 
     def prepare(self, trainer: "Trainer", make: MakeOptimizer, transform: Transform | None) -> Fit | None:
-        """The person's prior with the trunk that will stand still, and how far a training pass of the exits goes.
+        """The person's prior, and how far a training pass of the exits goes.
 
-        Before that the whole network is trained, where it has just been cut and is to be; returns what that asked of
-        memory.
+        Between the two the whole network is trained, where it has just been cut and is to be; returns what that asked
+        of memory.
         """
         model, fit = self.model, None
+        trainer.epochs.append(self.find_prior())  # before the trunk learns it: what is corrected is corrected once
         if self.retrains:
             model.thaw_trunk()
             model.whole = True
@@ -71,7 +72,6 @@ class Personal:
             }
             trainer.take(local.epochs(model, optimizer, "retrain", **how))
             model.freeze_trunk()
-        trainer.epochs.append(self.find_prior())
         model.whole = self.exits.needs_teacher
         return fit
 
