@@ -57,7 +57,9 @@ class Personal:
         of memory.
         """
         model, fit = self.model, None
-        trainer.epochs.append(self.find_prior())  # before the trunk learns it: what is corrected is corrected once
+        trainer.epochs.append(
+            self.find_prior()
+        )  # before the trunk learns it: what is corrected is corrected once
         if self.retrains:
             model.thaw_trunk()
             model.whole = True
