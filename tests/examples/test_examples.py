@@ -13,7 +13,7 @@ import pytest
 from fedge.protocol import TIMING_FIELDS
 from tests.docs.snippets import ROOT, read
 
-LARGE = {"torchvision_head", "own_method", "sensor_regression"}  # a minute and more
+LARGE = {"torchvision_head", "own_method", "sensor_regression", "multi_label"}  # a minute and more
 EXAMPLES = sorted(page.parent for page in (ROOT / "docs" / "guide" / "examples").glob("*/README.md"))
 
 

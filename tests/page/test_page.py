@@ -256,6 +256,9 @@ worlds = [7, 8]
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "drawn_by", [DRAWN_BY[1], pytest.param("matplotlib", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_studys_page_says_what_study_json_says(tmp_path: Path, drawn_by) -> None:
     """Breaks if a figure of a study's page is not study.json's, or a gain is not that of the clients' reports."""
     (tmp_path / "pays.toml").write_text(STUDY)

@@ -150,7 +150,8 @@ ENDS = {
 
 @needs_landlock
 @pytest.mark.long
-@pytest.mark.parametrize("status", [pytest.param("deadline_exceeded", marks=pytest.mark.slow), "host_died"])
+@pytest.mark.slow
+@pytest.mark.parametrize("status", ["deadline_exceeded", "host_died"])
 def test_a_hanging_and_a_dying_process_end_as_they_do_without(
     cluster, small, tmp_path: Path, status: str
 ) -> None:
