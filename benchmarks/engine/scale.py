@@ -21,13 +21,12 @@ from benchmarks.measure.table import per_machine
 
 HOSTS = 2
 TRAINS = Path(__file__).with_name("scale_timed.py")
-TIMES = "times"
 REPORT_ONLY = Path(__file__).with_name("scale_client.py")
 COLUMNS = """
 | clients | client program | network | messages | failures | preparation and start, s | ms per message |\
  over handling | coordinator, MB | all processes, MB | folder, MB | its files | load |
 | {clients:,} | {client} | {model} | {messages:,} | {failures} | {prepare_and_start_s:.1f} | {ms_per_message:.2f} |\
- {over_handling} | {coordinator_rss_mb} | {all_processes_pss_mb} | {folder_mb} | {files} | {load:.1f} |
+ {over_handling:.2f} | {coordinator_rss_mb} | {all_processes_pss_mb} | {folder_mb:,} | {files:,} | {load:.1f} |
 """
 NOTE = (
     "{scenario}. Milliseconds are of the rounds after the first, if there are any; memory of the coordinator is the "
@@ -83,15 +82,15 @@ def run_size(clients: int, scenario: str, client: str, changed: list[str]) -> Ro
 
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        times = Path(folder, TIMES)
+        times = Path(folder, "times")
         times.mkdir()
         os.environ["FEDGE_SCALE_TIMES"] = str(times)  # for hosts, which are this process's children
         loaded = load_scenario(scenario, changed)
         result = run_scenario(loaded, f"{folder}/out", observer=Clock())
         coordinator_mb = round(peak_rss_mb())
         busy_s = dict.fromkeys(range(1, len(ends_s) + 1), 0.0)
-        for times in Path(folder, TIMES).glob("*"):
-            for line in times.read_text().splitlines():
+        for of_host in times.glob("*"):
+            for line in of_host.read_text().splitlines():
                 busy_s[int(line.split()[0])] += float(line.split()[1])
         held = [path.stat().st_size for path in Path(folder, "out").rglob("*") if path.is_file()]
     took_s = [end - begin for begin, end in zip(begins_s, ends_s, strict=True)]

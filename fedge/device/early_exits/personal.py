@@ -57,9 +57,8 @@ class Personal:
         of memory.
         """
         model, fit = self.model, None
-        trainer.epochs.append(
-            self.find_prior()
-        )  # before the trunk learns it: what is corrected is corrected once
+        looked = self.find_prior()  # before the trunk learns it: what is corrected is corrected once
+        trainer.epochs.append(looked)
         if self.retrains:
             model.thaw_trunk()
             model.whole = True
